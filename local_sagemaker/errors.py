@@ -1,0 +1,57 @@
+"""The errors the SageMaker API answers with, by the codes that clients match on."""
+
+from __future__ import annotations
+
+
+class ApiError(Exception):
+    """An error answer: `code` is the AWS error code, `status` the HTTP status (never 5xx for a wrong request)."""
+
+    code = "ValidationException"
+    status = 400
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ValidationError(ApiError):
+    """A malformed request, or a resource that is missing or already exists (for most SageMaker operations)."""
+
+    code = "ValidationException"
+
+
+class ResourceInUseError(ApiError):
+    """The name is taken, or the resource is in a state that does not allow the operation."""
+
+    code = "ResourceInUse"
+
+
+class ResourceNotFoundError(ApiError):
+    """The resource does not exist (Stop* and tag operations use this code; Describe* use ValidationException)."""
+
+    code = "ResourceNotFound"
+
+
+class ResourceLimitExceededError(ApiError):
+    """A quota would be exceeded, for instance 30 hyperparameters or 750 jobs of a tuning job."""
+
+    code = "ResourceLimitExceeded"
+
+
+class UnknownOperationError(ApiError):
+    """The operation is not part of this local runtime; the message lists what is."""
+
+    code = "UnknownOperationException"
+
+
+class ModelError(ApiError):
+    """The model's container answered with an error; `OriginalStatusCode` and `OriginalMessage` go to the caller."""
+
+    code = "ModelError"
+    status = 424
+
+    def __init__(self, message: str, original_status: int, original_message: str, log_stream_arn: str = "") -> None:
+        super().__init__(message)
+        self.original_status = original_status
+        self.original_message = original_message
+        self.log_stream_arn = log_stream_arn
