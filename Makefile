@@ -1,0 +1,80 @@
+# Everything starts here; `make help` lists the targets. Needs Python 3.11 and make, nothing else.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+LOCAL_DIR ?= $(CURDIR)/.local
+override LOCAL_DIR := $(abspath $(LOCAL_DIR))
+AIRFLOW_PYTHON = $(LOCAL_DIR)/envs/airflow/bin/python
+TRAINING_PYTHON = $(LOCAL_DIR)/envs/training/bin/python
+UV = $(LOCAL_DIR)/tools/bin/uv
+DEMO = $(AIRFLOW_PYTHON) -m demo
+
+export LOCAL_DIR
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down trigger status dataset weights setup setup-development pins \
+	test lint types test-training test-airflow test-end-to-end
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  Variables: DATA=folder WEIGHTS=file ARCH=name PARAMS='{\"max_jobs\": 4}' KEEP=0"
+	@echo "             AIRFLOW_PORT=8080 SAGEMAKER_PORT=4600 LOCAL_DIR=.local PYTHON=python3.11"
+
+demo: setup  ## retrain, tune, deploy and serve on this machine (KEEP=0 stops everything at the end)
+	@$(DEMO) demo
+
+up: setup  ## start the local SageMaker and Airflow
+	@$(DEMO) up
+
+down: setup  ## stop what `make up` or `make demo` started
+	@$(DEMO) down
+
+trigger: setup  ## start another run and watch it
+	@$(DEMO) trigger
+
+status: setup  ## what is running, and where
+	@$(DEMO) status
+
+dataset: setup  ## download Udacity's dogImages (1.1 GB, resumable)
+	@$(DEMO) dataset
+
+weights: setup  ## download torchvision's ImageNet weights for ARCH (resnet50)
+	@$(DEMO) weights
+
+setup: python
+	@$(PYTHON) -m demo.environments airflow training
+
+setup-development: python
+	@$(PYTHON) -m demo.environments --development airflow training
+
+.PHONY: python
+python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed and neither python3.11 nor python3 is on the PATH." \
+		"Install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+
+test: lint types test-training test-airflow test-end-to-end  ## format, lint, types and all tests
+
+lint: setup-development
+	@$(AIRFLOW_PYTHON) -m ruff format --check .
+	@$(AIRFLOW_PYTHON) -m ruff check .
+
+types: setup-development
+	@$(AIRFLOW_PYTHON) -m mypy local_sagemaker plugins dags demo
+	@$(AIRFLOW_PYTHON) -m mypy --python-executable $(TRAINING_PYTHON) sagemaker_code
+
+test-training: setup-development  ## the scripts, in the training container's environment
+	@$(TRAINING_PYTHON) -m pytest -n 2 --dist loadfile tests/sagemaker_code
+
+test-airflow: setup-development  ## everything else but the whole run, in Airflow's environment
+	@$(AIRFLOW_PYTHON) -m pytest -n 2 --dist loadfile tests/local_sagemaker tests/plugins tests/dags tests/demo
+
+test-end-to-end: setup-development  ## one whole run on real pictures, where they are there
+	@$(AIRFLOW_PYTHON) -m pytest tests/end_to_end
+
+COMPILE = $(UV) pip compile --quiet --python-version 3.11 --no-emit-index-url --custom-compile-command 'make pins'
+pins: setup  ## compile the requirement files from their .in files
+	@$(COMPILE) requirements.in -o requirements.txt
+	@$(COMPILE) -c requirements.txt local_sagemaker/requirements.in -o local_sagemaker/requirements.txt
+	@$(COMPILE) local_sagemaker/images/pytorch/requirements.in -o local_sagemaker/images/pytorch/requirements.txt
+	@$(COMPILE) -c requirements.txt -c local_sagemaker/requirements.txt \
+		-c local_sagemaker/images/pytorch/requirements.txt requirements-dev.in -o requirements-dev.txt

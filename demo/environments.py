@@ -1,0 +1,239 @@
+"""Builds the Python environments from the pinned requirement files, once.
+
+Runs under the system's Python before any environment exists, so it uses the standard library alone. An
+environment carries a stamp with the hashes of the files it was installed from: where they match there is
+nothing to do, where they differ, or an installation was interrupted, it is brought up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON_VERSION = (3, 11)  # the version the requirement files are compiled for
+UV_VERSION = "0.13.9"
+DEVELOPMENT_PINS = Path("requirements-dev.txt")
+STAMP = ".installed.json"
+
+
+class SetupError(Exception):
+    """An environment cannot be built; the text says what is missing and what to do."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment; `pins` are paths from the repository root, `disk_gb` what a new one needs."""
+
+    name: str
+    title: str
+    pins: tuple[Path, ...]
+    disk_gb: float
+
+
+ENVIRONMENTS = {
+    environment.name: environment
+    for environment in (
+        Environment(
+            "airflow",
+            "Airflow's environment",
+            (Path("requirements.txt"), Path("local_sagemaker/requirements.txt")),
+            disk_gb=2.5,
+        ),
+        Environment(
+            "training",
+            "the training container's environment",
+            (Path("local_sagemaker/images/pytorch/requirements.txt"),),
+            disk_gb=9.0,
+        ),
+    )
+}
+
+
+def check_python() -> None:
+    """Raise SetupError unless this is the Python that the requirement files are compiled for."""
+    if sys.version_info[:2] != PYTHON_VERSION:
+        needed = ".".join(map(str, PYTHON_VERSION))
+        raise SetupError(
+            f"Python {needed} is needed, and {sys.executable} is {sys.version.split()[0]}. "
+            f"Install Python {needed}, or name it: make PYTHON=/path/to/python{needed}"
+        )
+
+
+def pin_hashes(files: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 of each requirement file by its path from the repository root."""
+    return {str(file): hashlib.sha256((ROOT / file).read_bytes()).hexdigest() for file in files}
+
+
+def environment_python(folder: Path) -> Path:
+    return folder / "bin" / "python"
+
+
+def installed(folder: Path) -> dict[str, str]:
+    """The stamp's hashes; empty for an environment that is absent, interrupted, or moved since."""
+    try:
+        stamp = json.loads((folder / STAMP).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    usable = stamp.get("location") == str(folder) and environment_python(folder).exists()
+    return dict(stamp["pins"]) if usable else {}
+
+
+def write_stamp(folder: Path, pins: dict[str, str]) -> None:
+    partial = folder / f"{STAMP}.part"
+    partial.write_text(json.dumps({"location": str(folder), "pins": pins}, indent=1))
+    partial.replace(folder / STAMP)
+
+
+@contextmanager
+def exclusively(lock_file: Path) -> Iterator[None]:
+    """Hold a lock while building, so that two calls do not write into one environment."""
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    with lock_file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("  waiting for another set-up to finish", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def step(text: str) -> Iterator[None]:
+    """One progress line: what is being done, then how long it took."""
+    started = time.monotonic()
+    print(f"  {text} ... ", end="", flush=True)
+    try:
+        yield
+    except BaseException:
+        print(f"stopped after {time.monotonic() - started:.1f} s", flush=True)
+        raise
+    print(f"{time.monotonic() - started:.1f} s", flush=True)
+
+
+def run(command: Sequence[str | Path], log: Path, hint: str) -> None:
+    """Run a command with its output in `log`; SetupError carries the output's end and `hint`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a+") as output:
+        print("$", *command, file=output, flush=True)
+        begin = output.tell()
+        code = subprocess.run(
+            command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False
+        ).returncode
+        if code:
+            output.seek(begin)
+            tail = "".join(output.readlines()[-15:]).rstrip()
+            raise SetupError(
+                f"{Path(command[0]).name} ended with status {code}. {hint}\n{tail}\nWhole log: {log}"
+            )
+
+
+def works(python: Path) -> bool:
+    return (
+        python.exists()
+        and subprocess.run([python, "-c", ""], check=False, capture_output=True).returncode == 0
+    )
+
+
+def uv_version(uv: Path) -> str:
+    """The version of the uv at this path, or nothing where it does not run."""
+    if not uv.exists():
+        return ""
+    answer = subprocess.run([uv, "--version"], check=False, capture_output=True, text=True)
+    return answer.stdout.split()[1] if answer.returncode == 0 else ""
+
+
+def build_tools(local: Path) -> Path:
+    """Put the pinned uv into its own environment and return its path."""
+    folder, log = local / "tools", local / "logs" / "setup.log"
+    uv = folder / "bin" / "uv"
+    if uv_version(uv) == UV_VERSION:
+        return uv
+    with step(f"uv {UV_VERSION}"):
+        run(
+            [sys.executable, "-m", "venv", "--clear", folder],
+            log,
+            "On Debian and Ubuntu, install the package python3.11-venv (or python3-venv).",
+        )
+        run(
+            [folder / "bin" / "python", "-m", "pip", "install", "--quiet", f"uv=={UV_VERSION}"],
+            log,
+            "Is the Python package index reachable?",
+        )
+    return uv
+
+
+def check_disk(local: Path, environment: Environment) -> None:
+    free = shutil.disk_usage(local).free / 1e9
+    if free < environment.disk_gb:
+        raise SetupError(
+            f"{environment.title} needs {environment.disk_gb:.1f} GB, and {local} has {free:.1f} GB free. "
+            "Free some space, or choose another place: make LOCAL_DIR=/path/with/space"
+        )
+
+
+def build(environment: Environment, local: Path, *, development: bool) -> bool:
+    """Bring one environment up to date; False where it already was."""
+    files = environment.pins + ((DEVELOPMENT_PINS,) if development else ())
+    folder, log = local / "envs" / environment.name, local / "logs" / "setup.log"
+    wanted, present = pin_hashes(files), installed(folder)
+    if wanted.items() <= present.items():
+        return False
+    uv = build_tools(local)
+    packages = sum(line[:1].isalnum() for file in files for line in (ROOT / file).read_text().splitlines())
+    with step(f"{environment.title}, {packages} packages"):
+        if not works(environment_python(folder)):
+            check_disk(local, environment)
+            run([uv, "venv", "--clear", "--seed", "--python", sys.executable, folder], log, "")
+        (folder / STAMP).unlink(missing_ok=True)
+        requirements = [part for file in files for part in ("--requirements", str(file))]
+        run(
+            [uv, "pip", "install", "--python", environment_python(folder), *requirements],
+            log,
+            "Is the Python package index reachable, and is there space on the disk?",
+        )
+        write_stamp(folder, present | wanted)
+    return True
+
+
+def set_up(names: Sequence[str], local: Path, *, development: bool = False) -> None:
+    """Build what is missing of the named environments under `local`; quick where nothing is."""
+    check_python()
+    local.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with exclusively(local / "setup.lock"):
+        built = [build(ENVIRONMENTS[name], local, development=development) for name in names]
+    if any(built):
+        print(f"  environments ready in {time.monotonic() - started:.1f} s", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", default=list(ENVIRONMENTS), help=f"of {', '.join(ENVIRONMENTS)}")
+    parser.add_argument("--local", type=Path, default=Path(os.environ.get("LOCAL_DIR") or ROOT / ".local"))
+    parser.add_argument("--development", action="store_true", help="with the tools that `make test` needs")
+    options = parser.parse_args(arguments)
+    try:
+        set_up(options.names, options.local.absolute(), development=options.development)
+    except SetupError as error:
+        print(f"\nSet-up failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nSet-up interrupted; the next call goes on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
