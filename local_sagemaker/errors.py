@@ -38,10 +38,23 @@ class ResourceLimitExceededError(ApiError):
     code = "ResourceLimitExceeded"
 
 
+class SerializationError(ApiError):
+    """The body is no JSON object, or a value has another type than the service model says."""
+
+    code = "SerializationException"
+
+
 class UnknownOperationError(ApiError):
-    """The operation is not part of this local runtime; the message lists what is."""
+    """SageMaker has no such operation, or it is not part of this local runtime."""
 
     code = "UnknownOperationException"
+
+
+class InsufficientStorageError(ApiError):
+    """The disk is full. 507 is not among the statuses that boto3 retries."""
+
+    code = "InsufficientStorage"
+    status = 507
 
 
 class ModelError(ApiError):
@@ -50,7 +63,9 @@ class ModelError(ApiError):
     code = "ModelError"
     status = 424
 
-    def __init__(self, message: str, original_status: int, original_message: str, log_stream_arn: str = "") -> None:
+    def __init__(
+        self, message: str, original_status: int, original_message: str, log_stream_arn: str = ""
+    ) -> None:
         super().__init__(message)
         self.original_status = original_status
         self.original_message = original_message

@@ -68,7 +68,8 @@ class Store:
         try:
             with self._transaction() as connection:
                 connection.execute(
-                    "INSERT INTO documents (kind, name, body) VALUES (?, ?, ?)", (kind, name, json.dumps(body))
+                    "INSERT INTO documents (kind, name, body) VALUES (?, ?, ?)",
+                    (kind, name, json.dumps(body)),
                 )
         except sqlite3.IntegrityError as error:
             raise DocumentExistsError(f"{kind} {name!r} exists") from error
@@ -106,9 +107,10 @@ class Store:
     def delete(self, kind: str, name: str) -> bool:
         """Remove a document; False where there was none."""
         with self._transaction() as connection:
-            return connection.execute(
-                "DELETE FROM documents WHERE kind = ? AND name = ?", (kind, name)
-            ).rowcount == 1
+            return (
+                connection.execute("DELETE FROM documents WHERE kind = ? AND name = ?", (kind, name)).rowcount
+                == 1
+            )
 
     def add_metric(self, job: str, name: str, value: float, timestamp: float) -> None:
         """Record one value that a training job emitted."""

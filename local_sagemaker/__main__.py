@@ -1,0 +1,167 @@
+"""Command line of the local SageMaker: `python -m local_sagemaker --root DIR --port 4600`."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from local_sagemaker.aws_services import build_moto_app
+from local_sagemaker.gateway import build_app
+from local_sagemaker.objects import Objects
+from local_sagemaker.platform import Platform, Service, Settings
+from local_sagemaker.store import Store
+from local_sagemaker.tags import Tags
+
+logger = logging.getLogger("local_sagemaker")
+
+_GRACE = 5  # seconds that open connections get at the end
+
+
+class StartError(Exception):
+    """The runtime cannot start; the text is for the person at the command line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    signal.signal(signal.SIGTERM, _exit)
+    try:
+        serve(_settings(arguments))
+    except StartError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises StartError when the root or the port is not free."""
+    with _locked(settings.root), _bound(settings.host, settings.port) as listener:
+        settings = replace(settings, port=listener.getsockname()[1])
+        _describe(settings)
+        store = Store(settings.root / "store.sqlite")
+        try:
+            services, hosting = _services(Platform(settings, store))
+            app = build_app(services, hosting, build_moto_app())
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    app, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE, lifespan="on"
+                )
+            )
+            logger.info("Serving on %s, state in %s", settings.url, settings.root)
+            server.run(sockets=[listener])
+        finally:
+            store.close()
+
+
+def _settings(arguments: Sequence[str] | None) -> Settings:
+    parser = argparse.ArgumentParser(
+        prog="python -m local_sagemaker", description="SageMaker on this machine."
+    )
+    default = Settings(Path(".local/sagemaker"), Path(__file__).parent / "images" / "images.yaml")
+    parser.add_argument("--root", type=Path, default=default.root, help="folder for all state (%(default)s)")
+    parser.add_argument(
+        "--images", type=Path, default=default.images, help="file that maps images to environments"
+    )
+    parser.add_argument("--host", default=default.host, help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=default.port, help="port, 0 for any free one (%(default)s)"
+    )
+    parser.add_argument("--region", default=default.region, help="AWS region in ARNs (%(default)s)")
+    options = parser.parse_args(arguments)
+    if not options.images.is_file():
+        parser.error(f"there is no images file {options.images}; pass --images FILE")
+    return Settings(
+        options.root.resolve(), options.images.resolve(), options.host, options.port, options.region
+    )
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Hold the root for this process; the kernel releases it however the process ends."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = (root / "runtime.lock").open("a")
+    except OSError as error:
+        raise StartError(f"cannot write to {root}: {error.strerror}; choose another --root") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StartError(
+                f"{root} is in use by another local SageMaker ({_described(root)}); stop it or choose another --root"
+            ) from error
+        yield
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise StartError(
+                f"cannot listen on {host} port {port}: {error.strerror}; stop what uses it or pass another --port"
+            ) from error
+        yield listener
+
+
+def _describe(settings: Settings) -> None:
+    """Leave `runtime.json` for people and tools that look for the running process."""
+    document = {"pid": os.getpid(), "url": settings.url, "region": settings.region}
+    (settings.root / "runtime.json").write_text(json.dumps(document) + "\n")
+
+
+def _described(root: Path) -> str:
+    try:
+        document = json.loads((root / "runtime.json").read_text())
+        return f"process {document['pid']} at {document['url']}"
+    except (OSError, ValueError, KeyError):
+        return "process unknown"
+
+
+def _services(platform: Platform) -> tuple[list[Service], Any]:
+    objects = Objects(platform)
+    services: list[Service] = [Tags(platform)]
+    training = _part("training.jobs", "TrainingJobs")
+    if training:
+        services.append(training(platform, objects))
+        tuning = _part("tuning.jobs", "TuningJobs")
+        services += [tuning(platform, services[-1])] if tuning else []
+    hosting = _part("hosting.service", "Hosting")
+    services += [hosting(platform, objects)] if hosting else []
+    return services, services[-1] if hosting else None
+
+
+def _part(module: str, name: str) -> Any:
+    """A service by name, None where its module is not there yet."""
+    if importlib.util.find_spec(f"local_sagemaker.{module.partition('.')[0]}") is None:
+        return None
+    if importlib.util.find_spec(f"local_sagemaker.{module}") is None:
+        return None
+    return getattr(importlib.import_module(f"local_sagemaker.{module}"), name, None)
+
+
+def _exit(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
