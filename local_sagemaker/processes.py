@@ -1,0 +1,175 @@
+"""Processes that outlive the runtime: started detached, found again after a restart, ended with a grace
+period.
+
+Every process belongs to a folder. The shim (`shim.py`) that runs the command leaves its process id and, at
+the end, the exit code there, so a runtime that was killed and started again needs nothing but the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from local_sagemaker import shim
+
+FOLDER_VARIABLE = "LOCAL_SAGEMAKER_PROCESS"  # in every process of a group; finds them when the shim is gone
+LOST = -1  # stands for the exit code that a process did not leave: killed from outside, or with the machine
+
+_START_SECONDS = 30.0
+_POLL_SECONDS = 0.02
+
+
+class ProcessStartError(Exception):
+    """The shim did not come up; the message names the folder whose log says why."""
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """A command and everything that it started. `pid` is the shim's, `group` the process group of the
+    command.
+    """
+
+    folder: Path
+    pid: int
+    group: int
+
+    def exit_code(self) -> int | None:
+        """None while it runs; 128 + n where signal n ended it; LOST where it vanished without an exit
+        code.
+        """
+        if (code := _read_exit_code(self.folder)) is not None:
+            return code
+        if _is_shim(self.pid, self.folder):
+            return None
+        code = _read_exit_code(self.folder)  # it may have ended between the two looks
+        return LOST if code is None else code
+
+    def running(self) -> bool:
+        return self.exit_code() is None
+
+    def terminate(self, *, script_only: bool = False) -> None:
+        """Ask it to end (SIGTERM). `script_only` spares the command itself and asks the processes it
+        started, so that a launcher stays alive to report how its script ended; without any such process the
+        command is asked.
+        """
+        try:
+            leader = psutil.Process(self.group)
+            targets = leader.children() if script_only else []
+        except psutil.Error:
+            return
+        for process in targets or [leader]:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL), also what is left of it when the shim itself is gone."""
+        if _is_shim(self.pid, self.folder):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.group, signal.SIGKILL)
+        else:
+            for process in _marked_processes(self.folder):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit code, or None when it still runs after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while (code := self.exit_code()) is None and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return code
+
+    def stop(self, grace: float) -> int:
+        """SIGTERM, up to `grace` seconds to end, then SIGKILL. Returns the exit code."""
+        self.terminate()
+        if (code := self.wait(grace)) is None:
+            self.kill()
+            code = self.wait(_START_SECONDS)
+        return LOST if code is None else code
+
+
+def start(
+    folder: Path, command: Sequence[str], *, environment: Mapping[str, str], cwd: Path, log: Path
+) -> ProcessGroup:
+    """Start `command` detached from this process, stdout and stderr appended to `log`.
+
+    Starting the same folder twice gives the first process: a folder is one process's, for ever.
+    Raises ProcessStartError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        popen = subprocess.Popen(
+            [sys.executable, "-I", "-S", shim.__file__, str(folder), *command],
+            cwd=cwd,
+            env={**environment, FOLDER_VARIABLE: str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    _children.append(popen)
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if (group := find(folder)) is not None:
+            return group
+        if popen.poll() is not None and not (folder / shim.PROCESS_FILE).exists():
+            break
+        time.sleep(_POLL_SECONDS)
+    raise ProcessStartError(f"{command[0]} did not start in {_START_SECONDS:.0f} s; see {log}")
+
+
+def find(folder: Path) -> ProcessGroup | None:
+    """The process that was started for `folder`, by this or an earlier runtime; None where none was."""
+    reap()
+    try:
+        content = json.loads((folder / shim.PROCESS_FILE).read_text())
+    except FileNotFoundError:
+        return None
+    return ProcessGroup(folder, content["pid"], content["group"])
+
+
+_children: list[subprocess.Popen[bytes]] = []
+
+
+def reap() -> None:
+    """Collect the shims that have ended, so that they do not stay behind as zombies."""
+    for child in list(_children):
+        if child.poll() is not None:
+            with contextlib.suppress(ValueError):
+                _children.remove(child)
+
+
+def _read_exit_code(folder: Path) -> int | None:
+    try:
+        return int((folder / shim.EXIT_FILE).read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _is_shim(pid: int, folder: Path) -> bool:
+    """Whether `pid` is still this folder's shim: its command line names the folder, so a reused id is told
+    apart.
+    """
+    try:
+        process = psutil.Process(pid)
+        return str(folder) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _marked_processes(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(FOLDER_VARIABLE) == str(folder):
+                found.append(process)
+    return found
