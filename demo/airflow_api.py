@@ -1,0 +1,125 @@
+"""What the demonstration asks of Airflow, through the REST API that Airflow's own UI uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import httpx
+
+from demo.settings import DemoError
+
+DAG_SECONDS = 120.0
+POLL_SECONDS = 0.5
+FINISHED_RUN = frozenset({"success", "failed"})
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """One task of a run; times are None where it has not started or ended."""
+
+    task_id: str
+    state: str
+    tries: int
+    started: datetime | None
+    ended: datetime | None
+
+    @property
+    def seconds(self) -> float | None:
+        if self.started is None:
+            return None
+        return ((self.ended or datetime.now(UTC)) - self.started).total_seconds()
+
+
+@dataclass(frozen=True)
+class DagRun:
+    run_id: str
+    state: str
+    started: datetime | None
+    ended: datetime | None
+
+
+def moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+class AirflowApi:
+    """A logged-in client of the REST API, version 2."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self.client = httpx.Client(base_url=url, timeout=30.0)
+        answer = self.client.post("/auth/token", json={"username": user, "password": password})
+        if answer.status_code != 201:
+            raise DemoError(
+                f"Airflow at {url} refused the user {user}: HTTP {answer.status_code} {answer.text}"
+            )
+        self.client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
+    def call(self, method: str, path: str, **arguments: Any) -> Any:
+        """The JSON answer; DemoError with Airflow's own words for anything but success."""
+        answer = self.client.request(method, f"/api/v2/{path}", **arguments)
+        if answer.is_error:
+            raise DemoError(f"Airflow answered HTTP {answer.status_code} to {method} {path}: {answer.text}")
+        return answer.json()
+
+    def wait_for_dag(self, dag_id: str) -> None:
+        """Until the DAG has been read; DemoError with the traceback where a DAG file cannot be imported."""
+        deadline = time.monotonic() + DAG_SECONDS
+        while time.monotonic() < deadline:
+            if self.client.get(f"/api/v2/dags/{dag_id}").status_code == httpx.codes.OK:
+                return
+            for error in self.call("GET", "importErrors")["import_errors"]:
+                raise DemoError(f"{error['filename']} cannot be imported:\n{error['stack_trace']}")
+            time.sleep(POLL_SECONDS)
+        raise DemoError(f"Airflow did not find the DAG {dag_id} within {DAG_SECONDS:.0f} s")
+
+    def unpause(self, dag_id: str) -> None:
+        self.call("PATCH", f"dags/{dag_id}", params={"update_mask": "is_paused"}, json={"is_paused": False})
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> str:
+        """Start a run, as the UI's form does; its id."""
+        body = {"logical_date": None, "conf": dict(conf)}
+        return str(self.call("POST", f"dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def active_runs(self, dag_id: str) -> list[str]:
+        """Ids of the runs that have not ended."""
+        answer = self.call("GET", f"dags/{dag_id}/dagRuns", params={"state": ["running", "queued"]})
+        return [run["dag_run_id"] for run in answer["dag_runs"]]
+
+    def run(self, dag_id: str, run_id: str) -> DagRun:
+        answer = self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")
+        return DagRun(run_id, answer["state"], moment(answer["start_date"]), moment(answer["end_date"]))
+
+    def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
+        """The run's tasks, those that started first in front."""
+        answer = self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances", params={"limit": 100})
+        tasks = [
+            TaskState(
+                task_id=task["task_id"],
+                state=task["state"] or "waiting",
+                tries=task["try_number"],
+                started=moment(task["start_date"]),
+                ended=moment(task["end_date"]),
+            )
+            for task in answer["task_instances"]
+        ]
+        return sorted(
+            tasks, key=lambda task: (task.started is None, task.started or datetime.max.replace(tzinfo=UTC))
+        )
+
+    def log(self, dag_id: str, run_id: str, task: TaskState) -> list[Mapping[str, Any]]:
+        """The log of the task's last try, one mapping a line (`event`, `level`, `error_detail`)."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task_id}/logs/{max(task.tries, 1)}"
+        content = self.call(
+            "GET", path, params={"full_content": True}, headers={"Accept": "application/json"}
+        )
+        return [line if isinstance(line, dict) else {"event": str(line)} for line in content["content"]]

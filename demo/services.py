@@ -1,0 +1,271 @@
+"""Starts, finds and stops the two services: the local SageMaker, and Airflow in `standalone` mode.
+
+A service is a session of its own, remembered in a file by process id and start time: a process id that the
+system has given to somebody else since is never signalled. Both services listen on 127.0.0.1 alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from demo.settings import REGION, ROOT, DemoError, Settings
+
+HOST = "127.0.0.1"
+START_SECONDS = 180.0
+STOP_SECONDS = 20.0
+POLL_SECONDS = 0.25
+JOB_VARIABLE = "LOCAL_SAGEMAKER_PROCESS"  # in the environment of everything that the local SageMaker runs
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process started here. `created` is its start time in seconds since the epoch, as psutil gives it."""
+
+    name: str
+    pid: int
+    created: float
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def process(self) -> psutil.Process | None:
+        """The process, or None where it has ended or its id belongs to another one now."""
+        try:
+            process = psutil.Process(self.pid)
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            return process if alive and abs(process.create_time() - self.created) < 1.0 else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+def record(settings: Settings, name: str) -> Path:
+    return settings.local / "run" / f"{name}.json"
+
+
+def log_file(settings: Settings, name: str) -> Path:
+    return settings.logs / f"{name}.log"
+
+
+def find(settings: Settings, name: str) -> Service | None:
+    """The running service of this name, None where there is none."""
+    try:
+        service = Service(**json.loads(record(settings, name).read_text()))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return service if service.process() else None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def claim_port(port: int, variable: str) -> int:
+    """The port to listen on, any free one for 0; DemoError naming `variable` where another program has it."""
+    if port == 0:
+        return free_port()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise DemoError(
+                f"Port {port} cannot be used ({error.strerror}): stop the program that has it, "
+                f"or choose another port with {variable}=<port> ({variable}=0 takes any free one)"
+            ) from error
+    return port
+
+
+def clean_environment() -> dict[str, str]:
+    """The caller's environment without its Airflow and AWS settings, which must not reach the services."""
+    prefixes = ("AIRFLOW", "AWS_", "PYTHON", "VIRTUAL_ENV", "MAKE", "MFLAGS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+    return kept | {name: os.environ[name] for name in ("AWS_CA_BUNDLE",) if name in os.environ}
+
+
+def start(
+    settings: Settings, name: str, port: int, command: list[str], environment: Mapping[str, str]
+) -> Service:
+    """Start a service in its own session, its output in its log file."""
+    log = log_file(settings, name)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            umask=0o077,
+        )
+    service = Service(name, process.pid, psutil.Process(process.pid).create_time(), port)
+    path = record(settings, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(service)))
+    return service
+
+
+def tail(path: Path, lines: int = 12) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+
+def wait_until_ready(settings: Settings, service: Service, ready: Callable[[str], bool]) -> None:
+    """Poll until `ready(url)`; DemoError with the end of the log where the service ends or takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    log = log_file(settings, service.name)
+    while time.monotonic() < deadline:
+        if service.process() is None:
+            raise DemoError(f"{service.name} ended while starting:\n{tail(log)}\nWhole log: {log}")
+        try:
+            if ready(service.url):
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(POLL_SECONDS)
+    raise DemoError(f"{service.name} was not ready within {START_SECONDS:.0f} s. Log: {log}")
+
+
+def sagemaker_ready(url: str) -> bool:
+    answer = httpx.get(f"{url}/_local/health", timeout=2.0)
+    return answer.status_code == 200 and answer.json().get("status") == "ready"
+
+
+def airflow_ready(url: str) -> bool:
+    """Whether the API server answers and the scheduler, DAG processor and triggerer report in."""
+    answer = httpx.get(f"{url}/api/v2/monitor/health", timeout=5.0)
+    parts = ("scheduler", "dag_processor", "triggerer")
+    return answer.status_code == 200 and all(
+        (answer.json().get(part) or {}).get("status") == "healthy" for part in parts
+    )
+
+
+def start_sagemaker(settings: Settings) -> Service:
+    """The running local SageMaker, or a new one; does not wait until it is ready."""
+    if running := find(settings, "sagemaker"):
+        return running
+    port = claim_port(settings.sagemaker_port, "SAGEMAKER_PORT")
+    environment = clean_environment() | {"LOCAL_SAGEMAKER_ENVIRONMENTS": str(settings.environments)}
+    command = [
+        str(settings.environments / "airflow" / "bin" / "python"),
+        *("-m", "local_sagemaker", "--root", str(settings.sagemaker_root)),
+        *("--images", str(ROOT / "local_sagemaker" / "images" / "images.yaml")),
+        *("--host", HOST, "--port", str(port)),
+    ]
+    return start(settings, "sagemaker", port, command, environment)
+
+
+def aws_connection(sagemaker_url: str) -> str:
+    """The connection `aws_default`. Only its endpoint tells this machine from AWS."""
+    extra = {"region_name": REGION, "endpoint_url": sagemaker_url}
+    return json.dumps({"conn_type": "aws", "login": "local", "password": "local", "extra": extra})
+
+
+def password(settings: Settings) -> str:
+    """The password of Airflow's user `admin`, made once; the file is the user's alone."""
+    path = settings.airflow_home / "passwords.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(json.dumps({"admin": secrets.token_urlsafe(9)}))
+    return str(json.loads(path.read_text())["admin"])
+
+
+def airflow_environment(settings: Settings, port: int, sagemaker_url: str) -> dict[str, str]:
+    """Airflow's settings. Small pools and short intervals: two cores, one DAG, somebody watching."""
+    password(settings)
+    url = f"http://{HOST}:{port}"
+    binaries = settings.environments / "airflow" / "bin"
+    return {
+        "AIRFLOW_HOME": str(settings.airflow_home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(settings.airflow_home / "passwords.json"),
+        "AIRFLOW__API__HOST": HOST,
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        "AIRFLOW__SCHEDULER__CATCHUP_BY_DEFAULT": "False",
+        "AIRFLOW_CONN_AWS_DEFAULT": aws_connection(sagemaker_url),
+        "AIRFLOW_BINARY": str(binaries / "airflow"),
+        # `standalone` looks for `airflow` on the PATH: our wrapper comes first.
+        "PATH": os.pathsep.join(
+            [str(ROOT / "demo" / "bin"), str(binaries), os.environ.get("PATH", os.defpath)]
+        ),
+    }
+
+
+def start_airflow(settings: Settings, sagemaker_url: str) -> Service:
+    """The running Airflow, or a new one; does not wait until it is ready."""
+    if running := find(settings, "airflow"):
+        return running
+    port = claim_port(settings.airflow_port, "AIRFLOW_PORT")
+    environment = clean_environment() | airflow_environment(settings, port, sagemaker_url)
+    command = [str(settings.environments / "airflow" / "bin" / "airflow"), "standalone"]
+    return start(settings, "airflow", port, command, environment)
+
+
+def descendants(service: psutil.Process) -> list[psutil.Process]:
+    """What the service started: its children, theirs, and whoever else is in its session."""
+    members = set(service.children(recursive=True))
+    for candidate in psutil.process_iter():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getsid(candidate.pid) == service.pid and candidate != service:
+                members.add(candidate)
+    return list(members)
+
+
+def jobs(root: Path) -> list[psutil.Process]:
+    """The local SageMaker's jobs and model servers, which outlive it: marked by their folder below `root`."""
+    members = []
+    for candidate in psutil.process_iter():
+        with suppress(psutil.Error):
+            if candidate.environ().get(JOB_VARIABLE, "").startswith(f"{root}{os.sep}"):
+                members.append(candidate)
+    return members
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """Ask the processes to end, and end those that do not within `STOP_SECONDS`."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, stubborn = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+    for process in stubborn:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(stubborn, timeout=STOP_SECONDS)
+
+
+def stop(settings: Settings, name: str) -> bool:
+    """End a service that was started here, then what it started; False where it was not running."""
+    service = find(settings, name)
+    process = service.process() if service else None
+    if process is not None:
+        members = descendants(process)
+        end([process])
+        end(members)
+    if name == "sagemaker":
+        end(jobs(settings.sagemaker_root.resolve()))
+    record(settings, name).unlink(missing_ok=True)
+    return process is not None

@@ -1,0 +1,106 @@
+"""What the user chose on make's command line, and where everything generated lies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+DAG_ID = "dog_breed_retraining"
+PIPELINE = "dog_breed"
+ENDPOINT = "dog-breed"
+REGION = "us-east-1"
+ROLE = "SageMakerRetrainingRole"
+
+
+class DemoError(Exception):
+    """The demonstration cannot go on; the text names the input and the fix."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Paths and ports. A port of 0 stands for any free one, chosen when the service starts."""
+
+    local: Path
+    airflow_port: int = 8080
+    sagemaker_port: int = 4600
+
+    @property
+    def airflow_home(self) -> Path:
+        return self.local / "airflow"
+
+    @property
+    def sagemaker_root(self) -> Path:
+        return self.local / "sagemaker"
+
+    @property
+    def environments(self) -> Path:
+        return self.local / "envs"
+
+    @property
+    def logs(self) -> Path:
+        return self.local / "logs"
+
+    @property
+    def report(self) -> Path:
+        return self.local / "run.json"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a run is about: the data, the starting weights, and the DAG's parameters.
+
+    `data` None is the sample data set, `weights` None random initialisation.
+    """
+
+    data: Path | None = None
+    weights: Path | None = None
+    arch: str = "resnet50"
+    params: Mapping[str, Any] | None = None
+
+
+def port(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name) or str(default)
+    if not text.isdecimal() or int(text) > 65535:
+        raise DemoError(f"{name}={text} is no port: give a number from 1 to 65535, or 0 for any free one")
+    return int(text)
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    return Settings(
+        local=Path(environment.get("LOCAL_DIR") or ROOT / ".local").absolute(),
+        airflow_port=port(environment, "AIRFLOW_PORT", 8080),
+        sagemaker_port=port(environment, "SAGEMAKER_PORT", 4600),
+    )
+
+
+def existing(environment: Mapping[str, str], name: str) -> Path | None:
+    """The path in a variable, None where it is not set; DemoError where nothing lies there."""
+    text = environment.get(name)
+    if not text:
+        return None
+    path = Path(text).expanduser().absolute()
+    if not path.exists():
+        raise DemoError(f"{name}={text}: there is nothing at {path}")
+    return path
+
+
+def read_choice(environment: Mapping[str, str]) -> Choice:
+    text = environment.get("PARAMS") or "{}"
+    try:
+        params = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DemoError(
+            f"PARAMS={text} is no JSON ({error}); for example PARAMS='{{\"max_jobs\": 4}}'"
+        ) from error
+    if not isinstance(params, dict):
+        raise DemoError(f"PARAMS={text} is no JSON object; for example PARAMS='{{\"max_jobs\": 4}}'")
+    return Choice(
+        data=existing(environment, "DATA"),
+        weights=existing(environment, "WEIGHTS"),
+        arch=environment.get("ARCH") or "resnet50",
+        params=params,
+    )
