@@ -9,19 +9,21 @@ import importlib.util
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
+from starlette.applications import Starlette
 
-from local_sagemaker.aws_services import build_moto_app
+from local_sagemaker.aws_services import AwsServices
 from local_sagemaker.gateway import build_app
 from local_sagemaker.objects import Objects
 from local_sagemaker.platform import Platform, Service, Settings
@@ -42,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     signal.signal(signal.SIGTERM, _exit)
+    _allow_open_files()
     try:
         serve(_settings(arguments))
     except StartError as error:
@@ -55,10 +58,8 @@ def serve(settings: Settings) -> None:
     with _locked(settings.root), _bound(settings.host, settings.port) as listener:
         settings = replace(settings, port=listener.getsockname()[1])
         _describe(settings)
-        store = Store(settings.root / "store.sqlite")
-        try:
-            services, hosting = _services(Platform(settings, store))
-            app = build_app(services, hosting, build_moto_app())
+        with closing(Store(settings.root / "store.sqlite")) as store:
+            app = _app(Platform(settings, store))
             server = uvicorn.Server(
                 uvicorn.Config(
                     app, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE, lifespan="on"
@@ -66,8 +67,8 @@ def serve(settings: Settings) -> None:
             )
             logger.info("Serving on %s, state in %s", settings.url, settings.root)
             server.run(sockets=[listener])
-        finally:
-            store.close()
+        if not server.started:
+            raise StartError("a service could not resume; its traceback is above")
 
 
 def _settings(arguments: Sequence[str] | None) -> Settings:
@@ -137,9 +138,10 @@ def _described(root: Path) -> str:
         return "process unknown"
 
 
-def _services(platform: Platform) -> tuple[list[Service], Any]:
-    objects = Objects(platform)
-    services: list[Service] = [Tags(platform)]
+def _app(platform: Platform) -> Starlette:
+    aws = AwsServices(platform)
+    objects = Objects(aws.s3)
+    services: list[Service] = [aws, Tags(platform)]
     training = _part("training.jobs", "TrainingJobs")
     if training:
         services.append(training(platform, objects))
@@ -147,7 +149,7 @@ def _services(platform: Platform) -> tuple[list[Service], Any]:
         services += [tuning(platform, services[-1])] if tuning else []
     hosting = _part("hosting.service", "Hosting")
     services += [hosting(platform, objects)] if hosting else []
-    return services, services[-1] if hosting else None
+    return build_app(services, cast("Any", services[-1]) if hosting else None, aws)
 
 
 def _part(module: str, name: str) -> Any:
@@ -157,6 +159,12 @@ def _part(module: str, name: str) -> Any:
     if importlib.util.find_spec(f"local_sagemaker.{module}") is None:
         return None
     return getattr(importlib.import_module(f"local_sagemaker.{module}"), name, None)
+
+
+def _allow_open_files() -> None:
+    """As many as the system permits: a part of an upload under way and a connection hold one each."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> None:

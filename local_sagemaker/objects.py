@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from local_sagemaker.platform import ACCOUNT, Platform
+from moto.s3.models import FakeBucket, FakeKey
+
+from local_sagemaker.s3_records import blob_of, s3_backend
+from local_sagemaker.s3_state import S3State
 
 
 class ObjectMissingError(Exception):
-    """There is no such object, or no object under the prefix."""
+    """There is no such object."""
 
 
 class BucketMissingError(Exception):
@@ -22,7 +23,7 @@ class BucketMissingError(Exception):
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One object. `etag` has no quotes; `size` is in bytes."""
+    """One object. `etag` is without quotes; `size` is in bytes."""
 
     bucket: str
     key: str
@@ -39,63 +40,68 @@ def split_uri(uri: str) -> tuple[str, str]:
     parts = urlsplit(uri, allow_fragments=False)
     if parts.scheme != "s3" or not parts.netloc:
         raise ValueError(f"{uri!r} is no S3 URI; it must look like s3://bucket/key")
-    return parts.netloc, parts.path.lstrip("/")
+    return parts.netloc, uri.removeprefix(f"s3://{parts.netloc}").removeprefix("/")
 
 
 class Objects:
     """The runtime's own view of S3. Safe to call from any thread."""
 
-    def __init__(self, platform: Platform) -> None:
-        self._platform = platform
+    def __init__(self, s3: S3State) -> None:
+        self._s3 = s3
 
     def list(self, uri: str) -> list[ObjectInfo]:
-        """The objects under a prefix, in key order. Raises BucketMissingError; no object is an empty list."""
+        """The objects whose keys start with the URI's, in key order; the list may be empty.
+
+        Raises BucketMissingError.
+        """
         bucket, prefix = split_uri(uri)
-        keys = self._bucket(bucket).keys
-        found = [(name, keys.get(name)) for name in sorted(keys._self_iterable()) if name.startswith(prefix)]
+        current = [(name, versions[-1]) for name, versions in _bucket(bucket).keys.iterlists()]
         return [
             ObjectInfo(bucket, name, key.size, key.etag.strip('"'))
-            for name, key in found
-            if hasattr(key, "size")
+            for name, key in sorted(current, key=lambda item: item[0])
+            if name.startswith(prefix) and isinstance(key, FakeKey)
         ]
 
     def exists(self, uri: str) -> bool:
-        """True for an object; False also where the bucket is missing."""
+        """Whether there is an object; False where the bucket is missing too."""
         try:
-            self._key(uri)
+            _key(uri)
         except (ObjectMissingError, BucketMissingError):
             return False
         return True
 
     def download(self, uri: str, path: Path) -> None:
         """Copy an object to a file, whole or not at all. Raises ObjectMissingError or BucketMissingError."""
-        value = self._key(uri).value
+        key = _key(uri)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".part")
-        with partial.open("wb") as file:
-            shutil.copyfileobj(io.BytesIO(value), file)
+        blob = blob_of(key)
+        if blob is None:  # its upload is not acknowledged yet
+            partial.write_bytes(key.value)
+        else:
+            shutil.copyfile(blob, partial)
         partial.replace(path)
 
     def upload(self, path: Path, uri: str) -> None:
         """Put a file as an object. Raises BucketMissingError."""
         bucket, key = split_uri(uri)
-        self._bucket(bucket)
-        self._backend().put_object(bucket, key, path.read_bytes())
+        if not key:
+            raise ValueError(f"{uri!r} names a bucket; an object needs a key: s3://bucket/key")
+        _bucket(bucket)
+        with path.open("rb") as content:
+            self._s3.put(bucket, key, content)
 
-    def _backend(self) -> Any:
-        from moto.s3.models import s3_backends
 
-        return s3_backends[ACCOUNT]["aws"]
+def _bucket(name: str) -> FakeBucket:
+    bucket = s3_backend().buckets.get(name)
+    if bucket is None:
+        raise BucketMissingError(f"there is no bucket s3://{name}; create it or correct the URI")
+    return bucket
 
-    def _bucket(self, name: str) -> Any:
-        bucket = self._backend().buckets.get(name)
-        if bucket is None:
-            raise BucketMissingError(f"there is no bucket s3://{name}; create it or correct the URI")
-        return bucket
 
-    def _key(self, uri: str) -> Any:
-        bucket, name = split_uri(uri)
-        key = self._bucket(bucket).keys.get(name)
-        if key is None or not hasattr(key, "value"):
-            raise ObjectMissingError(f"there is no object {uri}; upload it or correct the URI")
-        return key
+def _key(uri: str) -> FakeKey:
+    bucket, name = split_uri(uri)
+    key = _bucket(bucket).keys.get(name)
+    if not isinstance(key, FakeKey):
+        raise ObjectMissingError(f"there is no object {uri}; upload it or correct the URI")
+    return key

@@ -1,0 +1,63 @@
+"""GetObject for large objects, sent from the blob piece by piece: moto would read the whole object for every range.
+
+moto still decides on the answer: it gets the request as HeadObject, which has the same headers, conditions and ranges.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qs
+from wsgiref.types import WSGIEnvironment
+
+from moto.s3.models import FakeKey
+
+from local_sagemaker.s3_records import blob_of, key_versions
+
+_WORTHWHILE = 1024 * 1024  # bytes; below it moto's own answer costs less than a second look
+_CHUNK = 256 * 1024
+_PLAIN_PARAMETERS = {"x-id", "versionId"}  # others select another operation or override headers
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/\d+")
+
+
+class Slice(NamedTuple):
+    """Bytes of a file."""
+
+    path: Path
+    start: int
+    length: int
+
+    def chunks(self) -> Iterator[bytes]:
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            left = self.length
+            while left and (chunk := file.read(min(left, _CHUNK))):
+                left -= len(chunk)
+                yield chunk
+
+
+def large_blob(environ: WSGIEnvironment, bucket: str, key: str) -> Path | None:
+    """The blob that answers a request, if it is a plain GetObject of a large object."""
+    query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True)
+    if environ["REQUEST_METHOD"] != "GET" or not key or query.keys() - _PLAIN_PARAMETERS:
+        return None
+    versions = key_versions(bucket, key)
+    if "versionId" in query:
+        versions = [version for version in versions if version.version_id == query["versionId"][0]]
+    if not versions or not isinstance(versions[-1], FakeKey) or versions[-1].size < _WORTHWHILE:
+        return None
+    return blob_of(versions[-1])
+
+
+def body_of(blob: Path, status: str, headers: list[tuple[str, str]]) -> Slice | None:
+    """What to send with moto's answer to HeadObject; None where it is no answer with a body."""
+    if status.startswith("200"):
+        return Slice(blob, 0, blob.stat().st_size)
+    named = {name.lower(): value for name, value in headers}
+    found = _CONTENT_RANGE.fullmatch(named.get("content-range", ""))
+    if not status.startswith("206") or found is None:
+        return None
+    first, last = int(found[1]), int(found[2])
+    return Slice(blob, first, last - first + 1)
