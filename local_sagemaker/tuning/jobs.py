@@ -1,0 +1,259 @@
+"""The operations on hyperparameter tuning jobs."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from local_sagemaker.errors import ApiError, ResourceInUseError, ResourceNotFoundError, ValidationError
+from local_sagemaker.platform import Answer, Operation, Platform, Request
+from local_sagemaker.store import Document, DocumentExistsError
+from local_sagemaker.tags import forget_tags, set_tags
+from local_sagemaker.tuning import trials
+from local_sagemaker.tuning.plans import Plan, read_plan
+from local_sagemaker.tuning.supervisor import KIND, Ending, Supervisor, TrainingJobs
+from local_sagemaker.tuning.trials import Summary
+from local_sagemaker.tuning.warm_start import inherit
+
+_PAGE = 10  # MaxResults where a request has none, API reference
+_REQUEST_MEMBERS = (
+    "HyperParameterTuningJobName",
+    "HyperParameterTuningJobConfig",
+    "TrainingJobDefinition",
+    "TrainingJobDefinitions",
+    "WarmStartConfig",
+)
+
+
+class TuningJobs:
+    """Tuning jobs in the store, and a supervisor for each that runs."""
+
+    def __init__(self, platform: Platform, training_jobs: TrainingJobs) -> None:
+        self._platform = platform
+        self._store = platform.store
+        self._training = training_jobs
+        self._supervisors: dict[str, Supervisor] = {}
+        self._lock = threading.Lock()
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "CreateHyperParameterTuningJob": self.create,
+            "DescribeHyperParameterTuningJob": self.describe,
+            "StopHyperParameterTuningJob": self.stop,
+            "DeleteHyperParameterTuningJob": self.delete,
+            "ListHyperParameterTuningJobs": self.list_jobs,
+            "ListTrainingJobsForHyperParameterTuningJob": self.list_training_jobs,
+        }
+
+    def resume(self) -> None:
+        for job in self._store.list(KIND):
+            if _is_active(job):
+                self._supervise(job["HyperParameterTuningJobName"])
+
+    def close(self) -> None:
+        with self._lock:
+            supervisors = list(self._supervisors.values())
+        for supervisor in supervisors:
+            supervisor.close()
+
+    def create(self, request: Request) -> Answer:
+        name = request["HyperParameterTuningJobName"]
+        arn = self._platform.arn(KIND, name)
+        if self._store.get(KIND, name) is not None:
+            raise _name_taken(arn)
+        plan = read_plan(request)
+        inherited = inherit(request, plan, lambda parent: self._store.get(KIND, parent))
+        now = self._platform.clock()
+        job: Document = {
+            **{member: request[member] for member in _REQUEST_MEMBERS if member in request},
+            "HyperParameterTuningJobArn": arn,
+            "HyperParameterTuningJobStatus": "InProgress",
+            "CreationTime": now,
+            "LastModifiedTime": now,
+            "_seed": request["HyperParameterTuningJobConfig"].get("RandomSeed", secrets.randbits(32)),
+            "_tags": request.get("Tags", []),
+            "_inherited": [asdict(trial) for trial in inherited.trials],
+            "_inherited_best": inherited.best,
+            "_trials": [],
+        }
+        try:
+            self._store.create(KIND, name, job)
+        except DocumentExistsError as error:
+            raise _name_taken(arn) from error
+        set_tags(self._platform, arn, request.get("Tags"))
+        self._supervise(name)
+        return {"HyperParameterTuningJobArn": arn}
+
+    def describe(self, request: Request) -> Answer:
+        job = self._get(request, ValidationError)
+        plan = read_plan(job)
+        summaries = self._summaries(job, plan)
+        answer: Answer = {
+            **{member: value for member, value in job.items() if not member.startswith("_")},
+            **_counters(summaries),
+            "TuningJobCompletionDetails": {
+                "NumberOfTrainingJobsObjectiveNotImproving": trials.not_improving(
+                    summaries, maximize=plan.maximize
+                )
+            },
+            "ConsumedResources": {"RuntimeInSeconds": self._runtime(job)},
+        }
+        best = trials.best(filter(trials.has_ended, summaries), maximize=plan.maximize)
+        if best is not None:
+            answer["BestTrainingJob"] = best
+        if job.get("WarmStartConfig", {}).get("WarmStartType") == "IdenticalDataAndAlgorithm":
+            candidates = [item for item in (job["_inherited_best"], best) if item is not None]
+            answer["OverallBestTrainingJob"] = trials.best(candidates, maximize=plan.maximize)
+        return answer
+
+    def stop(self, request: Request) -> Answer:
+        name = self._get(request, ResourceNotFoundError)["HyperParameterTuningJobName"]
+
+        def change(job: Document) -> None:
+            if not _is_active(job):
+                status = job["HyperParameterTuningJobStatus"]
+                raise ValidationError(
+                    f"The request was rejected because the tuning job is in status {status}."
+                )
+            job.update(
+                HyperParameterTuningJobStatus="Stopping",
+                LastModifiedTime=self._platform.clock(),
+                _ending=Ending.REQUESTED.value,
+            )
+
+        self._store.update(KIND, name, change)
+        with self._lock:
+            supervisor = self._supervisors.get(name)
+        if supervisor is not None:
+            supervisor.wake()
+        return {}
+
+    def delete(self, request: Request) -> Answer:
+        """Forget a tuning job that has ended; its training jobs stay."""
+        job = self._get(request, ResourceNotFoundError)
+        if _is_active(job):
+            raise ValidationError(
+                f"The tuning job is {job['HyperParameterTuningJobStatus']}; stop it and wait before it is "
+                "deleted."
+            )
+        self._store.delete(KIND, job["HyperParameterTuningJobName"])
+        forget_tags(self._platform, job["HyperParameterTuningJobArn"])
+        return {}
+
+    def list_jobs(self, request: Request) -> Answer:
+        jobs = [job for job in self._store.list(KIND) if _matches(job, request)]
+        keys: dict[str, Callable[[Document], Any]] = {
+            "Name": lambda job: job["HyperParameterTuningJobName"],
+            "Status": lambda job: job["HyperParameterTuningJobStatus"],
+            "CreationTime": lambda job: job["CreationTime"],
+        }
+        jobs.sort(key=keys[request.get("SortBy", "Name")], reverse=_is_descending(request))
+        page, token = _page(jobs, request)
+        return {"HyperParameterTuningJobSummaries": [self._list_item(job) for job in page], **token}
+
+    def list_training_jobs(self, request: Request) -> Answer:
+        job = self._get(request, ValidationError)
+        summaries = self._summaries(job, read_plan(job))
+        wanted = request.get("StatusEquals")
+        if wanted is not None:
+            summaries = [summary for summary in summaries if summary["TrainingJobStatus"] == wanted]
+        sort_by = request.get("SortBy", "Name")
+        if sort_by == "FinalObjectiveMetricValue":
+            summaries = [item for item in summaries if "FinalHyperParameterTuningJobObjectiveMetric" in item]
+        keys: dict[str, Callable[[Summary], Any]] = {
+            "Name": lambda summary: summary["TrainingJobName"],
+            "Status": lambda summary: summary["TrainingJobStatus"],
+            "CreationTime": lambda summary: summary["CreationTime"],
+            "FinalObjectiveMetricValue": trials.objective_value,
+        }
+        summaries.sort(key=keys[sort_by], reverse=_is_descending(request))
+        page, token = _page(summaries, request)
+        return {"TrainingJobSummaries": page, **token}
+
+    def _supervise(self, name: str) -> None:
+        supervisor = Supervisor(self._platform, self._training, name)
+        with self._lock:
+            self._supervisors = {key: item for key, item in self._supervisors.items() if item.is_alive()}
+            self._supervisors[name] = supervisor
+            supervisor.start()
+
+    def _get(self, request: Request, missing: type[ApiError]) -> Document:
+        name = request["HyperParameterTuningJobName"]
+        job = self._store.get(KIND, name)
+        if job is None:
+            raise missing(f"Amazon SageMaker can't find a hyperparameter tuning job named {name!r}.")
+        return job
+
+    def _summaries(self, job: Document, plan: Plan) -> list[Summary]:
+        summaries = (
+            trials.summarise(self._store, record, plan.definitions[record["Definition"]])
+            for record in job["_trials"]
+        )
+        return [summary for summary in summaries if summary is not None]
+
+    def _runtime(self, job: Document) -> int:
+        return int(job.get("HyperParameterTuningEndTime", self._platform.clock()) - job["CreationTime"])
+
+    def _list_item(self, job: Document) -> dict[str, Any]:
+        members = (
+            "HyperParameterTuningJobName",
+            "HyperParameterTuningJobArn",
+            "HyperParameterTuningJobStatus",
+            "CreationTime",
+            "HyperParameterTuningEndTime",
+            "LastModifiedTime",
+        )
+        config = job["HyperParameterTuningJobConfig"]
+        return {
+            **{member: job[member] for member in members if member in job},
+            "Strategy": config["Strategy"],
+            "ResourceLimits": config["ResourceLimits"],
+            **_counters(self._summaries(job, read_plan(job))),
+        }
+
+
+def _counters(summaries: Sequence[Summary]) -> dict[str, dict[str, int]]:
+    return {
+        "TrainingJobStatusCounters": trials.status_counters(summaries),
+        "ObjectiveStatusCounters": trials.objective_counters(summaries),
+    }
+
+
+def _is_active(job: Document) -> bool:
+    return job["HyperParameterTuningJobStatus"] in {"InProgress", "Stopping"}
+
+
+def _is_descending(request: Request) -> bool:
+    return bool(request.get("SortOrder", "Ascending") == "Descending")
+
+
+def _matches(job: Document, request: Request) -> bool:
+    return all(
+        (
+            request.get("NameContains", "") in job["HyperParameterTuningJobName"],
+            request.get("StatusEquals", job["HyperParameterTuningJobStatus"])
+            == job["HyperParameterTuningJobStatus"],
+            job["CreationTime"] > request.get("CreationTimeAfter", float("-inf")),
+            job["CreationTime"] < request.get("CreationTimeBefore", float("inf")),
+            job["LastModifiedTime"] > request.get("LastModifiedTimeAfter", float("-inf")),
+            job["LastModifiedTime"] < request.get("LastModifiedTimeBefore", float("inf")),
+        )
+    )
+
+
+def _page(items: Sequence[Any], request: Request) -> tuple[Sequence[Any], dict[str, str]]:
+    token = request.get("NextToken", "0")
+    if not token.isdigit():
+        raise ValidationError(f"Invalid NextToken {token!r}: pass the one from the answer before.")
+    start, end = int(token), int(token) + request.get("MaxResults", _PAGE)
+    return items[start:end], {"NextToken": str(end)} if end < len(items) else {}
+
+
+def _name_taken(arn: str) -> ResourceInUseError:
+    return ResourceInUseError(
+        "Hyperparameter tuning job names must be unique within an AWS account and region, or a tuning job "
+        f"with this name already exists ({arn})"
+    )

@@ -1,0 +1,123 @@
+"""When a running trial is not worth finishing: SageMaker's median rule and Hyperband.
+
+Both see a trial as the values of the objective metric in the order in which it reported them, one an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, median
+from typing import Protocol
+
+import optuna
+from optuna.pruners import HyperbandPruner
+
+from local_sagemaker.tuning.studies import new_study
+
+Reports = Sequence[float]
+
+
+def worse_than_median(reports: Reports, earlier: Sequence[Reports], *, maximize: bool) -> bool:
+    """TrainingJobEarlyStoppingType Auto, as the guide's page "Stop Training Jobs Early" states it.
+
+    The newest report is compared with the median, over the earlier trials, of each one's running average up
+    to the same epoch. Trials that never came so far do not count, and without any there is nothing to be
+    worse than.
+    """
+    epoch = len(reports)
+    averages = [fmean(run[:epoch]) for run in earlier if len(run) >= epoch]
+    averages = [average for average in averages if not math.isnan(average)]
+    if not reports or not averages:
+        return False
+    if math.isnan(reports[-1]):
+        return True
+    return reports[-1] < median(averages) if maximize else reports[-1] > median(averages)
+
+
+class StoppingRule(Protocol):
+    """Follows the trials of one tuning job. Trials are known by their number, from 1."""
+
+    def follow(self, number: int, reports: Reports) -> bool:
+        """Take in all that a running trial has reported; whether to stop it."""
+        ...
+
+    def finished(self, number: int, reports: Reports) -> None:
+        """Take in all that a trial reported before it ended by itself or was stopped."""
+        ...
+
+
+class NeverStop:
+    """TrainingJobEarlyStoppingType Off."""
+
+    def follow(self, number: int, reports: Reports) -> bool:  # noqa: ARG002
+        return False
+
+    def finished(self, number: int, reports: Reports) -> None:
+        """Nothing to learn."""
+
+
+class MedianRule:
+    """TrainingJobEarlyStoppingType Auto: `worse_than_median` at every epoch, against the ended trials.
+
+    Of a trial first seen with reports, which is one that ran on while the runtime was down, the newest
+    counts.
+    """
+
+    def __init__(self, *, maximize: bool) -> None:
+        self._maximize = maximize
+        self._ended: dict[int, Reports] = {}
+        self._judged: dict[int, int] = {}
+
+    def follow(self, number: int, reports: Reports) -> bool:
+        judged = self._judged.get(number, len(reports) - 1)
+        self._judged[number] = len(reports)
+        earlier = list(self._ended.values())
+        return any(
+            worse_than_median(reports[:epoch], earlier, maximize=self._maximize)
+            for epoch in range(judged + 1, len(reports) + 1)
+        )
+
+    def finished(self, number: int, reports: Reports) -> None:
+        self._ended[number] = reports
+
+
+class Hyperband:
+    """optuna's asynchronous successive halving in brackets; the resource is reports of the objective.
+
+    Which bracket a trial is in follows from the tuning job's name and the trial's number, so after a restart
+    the same reports give the same decisions.
+    """
+
+    def __init__(self, name: str, *, maximize: bool, min_resource: int, max_resource: int) -> None:
+        self._max_resource = max_resource
+        self._study = new_study(
+            name=name,
+            maximize=maximize,
+            pruner=HyperbandPruner(min_resource=min_resource, max_resource=max_resource),
+        )
+        self._trials: list[optuna.Trial] = []
+        self._judged: dict[int, int] = {}
+
+    def follow(self, number: int, reports: Reports) -> bool:
+        judged = self._judged.get(number, 0)
+        self._judged[number] = len(reports)
+        verdicts = [
+            self._stops(number, epoch, reports[epoch - 1]) for epoch in range(judged + 1, len(reports) + 1)
+        ]
+        return any(verdicts)
+
+    def finished(self, number: int, reports: Reports) -> None:
+        self.follow(number, reports)
+
+    def _stops(self, number: int, epoch: int, value: float) -> bool:
+        """AWS stops a job that reaches MaxResource. Here it is stopped by the first report beyond, so that a
+        job that ends there by itself can still write its model.
+        """
+        while len(self._trials) < number:
+            self._trials.append(self._study.ask())
+        if epoch > self._max_resource or math.isnan(value):
+            return True
+        trial = self._trials[number - 1]
+        trial.report(value, epoch)
+        return trial.should_prune()
