@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from graphlib import TopologicalSorter
 from typing import Any, Self
 
 import httpx
@@ -90,6 +91,15 @@ class AirflowApi:
         body = {"logical_date": None, "conf": dict(conf)}
         return str(self.call("POST", f"dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
+    def task_order(self, dag_id: str) -> list[str]:
+        """The DAG's tasks, each after those it waits for."""
+        waits_for: dict[str, set[str]] = {}
+        for task in self.call("GET", f"dags/{dag_id}/tasks")["tasks"]:
+            waits_for.setdefault(task["task_id"], set())
+            for downstream in task["downstream_task_ids"]:
+                waits_for.setdefault(downstream, set()).add(task["task_id"])
+        return list(TopologicalSorter(waits_for).static_order())
+
     def active_runs(self, dag_id: str) -> list[str]:
         """Ids of the runs that have not ended."""
         answer = self.call("GET", f"dags/{dag_id}/dagRuns", params={"state": ["running", "queued"]})
@@ -100,9 +110,8 @@ class AirflowApi:
         return DagRun(run_id, answer["state"], moment(answer["start_date"]), moment(answer["end_date"]))
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
-        """The run's tasks, those that started first in front."""
         answer = self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances", params={"limit": 100})
-        tasks = [
+        return [
             TaskState(
                 task_id=task["task_id"],
                 state=task["state"] or "waiting",
@@ -112,9 +121,6 @@ class AirflowApi:
             )
             for task in answer["task_instances"]
         ]
-        return sorted(
-            tasks, key=lambda task: (task.started is None, task.started or datetime.max.replace(tzinfo=UTC))
-        )
 
     def log(self, dag_id: str, run_id: str, task: TaskState) -> list[Mapping[str, Any]]:
         """The log of the task's last try, one mapping a line (`event`, `level`, `error_detail`)."""

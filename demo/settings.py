@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class Settings:
         return self.local / "logs"
 
     @property
+    def choice(self) -> Path:
+        return self.local / "choice.json"
+
+    @property
     def report(self) -> Path:
         return self.local / "run.json"
 
@@ -59,7 +63,7 @@ class Choice:
     data: Path | None = None
     weights: Path | None = None
     arch: str = "resnet50"
-    params: Mapping[str, Any] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 def port(environment: Mapping[str, str], name: str, default: int) -> int:
@@ -88,19 +92,39 @@ def existing(environment: Mapping[str, str], name: str) -> Path | None:
     return path
 
 
-def read_choice(environment: Mapping[str, str]) -> Choice:
+def read_params(environment: Mapping[str, str]) -> dict[str, Any]:
     text = environment.get("PARAMS") or "{}"
+    example = "for example PARAMS='{\"max_jobs\": 4}'"
     try:
         params = json.loads(text)
     except json.JSONDecodeError as error:
-        raise DemoError(
-            f"PARAMS={text} is no JSON ({error}); for example PARAMS='{{\"max_jobs\": 4}}'"
-        ) from error
+        raise DemoError(f"PARAMS={text} is no JSON ({error}); {example}") from error
     if not isinstance(params, dict):
-        raise DemoError(f"PARAMS={text} is no JSON object; for example PARAMS='{{\"max_jobs\": 4}}'")
+        raise DemoError(f"PARAMS={text} is no JSON object; {example}")
+    return params
+
+
+def read_choice(environment: Mapping[str, str], default: Choice | None = None) -> Choice:
+    """What make's variables choose, the rest from `default`."""
+    default = default or Choice()
     return Choice(
-        data=existing(environment, "DATA"),
-        weights=existing(environment, "WEIGHTS"),
-        arch=environment.get("ARCH") or "resnet50",
-        params=params,
+        data=existing(environment, "DATA") or default.data,
+        weights=existing(environment, "WEIGHTS") or default.weights,
+        arch=environment.get("ARCH") or default.arch,
+        params={**default.params, **read_params(environment)},
     )
+
+
+def write_choice(path: Path, choice: Choice) -> None:
+    """Remember the choice for `make trigger`."""
+    path.write_text(json.dumps(asdict(choice), default=str))
+
+
+def last_choice(path: Path) -> Choice:
+    """What the last `make demo` chose; the defaults where there was none."""
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return Choice()
+    folder, weights = (Path(content[name]) if content[name] else None for name in ("data", "weights"))
+    return Choice(folder, weights, content["arch"], content["params"])

@@ -1,0 +1,126 @@
+"""The commands behind make's targets: `python -m demo demo|up|down|trigger|status|dataset|weights`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from demo import downloads, services
+from demo.run import Demo, log_in, run_demo, show_addresses, start_services
+from demo.settings import DemoError, Settings, last_choice, read_choice, read_settings
+
+INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
+
+
+def stop_services(settings: Settings, out: Console) -> None:
+    for name in ("airflow", "sagemaker"):
+        stopped = services.stop(settings, name)
+        out.print(f"  {name}: {'stopped' if stopped else 'was not running'}", highlight=False)
+
+
+def demo_command(settings: Settings, out: Console) -> bool:
+    demo = Demo(settings, read_choice(os.environ), out)
+    try:
+        succeeded = run_demo(demo)
+    finally:
+        if os.environ.get("KEEP") == "0":
+            stop_services(settings, out)
+        else:
+            show_addresses(settings, out)
+    return succeeded
+
+
+def up_command(settings: Settings, out: Console) -> bool:
+    demo = Demo(settings, last_choice(settings.choice), out)
+    _, airflow = start_services(demo)
+    with log_in(demo, airflow):
+        show_addresses(settings, out)
+    return True
+
+
+def trigger_command(settings: Settings, out: Console) -> bool:
+    """Another run with what the last `make demo` chose, but for what is given now."""
+    succeeded = run_demo(Demo(settings, read_choice(os.environ, last_choice(settings.choice)), out))
+    show_addresses(settings, out)
+    return succeeded
+
+
+def down_command(settings: Settings, out: Console) -> bool:
+    stop_services(settings, out)
+    return True
+
+
+def status_command(settings: Settings, out: Console) -> bool:
+    """True where both services run."""
+    found = [services.find(settings, name) for name in ("sagemaker", "airflow")]
+    show_addresses(settings, out)
+    if not all(found):
+        out.print("Not everything is running: make up starts it.", highlight=False)
+    return all(found)
+
+
+def download_bar(out: Console) -> Progress:
+    return Progress(
+        TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=out
+    )
+
+
+def dataset_command(settings: Settings, out: Console) -> bool:
+    with download_bar(out) as bar:
+        task = bar.add_task("dogImages", total=None)
+        folder = downloads.fetch_dataset(
+            settings.local, lambda done, total: bar.update(task, completed=done, total=total or None)
+        )
+    out.print(f"Checked: {folder}\nUse it: make demo DATA={folder}", highlight=False, soft_wrap=True)
+    return True
+
+
+def weights_command(settings: Settings, out: Console) -> bool:
+    arch = read_choice(os.environ).arch
+    url = downloads.weights_url(settings.environments / "training" / "bin" / "python", arch)
+    with download_bar(out) as bar:
+        task = bar.add_task(arch, total=None)
+        path = downloads.fetch_weights(
+            settings.local, url, lambda done, total: bar.update(task, completed=done, total=total or None)
+        )
+    out.print(
+        f"Checked: {path}\nUse them: make demo WEIGHTS={path} ARCH={arch}", highlight=False, soft_wrap=True
+    )
+    return True
+
+
+COMMANDS: dict[str, Callable[[Settings, Console], bool]] = {
+    "demo": demo_command,
+    "up": up_command,
+    "down": down_command,
+    "trigger": trigger_command,
+    "status": status_command,
+    "dataset": dataset_command,
+    "weights": weights_command,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m demo", description="See `make help` for the variables.")
+    parser.add_argument("command", choices=list(COMMANDS))
+    command = parser.parse_args(arguments).command
+    try:
+        return 0 if COMMANDS[command](read_settings(os.environ), Console()) else 1
+    except DemoError as error:
+        print(f"\nFailed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. What was started goes on: make status shows it, make down stops it.",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

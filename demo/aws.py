@@ -1,0 +1,65 @@
+"""Clients of the local SageMaker's port: the same boto3 calls as on AWS, with another endpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+from demo.settings import REGION
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sagemaker import SageMakerClient
+    from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
+    from mypy_boto3_sts import STSClient
+
+
+@dataclass(frozen=True)
+class Aws:
+    """The services at one address; each client is made when it is first asked for."""
+
+    url: str
+
+    @cached_property
+    def session(self) -> boto3.Session:
+        anyone = "local"  # the local SageMaker takes any credentials
+        return boto3.Session(aws_access_key_id=anyone, aws_secret_access_key=anyone, region_name=REGION)
+
+    @property
+    def config(self) -> Config:
+        return Config(s3={"addressing_style": "path"}, max_pool_connections=16, proxies={})
+
+    @cached_property
+    def s3(self) -> S3Client:
+        return self.session.client("s3", endpoint_url=self.url, config=self.config)
+
+    @cached_property
+    def iam(self) -> IAMClient:
+        return self.session.client("iam", endpoint_url=self.url, config=self.config)
+
+    @cached_property
+    def sts(self) -> STSClient:
+        return self.session.client("sts", endpoint_url=self.url, config=self.config)
+
+    @cached_property
+    def logs(self) -> CloudWatchLogsClient:
+        return self.session.client("logs", endpoint_url=self.url, config=self.config)
+
+    @cached_property
+    def sagemaker(self) -> SageMakerClient:
+        return self.session.client("sagemaker", endpoint_url=self.url, config=self.config)
+
+    @cached_property
+    def runtime(self) -> SageMakerRuntimeClient:
+        return self.session.client("sagemaker-runtime", endpoint_url=self.url, config=self.config)
+
+    @cached_property
+    def bucket(self) -> str:
+        """The bucket that the SageMaker SDK uses by default."""
+        return f"sagemaker-{REGION}-{self.sts.get_caller_identity()['Account']}"

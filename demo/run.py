@@ -1,0 +1,218 @@
+"""One demonstration from the services to the endpoint's answers: what `make demo` and `make trigger` do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from demo import services
+from demo.airflow_api import AirflowApi
+from demo.aws import Aws
+from demo.live_view import watch
+from demo.observation import Observer, View
+from demo.prediction import Answer, ask, pictures
+from demo.run_report import Timings, report, write_report
+from demo.sample_dataset import Plan, draw_dataset
+from demo.settings import DAG_ID, ENDPOINT, Choice, Settings, write_choice
+from demo.upload import Synced, create_bucket_and_role, dataset_files, put_dataset, put_weights
+
+PICTURES_SHOWN = 6
+BREEDS_SHOWN = 3
+# A small picture shows a drawn dog well enough.
+SAMPLE_PARAMS: Mapping[str, Any] = {"image_size": 64, "max_jobs": 2, "max_parallel_jobs": 1}
+
+
+@dataclass
+class Demo:
+    """What the steps share. `out` is the terminal, or whatever the output goes to."""
+
+    settings: Settings
+    choice: Choice
+    out: Console = field(default_factory=Console)
+    timings: Timings = field(default_factory=Timings)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """One line for a step, with its seconds, which also go into the report."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timings.add(name, time.monotonic() - started)
+        self.out.print(f"  {name}: {time.monotonic() - started:.1f} s", highlight=False)
+
+    @property
+    def dataset(self) -> Path:
+        return self.choice.data or self.settings.local / "data" / "sample"
+
+
+def run_params(choice: Choice) -> dict[str, Any]:
+    """The DAG's parameters: what follows from data and weights, then what the user gave."""
+    follows = {"arch": choice.arch, "trainable": "head" if choice.weights else "all"}
+    return {**({} if choice.data else SAMPLE_PARAMS), **follows, **choice.params}
+
+
+def show_sync(what: str, synced: Synced) -> str:
+    removed = f", {synced.removed} of an earlier one removed" if synced.removed else ""
+    return f"{what} ({synced.uploaded} put, {synced.present} there already{removed})"
+
+
+def put_inputs(demo: Demo, aws: Aws) -> None:
+    with Progress(
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=demo.out,
+        transient=True,
+    ) as bar:
+        started = time.monotonic()
+        create_bucket_and_role(aws)
+        task = bar.add_task("Data set into S3", total=None)
+        images = put_dataset(
+            aws, demo.dataset, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+        weights = put_weights(aws, demo.choice.weights, demo.choice.arch, lambda _done, _total: None)
+    elapsed = time.monotonic() - started
+    demo.timings.add("inputs into S3", elapsed)
+    demo.out.print(f"  {show_sync('data set into S3', images)}: {elapsed:.1f} s", highlight=False)
+    if demo.choice.weights:
+        demo.out.print(f"  {show_sync('weights into S3', weights)}", highlight=False)
+
+
+def start_services(demo: Demo) -> tuple[Aws, services.Service]:
+    """Start what is not running; Airflow comes up meanwhile, wait for it with `log_in`."""
+    with demo.step("local SageMaker"):
+        sagemaker = services.start_sagemaker(demo.settings)
+        airflow = services.start_airflow(demo.settings, sagemaker.url)
+        services.wait_until_ready(demo.settings, sagemaker, services.sagemaker_ready)
+    return Aws(sagemaker.url), airflow
+
+
+def log_in(demo: Demo, airflow: services.Service) -> AirflowApi:
+    with demo.step("Airflow"):
+        services.wait_until_ready(demo.settings, airflow, services.airflow_ready)
+        api = AirflowApi(airflow.url, "admin", services.password(demo.settings))
+        api.wait_for_dag(DAG_ID)
+    return api
+
+
+def describe_endpoint(aws: Aws) -> Mapping[str, Any] | None:
+    try:
+        return aws.sagemaker.describe_endpoint(EndpointName=ENDPOINT)
+    except ClientError:
+        return None
+
+
+def show_failure(demo: Demo, api: AirflowApi, view: View) -> None:
+    """The failed tasks' own errors, and where their logs are."""
+    for task in view.tasks:
+        if task.state != "failed":
+            continue
+        demo.out.print(f"\nTask {task.task_id} failed:", style="bold red")
+        lines = [
+            line
+            for line in api.log(DAG_ID, view.run.run_id, task)
+            if line.get("level") in {"error", "critical"}
+        ]
+        for line in lines[-3:]:
+            demo.out.print(str(line.get("event", "")), markup=False, highlight=False)
+            for detail in line.get("error_detail") or []:
+                demo.out.print(f"{detail['exc_type']}: {detail['exc_value']}", markup=False, highlight=False)
+        folder = demo.settings.airflow_home / "logs" / f"dag_id={DAG_ID}" / f"run_id={view.run.run_id}"
+        demo.out.print(
+            f"Log: {folder / f'task_id={task.task_id}' / f'attempt={task.tries}.log'}", soft_wrap=True
+        )
+    for job in filter(None, [*(view.tuning.trials if view.tuning else ()), view.training]):
+        if job.failure:
+            demo.out.print(f"Job {job.name} failed: {job.failure}", markup=False, highlight=False)
+
+
+def show_answers(demo: Demo, answers: list[Answer]) -> None:
+    demo.out.print(f"\nThe endpoint {ENDPOINT}, asked for pictures of the test set:", style="bold")
+    for answer in answers:
+        guesses = ", ".join(
+            f"{guess['label']} {guess['probability']:.0%}" for guess in answer.predictions[:BREEDS_SHOWN]
+        )
+        mark = "✓" if answer.right else "✗"
+        demo.out.print(f"  {mark} {answer.expected}/{answer.image}: {guesses}", markup=False, highlight=False)
+
+
+def show_outcome(demo: Demo, content: Mapping[str, Any]) -> None:
+    metrics, times = content["metrics"], content["timing"]
+    if content["best_hyperparameters"]:
+        best = ", ".join(f"{name} {value}" for name, value in content["best_hyperparameters"].items())
+        demo.out.print(f"\nBest hyperparameters: {best}", highlight=False, soft_wrap=True)
+    if "test_accuracy" in metrics:
+        demo.out.print(f"Test accuracy: {metrics['test_accuracy']:.4f}", highlight=False)
+    if "run_seconds" in times:
+        demo.out.print(
+            f"Wall time {times['wall_seconds']:.0f} s; the run {times['run_seconds']:.0f} s: "
+            f"{times['job_seconds']:.0f} s in jobs, {times['orchestration_seconds']:.0f} s in orchestration",
+            highlight=False,
+        )
+    demo.out.print(f"Record: {demo.settings.report}", highlight=False, soft_wrap=True)
+
+
+def show_addresses(settings: Settings, out: Console) -> None:
+    airflow, sagemaker = services.find(settings, "airflow"), services.find(settings, "sagemaker")
+    if airflow:
+        secret = services.password(settings)
+        out.print(
+            f"\nAirflow:   {airflow.url}  (user admin, password {secret})", markup=False, highlight=False
+        )
+    if sagemaker:
+        out.print(f"SageMaker: {sagemaker.url}  (boto3: endpoint_url)", markup=False, highlight=False)
+
+
+def run_dag(demo: Demo, api: AirflowApi, aws: Aws) -> bool:
+    """Trigger a run, watch it, ask the endpoint, write the record; whether all of it succeeded."""
+    conf = run_params(demo.choice)
+    if active := api.active_runs(DAG_ID):
+        demo.out.print(f"  {active[0]} is still going: this run starts when it has ended", highlight=False)
+    since, started = datetime.now(UTC), time.monotonic()
+    api.unpause(DAG_ID)
+    run_id = api.trigger(DAG_ID, conf)
+    demo.out.print(f"\nTriggered {DAG_ID} {run_id}", highlight=False, soft_wrap=True)
+    view = watch(Observer(api, aws, run_id, since, api.task_order(DAG_ID)).look, demo.out)
+    demo.timings.add("run", time.monotonic() - started)
+    endpoint, answers = describe_endpoint(aws), list[Answer]()
+    succeeded = view.run.state == "success"
+    try:
+        if succeeded:
+            with demo.step("endpoint's answers"):
+                answers = [ask(aws, ENDPOINT, picture) for picture in pictures(demo.dataset, PICTURES_SHOWN)]
+            show_answers(demo, answers)
+        else:
+            show_failure(demo, api, view)
+    finally:
+        content = report(view, conf, endpoint, answers, demo.timings)
+        write_report(demo.settings.report, content)
+    show_outcome(demo, content)
+    return succeeded and bool(answers)
+
+
+def prepare_dataset(demo: Demo) -> None:
+    """Draw the sample, or look at the user's data set; DemoError before anything has been started."""
+    if demo.choice.data is None:
+        with demo.step("sample data set"):
+            draw_dataset(demo.dataset, Plan())
+    dataset_files(demo.dataset)
+
+
+def run_demo(demo: Demo) -> bool:
+    """The whole demonstration; whether the run succeeded and the endpoint answered."""
+    prepare_dataset(demo)
+    aws, airflow = start_services(demo)
+    put_inputs(demo, aws)
+    write_choice(demo.settings.choice, demo.choice)
+    with log_in(demo, airflow) as api:
+        return run_dag(demo, api, aws)
