@@ -1,0 +1,79 @@
+"""Clients for the AWS services, all through one Airflow connection.
+
+The connection decides credentials, region and address (`endpoint_url`): nothing else tells AWS from a local
+runtime. Importing boto3 takes a while, so it happens in the functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sagemaker import SageMakerClient
+    from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
+    from mypy_boto3_sts import STSClient
+
+CONNECTION = "aws_default"
+
+
+@dataclass(frozen=True)
+class Aws:
+    """The services that the pipeline talks to. `connection` is the id of an Airflow connection."""
+
+    connection: str = CONNECTION
+
+    @cached_property
+    def region(self) -> str:
+        return self.s3.meta.region_name
+
+    @cached_property
+    def account(self) -> str:
+        return self.sts.get_caller_identity()["Account"]
+
+    @cached_property
+    def s3(self) -> S3Client:
+        """Its connection pool fits the threads that read a data set."""
+        return cast("S3Client", self._client("s3", max_pool_connections=32))
+
+    @cached_property
+    def sagemaker(self) -> SageMakerClient:
+        return cast("SageMakerClient", self._client("sagemaker"))
+
+    @cached_property
+    def runtime(self) -> SageMakerRuntimeClient:
+        return cast("SageMakerRuntimeClient", self._client("sagemaker-runtime"))
+
+    @cached_property
+    def logs(self) -> CloudWatchLogsClient:
+        return cast("CloudWatchLogsClient", self._client("logs"))
+
+    @cached_property
+    def iam(self) -> IAMClient:
+        return cast("IAMClient", self._client("iam"))
+
+    @cached_property
+    def sts(self) -> STSClient:
+        return cast("STSClient", self._client("sts"))
+
+    def _client(self, service: str, **config: Any) -> object:
+        from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+        from botocore.config import Config
+
+        hook = AwsBaseHook(aws_conn_id=self.connection, client_type=service, config=Config(**config))
+        return hook.get_conn()
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key of an s3:// URI; the key has no slash at either end."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key.strip("/")
+
+
+def bucket_of(aws: Aws, named: str | None) -> str:
+    """The bucket that is named, or the one that the SageMaker SDK uses by default."""
+    return named or f"sagemaker-{aws.region}-{aws.account}"

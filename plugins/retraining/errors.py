@@ -1,0 +1,33 @@
+"""Errors that a person has to fix: they end the task at once, because a retry would meet the same input."""
+
+from __future__ import annotations
+
+from airflow.sdk.exceptions import AirflowFailException
+
+
+class UserError(AirflowFailException):
+    """Wrong input. The text names what is wrong and how to put it right."""
+
+
+class ParametersError(UserError):
+    """The values of the trigger form do not fit together, or not the pipeline file."""
+
+
+class DatasetError(UserError):
+    """The data set in S3 cannot be trained on."""
+
+
+class PlanError(UserError):
+    """A request cannot be built: role, source code, weights or search space."""
+
+
+class JobFailedError(UserError):
+    """A job ended Failed or Stopped for a reason that running it again would not change."""
+
+
+class DeploymentError(UserError):
+    """The endpoint does not run what was asked for."""
+
+
+class VerificationError(UserError):
+    """The endpoint does not answer, or not as the model did when it was trained."""

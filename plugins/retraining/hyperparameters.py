@@ -1,0 +1,82 @@
+"""The hyperparameters that the training script takes, and what each may be.
+
+The limits are the script's own (`sagemaker_code/train.py` checks them again); knowing them here stops a wrong
+search space before a job is paid for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Value = int | float | str
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """A number from `low` to `high`, both included unless `exclusive_low` or `exclusive_high`."""
+
+    low: float
+    high: float = math.inf
+    integer: bool = False
+    exclusive_low: bool = False
+    exclusive_high: bool = False
+
+    def problem(self, value: Value) -> str | None:
+        """What is wrong with `value`, or None."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            return "is not a number"
+        if self.integer and not isinstance(value, int):
+            return "is not an integer"
+        too_low = value <= self.low if self.exclusive_low else value < self.low
+        too_high = value >= self.high if self.exclusive_high else value > self.high
+        return f"is outside {self}" if too_low or too_high else None
+
+    def __str__(self) -> str:
+        left = "(" if self.exclusive_low else "["
+        right = ")" if self.exclusive_high or math.isinf(self.high) else "]"
+        return f"{left}{self.low:g}, {self.high:g}{right}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some words."""
+
+    words: tuple[str, ...]
+
+    def problem(self, value: Value) -> str | None:
+        """What is wrong with `value`, or None."""
+        return None if value in self.words else f"is none of {', '.join(self.words)}"
+
+
+TRAINABLE = ("head", "last_block", "all")
+
+HYPERPARAMETERS: dict[str, Numeric | Choice] = {
+    "lr": Numeric(0, 10, exclusive_low=True),
+    "momentum": Numeric(0, 1, exclusive_high=True),
+    "weight-decay": Numeric(0, 1),
+    "batch-size": Numeric(1, 4096, integer=True),
+    "epochs": Numeric(1, 1000, integer=True),
+    "trainable": Choice(TRAINABLE),
+    "image-size": Numeric(32, 1024, integer=True),
+    "seed": Numeric(0, 2**31 - 1, integer=True),
+    "num-workers": Numeric(0, 64, integer=True),
+}
+
+
+def problem(name: str, value: Value) -> str | None:
+    """What is wrong with a hyperparameter's name or value, as a sentence, or None."""
+    limits = HYPERPARAMETERS.get(name)
+    if limits is None:
+        return f"the training script has no hyperparameter {name!r}{near_match(name, HYPERPARAMETERS)}"
+    wrong = limits.problem(value)
+    return f"{name}: {value!r} {wrong}" if wrong else None
+
+
+def near_match(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the known name that is nearest to `name`, or the list of all known names."""
+    names = sorted(known)
+    matches = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f" (did you mean {matches[0]!r}?)" if matches else f" (known: {', '.join(names)})"

@@ -1,0 +1,498 @@
+"""The provider's SageMaker operators, made safe to retry.
+
+A task that runs again finds the job that an earlier try started and follows it, instead of paying for
+another; a killed task stops its job; a stopped job is a failure; an endpoint is created or updated, whichever
+it needs.
+Import inside a task only: the provider's operators load boto3.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.amazon.aws.operators.sagemaker import (
+    SageMakerBaseOperator,
+    SageMakerEndpointOperator,
+    SageMakerTrainingOperator,
+    SageMakerTuningOperator,
+)
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from botocore.exceptions import ClientError
+
+from retraining.answers import as_json
+from retraining.errors import DeploymentError, JobFailedError
+from retraining.joblogs import TRAINING_JOBS, LogTail
+from retraining.names import NAME_LIMIT, TUNING_JOB_LIMIT, attempt_name
+
+Request = dict[str, Any]
+Answer = Mapping[str, Any]
+
+_ATTEMPTS = 9
+_ENDED_BADLY = {"Failed", "Stopped", "Stopping", "Deleting", "DeleteFailed"}
+_RUNNING = {"InProgress", "Stopping"}
+_ENDPOINT_MOVING = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
+# The script's or the request's fault: the same job again would fail the same way.
+_WILL_FAIL_AGAIN = ("AlgorithmError", "ClientError")
+_FIRST_WAIT, _LONGEST_WAIT = 2.0, 30.0
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """Names of the members that requests and descriptions of a kind of job have.
+
+    `compared` are those in which a finished job must equal the request for its result to be taken over.
+    """
+
+    noun: str
+    name: str
+    status: str
+    limit: int
+    compared: tuple[str, ...]
+
+
+TRAINING = JobKind(
+    "training job",
+    "TrainingJobName",
+    "TrainingJobStatus",
+    NAME_LIMIT,
+    ("HyperParameters", "InputDataConfig", "AlgorithmSpecification"),
+)
+TUNING = JobKind(
+    "tuning job",
+    "HyperParameterTuningJobName",
+    "HyperParameterTuningJobStatus",
+    TUNING_JOB_LIMIT,
+    ("HyperParameterTuningJobConfig", "TrainingJobDefinition"),
+)
+
+
+class _Follows(SageMakerBaseOperator):
+    """What the three operators share."""
+
+    console_url: str | None = None
+
+    @property
+    def client(self) -> Any:
+        """The hook's SageMaker client, which the provider types as a boto3 factory."""
+        return self.hook.get_conn()
+
+    def wait(self, started: float) -> None:
+        """Pause before the next look: 2 s, and a second more for every minute that passed, up to 30 s."""
+        time.sleep(min(_FIRST_WAIT + (time.monotonic() - started) / 60, _LONGEST_WAIT))
+
+    def set_console_url(self, page: str) -> None:
+        client = self.client
+        if client.meta.endpoint_url.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+            region = client.meta.region_name
+            self.console_url = (
+                f"https://{region}.console.aws.amazon.com/sagemaker/home?region={region}#/{page}"
+            )
+
+    def adopt_or_create(
+        self, kind: JobKind, describe: Callable[[str], Answer], create: Callable[[Request], Any]
+    ) -> str:
+        """Make sure that a job with the request `self.config` runs or has completed, and return its name.
+
+        Raises JobFailedError when nine attempts of the run have ended badly.
+        """
+        wanted = self.config[kind.name]
+        for attempt in range(1, _ATTEMPTS + 1):
+            name = attempt_name(wanted, attempt, kind.limit)
+            description = describe_or_none(describe, name)
+            if description is None:
+                self.log.info("Creating the %s %s", kind.noun, name)
+                description = self._create(create, {**self.config, kind.name: name}, describe, name)
+            status = description[kind.status]
+            if status in _ENDED_BADLY:
+                self.log.info("The %s %s is %s; another attempt follows", kind.noun, name, status)
+            elif not all(contains(description.get(key), self.config.get(key)) for key in kind.compared):
+                self.log.info(
+                    "The %s %s was made from another request; another attempt follows", kind.noun, name
+                )
+            else:
+                self.log.info("Following the %s %s (%s)", kind.noun, name, status)
+                return name
+        raise JobFailedError(
+            f"{_ATTEMPTS} attempts of the {kind.noun} {wanted} ended badly; start a new run."
+        )
+
+    @staticmethod
+    def _create(
+        create: Callable[[Request], Any], request: Request, describe: Callable[[str], Answer], name: str
+    ) -> Answer:
+        try:
+            create(request)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ResourceInUse":  # else another try has just created it
+                raise
+        return describe(name)
+
+    def check_ended_well(self, kind: JobKind, description: Answer) -> None:
+        """Raise for a job that did not complete: JobFailedError where a retry is useless."""
+        status, name = description[kind.status], description[kind.name]
+        reason = description.get("FailureReason") or "no reason given"
+        if status == "Completed":
+            return
+        if status != "Failed":
+            detail = description.get("SecondaryStatus", status)
+            hint = (
+                "; raise job.max_runtime_seconds in the pipeline file"
+                if detail == "MaxRuntimeExceeded"
+                else ""
+            )
+            raise JobFailedError(
+                f"The {kind.noun} {name} was stopped ({detail}){hint}. Clear the task to try again."
+            )
+        if reason.startswith(_WILL_FAIL_AGAIN):
+            raise JobFailedError(f"The {kind.noun} {name} failed: {reason}")
+        raise AirflowException(f"The {kind.noun} {name} failed: {reason}")
+
+
+class AdoptingTuningOperator(_Follows, SageMakerTuningOperator):
+    """Runs a tuning job and shows its trials in the task log.
+
+    Returns `{job, status, seconds, objective, trials: [{name, status, objective, hyperparameters, seconds}],
+    best: {...}}`.
+    """
+
+    _name: str | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
+        if self.config is None:
+            raise AirflowSkipException("This run skips tuning.")
+        self.preprocess_config()
+        self._name = self.adopt_or_create(
+            TUNING,
+            self.hook.describe_tuning_job,
+            lambda r: self.hook.create_tuning_job(r, wait_for_completion=False),
+        )
+        self.set_console_url(f"hyper-tuning-jobs/{self._name}")
+        description = self._follow(self._name)
+        self.check_ended_well(TUNING, description)
+        return self._result(description)
+
+    def on_kill(self) -> None:
+        stop(self.client.stop_hyper_parameter_tuning_job, HyperParameterTuningJobName=self._name)
+
+    def _follow(self, name: str) -> Answer:
+        started, counted = time.monotonic(), None
+        shown: dict[str, str] = {}
+        while True:
+            description = self.hook.describe_tuning_job(name)
+            counters = (description["TrainingJobStatusCounters"], description["ObjectiveStatusCounters"])
+            if counters != counted:
+                counted, shown = counters, self._show(self._trials(name), shown)
+            if description[TUNING.status] not in _RUNNING:
+                return description
+            self.wait(started)
+
+    def _trials(self, name: str) -> list[dict[str, Any]]:
+        pages = self.client.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
+        answers = pages.paginate(
+            HyperParameterTuningJobName=name, SortBy="CreationTime", SortOrder="Ascending"
+        )
+        return [_trial(summary) for page in answers for summary in page["TrainingJobSummaries"]]
+
+    def _show(self, trials: list[dict[str, Any]], shown: dict[str, str]) -> dict[str, str]:
+        """Log a line for every trial that changed."""
+        lines = {trial["name"]: _line(trial) for trial in trials}
+        for name, line in lines.items():
+            if shown.get(name) != line:
+                self.log.info("%s", line)
+        return lines
+
+    def _result(self, description: Answer) -> dict[str, Any]:
+        trials = self._trials(description[TUNING.name])
+        best = description.get("BestTrainingJob") or description.get("OverallBestTrainingJob")
+        if not best:
+            raise JobFailedError(
+                f"The tuning job {description[TUNING.name]} completed without a best trial: no trial "
+                "reported its objective. Read the trials' logs."
+            )
+        result = {
+            "job": description[TUNING.name],
+            "status": description[TUNING.status],
+            "seconds": seconds_between(description, "CreationTime", "HyperParameterTuningEndTime"),
+            "objective": description["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"][
+                "MetricName"
+            ],
+            "trials": trials,
+            "best": _trial(best),
+        }
+        self.log.info("The best of %d trials: %s", len(trials), _line(result["best"]))
+        return result
+
+
+class AdoptingTrainingOperator(_Follows, SageMakerTrainingOperator):
+    """Runs a training job and follows its log.
+
+    Returns `{job, status, seconds, billable_seconds, metrics: {name: value}, hyperparameters, model_artifact,
+    Training}` with SageMaker's own description under `Training`.
+    """
+
+    _name: str | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
+        self.preprocess_config()
+        self._name = self.adopt_or_create(
+            TRAINING,
+            self.hook.describe_training_job,
+            lambda r: self.hook.create_training_job(r, wait_for_completion=False, print_log=False),
+        )
+        self.set_console_url(f"jobs/{self._name}")
+        description = self._follow(self._name)
+        self.check_ended_well(TRAINING, description)
+        return _training_result(description)
+
+    def on_kill(self) -> None:
+        stop(self.client.stop_training_job, TrainingJobName=self._name)
+
+    def _follow(self, name: str) -> Answer:
+        tail = LogTail(self.hook.logs_hook.get_conn(), TRAINING_JOBS, f"{name}/")
+        started = time.monotonic()
+        transitions = 0
+        rules: dict[str, str] = {}
+        while True:
+            description: Answer = self.hook.describe_training_job(name)
+            for line in tail.lines():
+                self.log.info("%s", line)
+            transitions = self._show_transitions(description, transitions)
+            rules = self._show_rules(description, rules)
+            if description[TRAINING.status] not in _RUNNING:
+                break
+            self.wait(started)
+        time.sleep(1)  # the last lines reach CloudWatch after the job has ended
+        for line in tail.lines():
+            self.log.info("%s", line)
+        return description
+
+    def _show_transitions(self, description: Answer, shown: int) -> int:
+        transitions = description.get("SecondaryStatusTransitions", [])
+        for transition in transitions[shown:]:
+            self.log.info("[SageMaker] %s: %s", transition["Status"], transition.get("StatusMessage", ""))
+        return len(transitions)
+
+    def _show_rules(self, description: Answer, shown: dict[str, str]) -> dict[str, str]:
+        """Log a line for every Debugger rule whose status changed."""
+        evaluations = [
+            *description.get("DebugRuleEvaluationStatuses", []),
+            *description.get("ProfilerRuleEvaluationStatuses", []),
+        ]
+        now = {e["RuleConfigurationName"]: e.get("RuleEvaluationStatus", "") for e in evaluations}
+        details = {e["RuleConfigurationName"]: e.get("StatusDetails", "") for e in evaluations}
+        for rule, status in now.items():
+            if shown.get(rule) != status:
+                self.log.info("[Debugger] %s: %s %s", rule, status, details[rule])
+        return now
+
+
+class IdempotentEndpointOperator(_Follows, SageMakerEndpointOperator):
+    """Puts a model into service: creates what is missing, updates what runs, and checks what runs in the end.
+
+    Returns `{name, config, model, status, seconds, created}`.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
+        self.preprocess_config()
+        started = time.monotonic()
+        endpoint = self.config["Endpoint"]["EndpointName"]
+        self.set_console_url(f"endpoints/{endpoint}")
+        config_name = self._create_resources()
+        created = self._create_or_update(endpoint, config_name, started)
+        description = self._settled(endpoint, started)
+        self._check(description, config_name)
+        seconds = round(time.monotonic() - started, 1)
+        self.log.info("The endpoint %s serves %s after %.1f s", endpoint, config_name, seconds)
+        return {
+            "name": endpoint,
+            "config": config_name,
+            "model": config_name,
+            "status": description["EndpointStatus"],
+            "seconds": seconds,
+            "created": created,
+        }
+
+    def _create_resources(self) -> str:
+        """Create model and endpoint configuration, or find those of an earlier try. Returns their name."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            name = attempt_name(self.config["Model"]["ModelName"], attempt)
+            model = {**self.config["Model"], "ModelName": name}
+            variants = [{**v, "ModelName": name} for v in self.config["EndpointConfig"]["ProductionVariants"]]
+            config = {
+                **self.config["EndpointConfig"],
+                "EndpointConfigName": name,
+                "ProductionVariants": variants,
+            }
+            if not self._ensure("model", name, model, self.hook.describe_model, self.hook.create_model):
+                continue
+            if self._ensure(
+                "endpoint configuration",
+                name,
+                config,
+                self.hook.describe_endpoint_config,
+                self.hook.create_endpoint_config,
+            ):
+                return name
+        raise DeploymentError(f"{_ATTEMPTS} models of this run exist already; start a new run.")
+
+    def _ensure(
+        self,
+        noun: str,
+        name: str,
+        request: Request,
+        describe: Callable[[str], Answer],
+        create: Callable[[Request], Any],
+    ) -> bool:
+        """True if the resource exists as requested; False if the name stands for something else."""
+        existing = describe_or_none(describe, name)
+        if existing is None:
+            self.log.info("Creating the %s %s", noun, name)
+            create(request)
+            return True
+        same = contains(existing, {key: value for key, value in request.items() if key != "Tags"})
+        self.log.info("The %s %s exists%s", noun, name, "" if same else ", made from another request")
+        return same
+
+    def _create_or_update(self, endpoint: str, config_name: str, started: float) -> bool:
+        """Ask for the configuration unless it is in service or on its way.
+
+        True if the endpoint was created.
+        """
+        if describe_or_none(self.hook.describe_endpoint, endpoint):
+            description: Answer | None = self._settled(endpoint, started)
+        else:
+            description = None
+        if description and description["EndpointStatus"] == "Failed":
+            self.log.info("The endpoint %s failed earlier and is created anew", endpoint)
+            self.client.delete_endpoint(EndpointName=endpoint)
+            self.hook.get_waiter("endpoint_deleted").wait(EndpointName=endpoint, WaiterConfig={"Delay": 2})
+            description = None
+        request = {**self.config["Endpoint"], "EndpointConfigName": config_name}
+        if description is None:
+            self.log.info("Creating the endpoint %s with %s", endpoint, config_name)
+            self.hook.create_endpoint(request, wait_for_completion=False)
+            return True
+        if description["EndpointConfigName"] != config_name:
+            self.log.info("Updating the endpoint %s to %s", endpoint, config_name)
+            request.pop("Tags", None)
+            self.hook.update_endpoint(request, wait_for_completion=False)
+        return False
+
+    def _settled(self, endpoint: str, started: float) -> Answer:
+        """Wait until the endpoint is neither created nor updated any more."""
+        shown = None
+        while True:
+            description: Answer = self.hook.describe_endpoint(endpoint)
+            status = description["EndpointStatus"]
+            if status != shown:
+                self.log.info("The endpoint %s is %s", endpoint, status)
+                shown = status
+            if status not in _ENDPOINT_MOVING:
+                return description
+            self.wait(started)
+
+    def _check(self, description: Answer, config_name: str) -> None:
+        """Raises DeploymentError unless the configuration is in service; a rollback ends InService, too."""
+        endpoint, status = description["EndpointName"], description["EndpointStatus"]
+        running = description.get("EndpointConfigName")
+        if status == "InService" and running == config_name:
+            return
+        for line in self._last_lines(endpoint):
+            self.log.error("%s", line)
+        reason = description.get("FailureReason", "see the endpoint's log above")
+        raise DeploymentError(
+            f"The endpoint {endpoint} is {status} with the configuration {running}, not with {config_name}: "
+            f"{reason}"
+        )
+
+    def _last_lines(self, endpoint: str, count: int = 50) -> list[str]:
+        tail = LogTail(self.hook.logs_hook.get_conn(), f"/aws/sagemaker/Endpoints/{endpoint}", "AllTraffic")
+        return list(tail.lines())[-count:]
+
+
+def describe_or_none(describe: Callable[[str], Answer], name: str) -> Answer | None:
+    """The description, or None where there is nothing of the name."""
+    try:
+        return describe(name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in {"ValidationException", "ResourceNotFound"}:
+            return None
+        raise
+
+
+def contains(actual: Any, wanted: Any) -> bool:
+    """Whether everything in `wanted` is in `actual`, which may hold more (the service adds defaults)."""
+    if isinstance(wanted, Mapping):
+        return isinstance(actual, Mapping) and all(
+            contains(actual.get(key), value) for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return (
+            isinstance(actual, list)
+            and len(actual) == len(wanted)
+            and all(contains(a, w) for a, w in zip(actual, wanted, strict=True))
+        )
+    return bool(actual == wanted)
+
+
+def stop(operation: Callable[..., Any], **name: str | None) -> None:
+    """Stop a job that may have ended, or may never have been created."""
+    if None in name.values():
+        return
+    try:
+        operation(**name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in {"ValidationException", "ResourceNotFound"}:
+            raise
+
+
+def seconds_between(description: Answer, start: str, end: str) -> float | None:
+    """Seconds from one time in a description to another, or None where one is missing."""
+    if not description.get(start) or not description.get(end):
+        return None
+    duration: timedelta = description[end] - description[start]
+    return round(duration.total_seconds(), 1)
+
+
+def _trial(summary: Answer) -> dict[str, Any]:
+    metric = summary.get("FinalHyperParameterTuningJobObjectiveMetric") or {}
+    return {
+        "name": summary["TrainingJobName"],
+        "status": summary["TrainingJobStatus"],
+        "objective": metric.get("Value"),
+        "hyperparameters": dict(summary.get("TunedHyperParameters", {})),
+        "seconds": seconds_between(summary, "TrainingStartTime", "TrainingEndTime"),
+    }
+
+
+def _line(trial: Mapping[str, Any]) -> str:
+    values = " ".join(f"{name}={_short(value)}" for name, value in sorted(trial["hyperparameters"].items()))
+    objective = "" if trial["objective"] is None else f" objective={trial['objective']:.4f}"
+    duration = "" if trial["seconds"] is None else f" in {trial['seconds']:.0f} s"
+    return f"Trial {trial['name']}: {trial['status']}{objective} {values}{duration}"
+
+
+def _short(value: str) -> str:
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return value
+
+
+def _training_result(description: Answer) -> dict[str, Any]:
+    metrics = {m["MetricName"]: m["Value"] for m in description.get("FinalMetricDataList", [])}
+    return {
+        "job": description["TrainingJobName"],
+        "status": description["TrainingJobStatus"],
+        "seconds": seconds_between(description, "TrainingStartTime", "TrainingEndTime"),
+        "billable_seconds": description.get("BillableTimeInSeconds"),
+        "metrics": metrics,
+        "hyperparameters": dict(description["HyperParameters"]),
+        "model_artifact": description["ModelArtifacts"]["S3ModelArtifacts"],
+        "Training": as_json(description),
+    }

@@ -1,0 +1,34 @@
+"""Names that follow from the run, so that a retry asks for the same job and finds it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+
+TUNING_JOB_LIMIT = 32  # HyperParameterTuningJobName
+NAME_LIMIT = 63  # every other SageMaker name
+_STAMP_AND_HASH = 1 + 10 + 1 + 4
+_ATTEMPT = len("-r9")
+
+
+def run_name(slug: str, run_id: str, when: datetime) -> str:
+    """`<slug>-<yymmddhhmm>-<4 hex of the run id>`, short enough for a tuning job and its later attempts.
+
+    `when` is the time that the DAG run is for (UTC); a long slug is cut.
+    """
+    stamp = when.astimezone(UTC).strftime("%y%m%d%H%M")
+    digest = hashlib.sha256(run_id.encode()).hexdigest()[:4]
+    room = TUNING_JOB_LIMIT - _STAMP_AND_HASH - _ATTEMPT
+    return f"{slug[:room].rstrip('-')}-{stamp}-{digest}"
+
+
+def attempt_name(name: str, attempt: int, limit: int = NAME_LIMIT) -> str:
+    """The name of a job's n-th attempt: the name itself, then `<name>-r2`, `<name>-r3`, ...
+
+    Raises ValueError for a name that would exceed the service's limit.
+    """
+    result = name if attempt == 1 else f"{name}-r{attempt}"
+    if len(result) > limit or not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*", result):
+        raise ValueError(f"{result!r} is no SageMaker name of at most {limit} letters, digits and hyphens")
+    return result

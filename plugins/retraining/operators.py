@@ -1,0 +1,101 @@
+"""The SageMaker operators as a DAG declares them.
+
+Each stands for a subclass of a provider operator in `retraining.jobs`, which it loads when the task runs:
+importing the provider's operators costs half a second of boto3, at every parse of the DAG file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from airflow.sdk import BaseOperator, BaseOperatorLink
+from airflow.sdk.bases.operator import ExecutorSafeguard
+
+from retraining.aws import CONNECTION
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.types import TaskInstanceKey
+
+
+class Job(Protocol):
+    """What the classes in `retraining.jobs` have in common."""
+
+    console_url: str | None
+
+    def execute(self, context: Context) -> dict[str, Any]: ...
+
+    def on_kill(self) -> None: ...
+
+
+class ConsoleLink(BaseOperatorLink):
+    """Opens the job or endpoint in the AWS console; no link for a local runtime."""
+
+    name = "SageMaker console"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
+        job = operator.job if isinstance(operator, _SageMakerOperator) else None
+        return (job.console_url or "") if job else ""
+
+
+class _SageMakerOperator(BaseOperator):
+    """Runs the provider's operator `implementation` on the request `config`, another task's result."""
+
+    implementation: ClassVar[str]
+    template_fields: Sequence[str] = ("config",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"config": "json"}
+    operator_extra_links = (ConsoleLink(),)
+    ui_color = "#ededed"
+
+    def __init__(self, *, config: Any, aws_conn_id: str = CONNECTION, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.aws_conn_id = aws_conn_id
+        self.job: Job | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from retraining import jobs
+
+        operator_class = getattr(jobs, self.implementation)
+        operator = operator_class(task_id=self.task_id, config=self.config, aws_conn_id=self.aws_conn_id)
+        self.job = operator
+        with _in_charge(operator):
+            result: dict[str, Any] = operator.execute(context)
+        return result
+
+    def on_kill(self) -> None:
+        if self.job is not None:
+            self.job.on_kill()
+
+
+class TuningOperator(_SageMakerOperator):
+    """A hyperparameter tuning job, followed to its end. Skipped where `config` is None."""
+
+    implementation = "AdoptingTuningOperator"
+    custom_operator_name = "SageMakerTuningOperator"
+
+
+class TrainingOperator(_SageMakerOperator):
+    """A training job, followed to its end with its log."""
+
+    implementation = "AdoptingTrainingOperator"
+    custom_operator_name = "SageMakerTrainingOperator"
+
+
+class EndpointOperator(_SageMakerOperator):
+    """A model, an endpoint configuration, and the endpoint that is created with it or updated to it."""
+
+    implementation = "IdempotentEndpointOperator"
+    custom_operator_name = "SageMakerEndpointOperator"
+
+
+@contextmanager
+def _in_charge(operator: BaseOperator) -> Iterator[None]:
+    """Tell Airflow's safeguard that this operator is the one that the task runs."""
+    token = ExecutorSafeguard.tracker.set(operator)
+    try:
+        yield
+    finally:
+        ExecutorSafeguard.tracker.reset(token)
