@@ -26,9 +26,11 @@ def worse_than_median(reports: Reports, earlier: Sequence[Reports], *, maximize:
     worse than.
     """
     epoch = len(reports)
+    if not reports:
+        return False
     averages = [fmean(run[:epoch]) for run in earlier if len(run) >= epoch]
     averages = [average for average in averages if not math.isnan(average)]
-    if not reports or not averages:
+    if not averages:
         return False
     if math.isnan(reports[-1]):
         return True
@@ -70,7 +72,7 @@ class MedianRule:
         self._judged: dict[int, int] = {}
 
     def follow(self, number: int, reports: Reports) -> bool:
-        judged = self._judged.get(number, len(reports) - 1)
+        judged = self._judged.get(number, max(len(reports) - 1, 0))
         self._judged[number] = len(reports)
         earlier = list(self._ended.values())
         return any(
