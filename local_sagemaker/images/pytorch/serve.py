@@ -1,13 +1,14 @@
 """The model server of the local PyTorch inference image: the program that `serve` starts in AWS's container.
 
-Speaks the container contract (`GET /ping`, `POST /invocations`) around AWS's own inference toolkit, so that a user's
-`inference.py` (`model_fn`, `input_fn`, `predict_fn`, `output_fn` or `transform_fn`) meets the code that it meets on AWS:
-the Transformer of `sagemaker_inference` with the PyTorch handler of `sagemaker_pytorch_serving_container`.
+Speaks the container contract (`GET /ping`, `POST /invocations`) around AWS's own inference toolkit, so that a
+user's `inference.py` (`model_fn`, `input_fn`, `predict_fn`, `output_fn` or `transform_fn`) meets the code
+that it meets on AWS: the Transformer of `sagemaker_inference` with the PyTorch handler of
+`sagemaker_pytorch_serving_container`.
 
-It stands in for TorchServe with one backend worker, which AWS's image starts around the same toolkit: connections are
-served by threads, but the model is loaded and called by the main thread alone, one request at a time, so that a handler
-need not be thread-safe and `/ping` answers while a prediction runs. Requests wait in a queue of 100, TorchServe's
-`job_queue_size`; one more is answered with 503.
+It stands in for TorchServe with one backend worker, which AWS's image starts around the same toolkit:
+connections are served by threads, but the model is loaded and called by the main thread alone, one request at
+a time, so that a handler need not be thread-safe and `/ping` answers while a prediction runs. Requests wait
+in a queue of 100, TorchServe's `job_queue_size`; one more is answered with 503.
 
 Runs in the image's environment and imports nothing of the local runtime:
 
@@ -70,7 +71,9 @@ class RequestProcessor:
 
 @dataclass
 class Context:
-    """What TorchServe hands to handler functions that take a `context`: one object, refilled for each request."""
+    """What TorchServe hands to handler functions that take a `context`: one object, refilled for each
+    request.
+    """
 
     model_dir: str
     model_name: str = "model"
@@ -123,19 +126,16 @@ class ModelServer:
         self.ready = False
         self.stuck = False
         self._timeout = timeout
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()  # reentrant: `stop` runs in a signal handler
+        self._jobs: queue.SimpleQueue[Job | None] = (
+            queue.SimpleQueue()
+        )  # reentrant: `stop` runs in a signal handler
         self._places = threading.BoundedSemaphore(QUEUE_LENGTH)
         self._context = Context(str(model_dir))
         self._transform: Any = None
 
     def load(self) -> None:
         """Import the user's module and call its `model_fn`; whatever that raises comes out of here."""
-        from sagemaker_inference.transformer import Transformer  # noqa: PLC0415  imports torch: after the port is bound
-        from sagemaker_pytorch_serving_container.default_pytorch_inference_handler import (  # noqa: PLC0415
-            DefaultPytorchInferenceHandler,
-        )
-
-        transformer = Transformer(default_inference_handler=DefaultPytorchInferenceHandler())
+        transformer = _transformer()
         transformer.validate_and_initialize(model_dir=self._context.model_dir, context=self._context)
         self._transform = transformer.transform
         self.ready = True
@@ -178,9 +178,19 @@ class ModelServer:
             body = _encoded(result)
         except TypeError as error:
             logger.exception("output_fn returned what cannot be sent")
-            return Reply.error(HTTPStatus.INTERNAL_SERVER_ERROR, f"output_fn returned what cannot be sent: {error}")
+            return Reply.error(
+                HTTPStatus.INTERNAL_SERVER_ERROR, f"output_fn returned what cannot be sent: {error}"
+            )
         headers = {"Content-Type": "text/plain", **self._context.response_headers}
         return Reply(self._context.status, body, headers)
+
+
+def _transformer() -> Any:
+    """AWS's toolkit around the user's module. Imports torch, so only when pings are answered already."""
+    from sagemaker_inference.transformer import Transformer  # noqa: PLC0415
+    from sagemaker_pytorch_serving_container import default_pytorch_inference_handler as pytorch  # noqa: PLC0415
+
+    return Transformer(default_inference_handler=pytorch.DefaultPytorchInferenceHandler())
 
 
 def _encoded(result: Any) -> bytes:
@@ -200,7 +210,7 @@ class Connection(BaseHTTPRequestHandler):
     wbufsize = -1
     server: Server
 
-    def do_GET(self) -> None:  # noqa: N802  the name is http.server's
+    def do_GET(self) -> None:
         if self.path != "/ping":
             self._send(Reply.error(HTTPStatus.NOT_FOUND, "GET knows /ping alone"))
         elif self.server.model.ready:
@@ -208,7 +218,7 @@ class Connection(BaseHTTPRequestHandler):
         else:
             self._send(Reply.error(HTTPStatus.SERVICE_UNAVAILABLE, "The model is not loaded"))
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
         if not length.isdigit():
             self.close_connection = True

@@ -1,0 +1,1 @@
+"""Models, endpoint configurations and endpoints: real model servers behind InvokeEndpoint."""

@@ -1,0 +1,100 @@
+"""How traffic moves from an endpoint's old fleet to its new one: the DeploymentConfig of UpdateEndpoint."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from local_sagemaker.errors import ValidationError
+from local_sagemaker.store import Document
+
+GUARD_SECONDS = 0.5  # between two looks at the alarms while traffic bakes
+
+
+class RolledBackError(Exception):
+    """An alarm went off during the deployment; the text is a FailureReason."""
+
+
+class DeploymentInterruptedError(Exception):
+    """The runtime ends during the deployment; the next runtime begins it again."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Give the new fleet `share` of the traffic, and watch the alarms for `bake_seconds`."""
+
+    share: float
+    bake_seconds: float
+
+
+def plan(config: Document | None, instances: int) -> list[Step]:
+    """The steps of a deployment to a fleet of `instances`; without a policy, everything at once.
+
+    Raises ValidationError for a policy that AWS refuses or this runtime lacks.
+    """
+    policy = (config or {}).get("BlueGreenUpdatePolicy")
+    if policy is None:
+        if config and "RollingUpdatePolicy" in config:
+            raise ValidationError("This runtime has no rolling updates: use a BlueGreenUpdatePolicy.")
+        return [Step(1.0, 0.0)]
+    routing = policy["TrafficRoutingConfiguration"]
+    wait = float(routing["WaitIntervalInSeconds"])
+    if routing["Type"] == "CANARY":
+        return [Step(_share(routing, "CanarySize", instances), wait), Step(1.0, wait)]
+    if routing["Type"] == "LINEAR":
+        size = _share(routing, "LinearStepSize", instances)
+        count = round(1 / size + 0.499)
+        return [Step(min(1.0, size * number), wait) for number in range(1, count + 1)]
+    return [Step(1.0, wait)]
+
+
+def alarm_names(config: Document | None) -> list[str]:
+    """The alarms that roll a deployment back."""
+    alarms = (config or {}).get("AutoRollbackConfiguration", {}).get("Alarms", [])
+    return [alarm["AlarmName"] for alarm in alarms]
+
+
+def termination_wait(config: Document | None) -> float:
+    """Seconds for which the old fleet stays after the traffic has left it."""
+    return float((config or {}).get("BlueGreenUpdatePolicy", {}).get("TerminationWaitInSeconds", 0))
+
+
+def shift(
+    steps: Sequence[Step],
+    set_share: Callable[[float], None],
+    alarm: Callable[[], str | None],
+    interrupted: threading.Event,
+) -> None:
+    """Go through the steps. `alarm` names what has gone off, or None.
+
+    Raises RolledBackError as soon as an alarm goes off, DeploymentInterruptedError when `interrupted` is set.
+    """
+    for step in steps:
+        set_share(step.share)
+        bake(step.bake_seconds, alarm, interrupted)
+
+
+def bake(seconds: float, alarm: Callable[[], str | None], interrupted: threading.Event) -> None:
+    """Watch the alarms for a time. Raises as `shift` does."""
+    deadline = time.monotonic() + seconds
+    while (remaining := deadline - time.monotonic()) > 0:
+        if interrupted.wait(min(remaining, GUARD_SECONDS)):
+            raise DeploymentInterruptedError
+        if (name := alarm()) is not None:
+            raise RolledBackError(f"The deployment was rolled back: the alarm {name} is in the state ALARM.")
+
+
+def _share(routing: Document, member: str, instances: int) -> float:
+    """A CapacitySize as a share of the fleet. Raises ValidationError outside AWS's limits."""
+    if member not in routing:
+        raise ValidationError(f"Traffic routing of type {routing['Type']} needs {member}.")
+    size = routing[member]
+    share: float = size["Value"] / (100 if size["Type"] == "CAPACITY_PERCENT" else instances)
+    smallest = 0.1 if member == "LinearStepSize" else 0.0
+    if not smallest <= share <= 0.5:
+        raise ValidationError(
+            f"{member} is {share:.0%} of the new fleet of {instances}; it must be {smallest:.0%} to 50%."
+        )
+    return share

@@ -1,0 +1,153 @@
+"""What an instance needs before its process starts: files, Python environment, variables, a log stream."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from local_sagemaker.hosting.model_data import SUBMIT_DIRECTORY, ModelDataError, place_model
+from local_sagemaker.hosting.records import FleetRecord, VariantRecord
+from local_sagemaker.hosting.worker import Instance
+from local_sagemaker.images import Environment, Images, overlay
+from local_sagemaker.logs import CloudWatchLogs, LogEvent, LogFollower
+from local_sagemaker.objects import Objects
+from local_sagemaker.platform import ACCOUNT, Platform
+
+INSTALL_SECONDS = 600.0
+LOG_KIND = "endpoint-logs"  # kept when the endpoint is gone, as CloudWatch Logs keeps them
+_INHERITED = (
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "PATH",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "PIP_INDEX_URL",
+)
+
+
+class Launcher:
+    """Prepares instances; one for all endpoints."""
+
+    def __init__(self, platform: Platform, objects: Objects, images: Images) -> None:
+        self._platform = platform
+        self._objects = objects
+        self._images = images
+        self._logs = CloudWatchLogs(platform.settings.region)
+
+    def folder(self, endpoint: str, fleet: str = "") -> Path:
+        return self._platform.folder("endpoint", endpoint) / fleet
+
+    def prepare(self, endpoint: str, fleet: FleetRecord, variant: VariantRecord) -> Callable[[str], Instance]:
+        """Put a variant's model in place, once for all its instances, and return what makes an Instance of a
+        name.
+
+        Doing it again is harmless. Raises ModelDataError, or ValidationError for an image without
+        environment.
+        """
+        folder = self.folder(endpoint, fleet.id) / variant.name
+        environment = self._images.resolve(variant.container["Image"])
+        base = folder / "opt_ml"
+        place_model(variant.container, self._objects, base / "model")
+        requirements = base / "model" / "code" / "requirements.txt"
+        if requirements.exists():
+            environment = _install(environment, requirements, folder / "environment")
+        variables = self._variables(endpoint, variant, base, max(1, _cores() // fleet.instance_count))
+
+        def instance(name: str) -> Instance:
+            log = self._platform.folder(LOG_KIND, endpoint) / variant.name / f"{name}.log"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            return Instance(
+                name, folder / name, log, environment.python, variables, float(variant.startup_seconds)
+            )
+
+        return instance
+
+    def follow(self, endpoint: str, log: Path) -> LogFollower:
+        """Bring an instance's log to CloudWatch Logs; what is there from before comes back first."""
+        stream = log_stream(log.parent.name, log.stem)
+        return LogFollower(log, log.with_suffix(".jsonl"), partial(self._put, log_group(endpoint), stream))
+
+    def republish_logs(self) -> None:
+        """CloudWatch Logs lives in memory: after a start, show the streams of instances that are gone too."""
+        for log in self._platform.folder(LOG_KIND, "").glob("*/*/*.log"):
+            self.follow(log.parents[1].name, log)
+
+    def log_stream_arn(self, endpoint: str, variant: str, instance: str) -> str:
+        region = self._platform.settings.region
+        group, stream = log_group(endpoint), log_stream(variant, instance)
+        return f"arn:aws:logs:{region}:{ACCOUNT}:log-group:{group}:log-stream:{stream}"
+
+    def _put(self, group: str, stream: str, events: Sequence[LogEvent]) -> None:
+        self._logs.put(group, stream, events)
+
+    def _variables(
+        self, endpoint: str, variant: VariantRecord, base: Path, threads: int
+    ) -> Mapping[str, str]:
+        settings = self._platform.settings
+        variables = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        variables |= {
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_DEFAULT_REGION": settings.region,
+            "AWS_REGION": settings.region,
+            "AWS_ENDPOINT_URL": settings.url,
+            "OMP_NUM_THREADS": str(threads),
+            "PYTHONUNBUFFERED": "1",
+            "S3_ENDPOINT_URL": settings.url,
+            "SAGEMAKER_BASE_DIR": str(base),
+            "SAGEMAKER_ENDPOINT_NAME": endpoint,
+            "SAGEMAKER_REGION": settings.region,
+            "SM_MODEL_DIR": str(base / "model"),
+        }
+        variables |= variant.container.get("Environment", {})
+        if SUBMIT_DIRECTORY in variables:
+            variables[SUBMIT_DIRECTORY] = str(base / "model" / "code")
+        return variables
+
+
+def log_group(endpoint: str) -> str:
+    return f"/aws/sagemaker/Endpoints/{endpoint}"
+
+
+def log_stream(variant: str, instance: str) -> str:
+    return f"{variant}/{instance}"
+
+
+def _install(environment: Environment, requirements: Path, folder: Path) -> Environment:
+    """Install a model's own requirements, as AWS's container does when it starts. Raises ModelDataError."""
+    private = overlay(environment, folder)
+    done = folder / "installed"
+    if not done.exists():
+        command = [
+            str(private.python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+        ]
+        try:
+            subprocess.run(
+                [*command, str(requirements)], check=True, capture_output=True, timeout=INSTALL_SECONDS
+            )
+        except subprocess.CalledProcessError as error:
+            reason = error.stderr.decode(errors="replace").strip()[-500:]
+            raise ModelDataError(
+                f"pip could not install code/requirements.txt of the model: {reason}"
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise ModelDataError(
+                f"pip did not install code/requirements.txt in {INSTALL_SECONDS:g} s"
+            ) from error
+        done.touch()
+    return private
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,249 @@
+"""The running side of an endpoint: its router, its fleets, and the transition that it is in.
+
+The endpoint's document says what should be so (`_serving` and `_next` name fleets of `_fleets`); a transition
+makes it so and then updates the document, in an order that lets a new process take over at any point. `_next`
+is a fleet on its way into service, `_serving` the one that has the traffic; a fleet that is neither is on its
+way out.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable
+
+from local_sagemaker import processes
+from local_sagemaker.hosting import deployment
+from local_sagemaker.hosting.deployment import DeploymentInterruptedError, RolledBackError
+from local_sagemaker.hosting.fleet import Fleet, FleetFailedError, FleetInterruptedError
+from local_sagemaker.hosting.launch import Launcher
+from local_sagemaker.hosting.records import FleetRecord, new_instances
+from local_sagemaker.hosting.router import Router
+from local_sagemaker.platform import Platform
+from local_sagemaker.store import Document
+from local_sagemaker.tags import forget_tags
+
+logger = logging.getLogger(__name__)
+
+KIND = "endpoint"
+
+Alarm = Callable[[list[str]], str | None]
+
+
+class LiveEndpoint:
+    """One endpoint while the runtime runs. `alarm` tells which of some alarms has gone off, if any."""
+
+    def __init__(self, name: str, platform: Platform, launcher: Launcher, alarm: Alarm) -> None:
+        self.name = name
+        self.router = Router()
+        self._platform = platform
+        self._launcher = launcher
+        self._alarm = alarm
+        self._fleets: dict[str, Fleet] = {}
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def deploy(self) -> None:
+        """Bring `_next` into service in the background."""
+        self._begin(self._deploy)
+
+    def scale(self) -> None:
+        """Bring the serving fleet to its desired weights and instance counts, in the background."""
+        self._begin(self._scale)
+
+    def remove(self) -> None:
+        """Stop everything and forget the endpoint, in the background."""
+        self._begin(self._remove)
+
+    def resume(self) -> None:
+        """After a start of the runtime: put back what the document says, and go on with what was going on."""
+        document = self._document()
+        if document["EndpointStatus"] in {"Failed", "OutOfService"} and not document["_serving"]:
+            return
+        if document["EndpointStatus"] == "Deleting":
+            self.remove()
+            return
+        self._begin(self._resume)
+
+    def close(self) -> None:
+        """The runtime ends: interrupt what goes on and stop the processes, changing nothing that is
+        remembered.
+        """
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+        self.router.set_traffic([])
+        for fleet in self._fleets.values():
+            fleet.close()
+
+    def _begin(self, transition: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                transition()
+            except (FleetInterruptedError, DeploymentInterruptedError):
+                logger.info("Endpoint %s: interrupted, goes on when the runtime is started again", self.name)
+
+        self._thread = threading.Thread(target=run, name=f"endpoint-{self.name}", daemon=True)
+        self._thread.start()
+
+    def _resume(self) -> None:
+        document = self._document()
+        self._discard_strays(document)
+        serving = self._fleet(document["_serving"])
+        if serving is not None:
+            try:
+                serving.start()
+            except FleetFailedError as error:
+                self._update(EndpointStatus="OutOfService", FailureReason=str(error))
+                return
+            self.router.set_traffic([(serving, 1.0)])
+        if document["_next"]:
+            self._deploy()
+        elif document["EndpointStatus"] == "Updating":
+            self._scale()
+        else:
+            self._update(EndpointStatus="InService", FailureReason=document.get("FailureReason"))
+
+    def _deploy(self) -> None:
+        document = self._document()
+        config = document.get("_deployment")
+        old, new = self._fleet(document["_serving"]), self._fleet(document["_next"])
+        if new is None:
+            return
+        try:
+            new.start()
+            new.wait_ready(self._closing)
+            if old is not None:
+                self._shift(old, new, config)
+        except (FleetFailedError, RolledBackError) as error:
+            self._give_up(old, new, str(error))
+            return
+        self.router.set_traffic([(new, 1.0)])
+        self._update(_serving=new.record.id, _next=None, EndpointConfigName=new.record.config)
+        if old is not None:
+            self._closing.wait(deployment.termination_wait(config))
+            if self._closing.is_set():
+                raise DeploymentInterruptedError
+            self._retire(old)
+        self._update(
+            EndpointStatus="InService", FailureReason=None, LastDeploymentConfig=config, _deployment=None
+        )
+
+    def _shift(self, old: Fleet, new: Fleet, config: Document | None) -> None:
+        names = deployment.alarm_names(config)
+
+        def set_share(share: float) -> None:
+            self.router.set_traffic([(old, 1.0 - share), (new, share)])
+
+        steps = deployment.plan(config, new.record.instance_count)
+        deployment.shift(steps, set_share, lambda: self._alarm(names), self._closing)
+
+    def _give_up(self, old: Fleet | None, new: Fleet, reason: str) -> None:
+        logger.warning("Endpoint %s: %s", self.name, reason)
+        if old is not None:
+            self.router.set_traffic([(old, 1.0)])
+        self._update(_next=None, EndpointStatus="RollingBack" if old else "Creating")
+        self._retire(new)
+        self._update(EndpointStatus="InService" if old else "Failed", FailureReason=reason, _deployment=None)
+
+    def _scale(self) -> None:
+        fleet = self._fleet(self._document()["_serving"])
+        if fleet is None:
+            return
+        reason = None
+        try:
+            self._grow(fleet)
+        except FleetFailedError as error:
+            reason = str(error)
+            self._undo_growth(fleet)
+        for variant in fleet.record.variants:
+            surplus = variant.instances[variant.desired_count :]
+            fleet.shrink(variant.name, surplus)
+            variant.instances = variant.instances[: variant.desired_count]
+            variant.weight = variant.desired_weight
+        self._save(fleet, EndpointStatus="InService", FailureReason=reason)
+
+    def _grow(self, fleet: Fleet) -> None:
+        for variant in fleet.record.variants:
+            missing = variant.desired_count - len(variant.instances)
+            if missing > 0:
+                variant.pending = variant.pending or new_instances(missing)
+        self._save(fleet)
+        for variant in fleet.record.variants:
+            fleet.grow(variant, variant.pending)
+        fleet.wait_ready(self._closing)
+        for variant in fleet.record.variants:
+            variant.instances, variant.pending = [*variant.instances, *variant.pending], []
+
+    def _undo_growth(self, fleet: Fleet) -> None:
+        for variant in fleet.record.variants:
+            fleet.shrink(variant.name, variant.pending)
+            variant.pending = []
+            variant.desired_count, variant.desired_weight = len(variant.instances), variant.weight
+
+    def _remove(self) -> None:
+        self.router.set_traffic([])
+        for fleet in list(self._fleets.values()):
+            fleet.retire()
+        self._discard_strays({"_serving": None, "_next": None})
+        shutil.rmtree(self._launcher.folder(self.name), ignore_errors=True)
+        forget_tags(self._platform, self._platform.arn(KIND, self.name))
+        self._platform.store.delete(KIND, self.name)
+
+    def _discard_strays(self, document: Document) -> None:
+        """End processes that an earlier runtime left behind in fleets that are not wanted any more."""
+        wanted = {document["_serving"], document["_next"]}
+        for folder in self._launcher.folder(self.name).glob("fleet-*"):
+            if folder.name in wanted:
+                continue
+            for attempt in folder.glob("*/i-*/*"):
+                process = processes.find(attempt)
+                if process is not None and process.running():
+                    process.stop(0.0)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _retire(self, fleet: Fleet) -> None:
+        fleet.retire()
+        self._fleets.pop(fleet.record.id, None)
+
+        def drop(document: Document) -> None:
+            document["_fleets"] = [item for item in document["_fleets"] if item["id"] != fleet.record.id]
+
+        self._platform.store.update(KIND, self.name, drop)
+
+    def _fleet(self, identifier: str | None) -> Fleet | None:
+        """The fleet of the document with this id, made if it is new here."""
+        if identifier is None:
+            return None
+        if identifier not in self._fleets:
+            item = next(item for item in self._document()["_fleets"] if item["id"] == identifier)
+            record = FleetRecord.load(item)
+            self._fleets[identifier] = Fleet(record, self.name, self._launcher, self.router.gate)
+        return self._fleets[identifier]
+
+    def _save(self, fleet: Fleet, **members: object) -> None:
+        def change(document: Document) -> None:
+            others = [item for item in document["_fleets"] if item["id"] != fleet.record.id]
+            document["_fleets"] = [*others, fleet.record.dump()]
+
+        self._platform.store.update(KIND, self.name, change)
+        if members:
+            self._update(**members)
+
+    def _update(self, **members: object) -> None:
+        """Set members of the document, or remove those that are None (except the fleets' roles)."""
+
+        def change(document: Document) -> None:
+            document.update(members, LastModifiedTime=self._platform.clock())
+            for member, value in members.items():
+                if value is None and member not in {"_serving", "_next"}:
+                    del document[member]
+
+        self._platform.store.update(KIND, self.name, change)
+
+    def _document(self) -> Document:
+        document = self._platform.store.get(KIND, self.name)
+        if document is None:
+            raise LookupError(f"the endpoint {self.name} has no document")
+        return document

@@ -1,0 +1,94 @@
+"""Models: an image, the S3 address of its model.tar.gz and an environment, under one name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from local_sagemaker.errors import ValidationError
+from local_sagemaker.hosting.listing import select
+from local_sagemaker.hosting.model_data import ModelData
+from local_sagemaker.images import Images
+from local_sagemaker.objects import Objects
+from local_sagemaker.platform import Answer, Operation, Platform, Request
+from local_sagemaker.store import Document, DocumentExistsError
+from local_sagemaker.tags import forget_tags, set_tags
+
+KIND = "model"
+
+
+class Models:
+    """The model operations. What a model names must exist when it is created: its image and its data."""
+
+    def __init__(self, platform: Platform, objects: Objects, images: Images) -> None:
+        self._platform = platform
+        self._objects = objects
+        self._images = images
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "CreateModel": self.create,
+            "DescribeModel": self.describe,
+            "DeleteModel": self.delete,
+            "ListModels": self.list,
+        }
+
+    def create(self, request: Request) -> Answer:
+        name = request["ModelName"]
+        arn = self._platform.arn(KIND, name)
+        document = {key: value for key, value in request.items() if key != "Tags"}
+        document |= {"ModelArn": arn, "CreationTime": self._platform.clock()}
+        if self._platform.store.get(KIND, name) is None:
+            self._check(container_of(request))
+        try:
+            self._platform.store.create(KIND, name, document)
+        except DocumentExistsError as error:
+            raise ValidationError(f'Cannot create already existing model "{arn}".') from error
+        set_tags(self._platform, arn, request.get("Tags"))
+        return {"ModelArn": arn}
+
+    def describe(self, request: Request) -> Answer:
+        return self.find(request["ModelName"])
+
+    def delete(self, request: Request) -> Answer:
+        """Endpoints that run the model keep their copy of it and go on, as on AWS."""
+        arn = self._platform.arn(KIND, request["ModelName"])
+        if not self._platform.store.delete(KIND, request["ModelName"]):
+            raise ValidationError(f'Could not find model "{arn}".')
+        forget_tags(self._platform, arn)
+        return {}
+
+    def list(self, request: Request) -> Answer:
+        models, token = select(self._platform.store.list(KIND), request, name="ModelName")
+        summaries = [
+            {key: model[key] for key in ("ModelName", "ModelArn", "CreationTime")} for model in models
+        ]
+        return {"Models": summaries, "NextToken": token}
+
+    def find(self, name: str) -> Document:
+        """The model's document. Raises ValidationError where there is none."""
+        document = self._platform.store.get(KIND, name)
+        if document is None:
+            raise ValidationError(f'Could not find model "{self._platform.arn(KIND, name)}".')
+        return document
+
+    def _check(self, container: Document) -> None:
+        self._images.resolve(container["Image"])
+        data = ModelData.of(container)
+        if data is not None and not data.exists(self._objects):
+            raise ValidationError(f"Could not find model data at {data.uri}.")
+
+
+def container_of(model: Document) -> Document:
+    """The definition of a model's one container. Raises ValidationError for what this runtime cannot host."""
+    containers = [model["PrimaryContainer"]] if "PrimaryContainer" in model else model.get("Containers", [])
+    if len(containers) != 1:
+        raise ValidationError(
+            f"The model {model['ModelName']!r} has {len(containers)} containers; this runtime hosts models "
+            "of exactly one: pass PrimaryContainer."
+        )
+    container: Document = containers[0]
+    if container.get("Mode", "SingleModel") != "SingleModel":
+        raise ValidationError("Multi-model containers are not part of this runtime: leave out Mode.")
+    if "Image" not in container:
+        raise ValidationError(f"The container of the model {model['ModelName']!r} needs an Image.")
+    return container

@@ -1,0 +1,111 @@
+"""What is remembered of an endpoint's fleets, so that they are found again after a restart."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+from local_sagemaker.store import Document
+
+STARTUP_SECONDS = (
+    480  # AWS gives a container 8 minutes where ContainerStartupHealthCheckTimeoutInSeconds is not set
+)
+
+
+@dataclass
+class VariantRecord:
+    """A production variant as its fleet runs it. `container` is a copy: deleting the model does not touch the
+    fleet.
+
+    `weight` is what routes traffic now, `desired_weight` and `desired_count` what was asked for last.
+    `pending` are instances that a change of capacity is starting.
+    """
+
+    name: str
+    container: Document
+    weight: float
+    desired_weight: float
+    desired_count: int
+    startup_seconds: int
+    resolved_at: float
+    instances: list[str] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+
+    def describe(self) -> Document:
+        """The variant as DescribeEndpoint shows it."""
+        image = self.container["Image"]
+        return {
+            "VariantName": self.name,
+            "DeployedImages": [
+                {"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": self.resolved_at}
+            ],
+            "CurrentWeight": self.weight,
+            "DesiredWeight": self.desired_weight,
+            "CurrentInstanceCount": len(self.instances),
+            "DesiredInstanceCount": self.desired_count,
+        }
+
+
+@dataclass
+class FleetRecord:
+    """All instances that run one endpoint configuration for one endpoint."""
+
+    id: str
+    config: str
+    variants: list[VariantRecord]
+
+    @classmethod
+    def load(cls, document: Document) -> FleetRecord:
+        return cls(
+            document["id"], document["config"], [VariantRecord(**item) for item in document["variants"]]
+        )
+
+    def dump(self) -> Document:
+        return asdict(self)
+
+    @property
+    def instance_count(self) -> int:
+        return sum(len(variant.instances) for variant in self.variants)
+
+    def variant(self, name: str) -> VariantRecord | None:
+        return next((variant for variant in self.variants if variant.name == name), None)
+
+
+def new_instances(count: int) -> list[str]:
+    """Names in the form of EC2's: they end up in the names of log streams."""
+    return [f"i-{secrets.token_hex(8)}" for _ in range(count)]
+
+
+def new_fleet(config: Document, containers: dict[str, Document], now: float) -> FleetRecord:
+    """A fleet for an endpoint configuration; `containers` holds the container definition of each model it
+    names.
+    """
+    variants = [
+        VariantRecord(
+            name=item["VariantName"],
+            container=containers[item["ModelName"]],
+            weight=item["InitialVariantWeight"],
+            desired_weight=item["InitialVariantWeight"],
+            desired_count=item["InitialInstanceCount"],
+            startup_seconds=item.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS),
+            resolved_at=now,
+            instances=new_instances(item["InitialInstanceCount"]),
+        )
+        for item in config["ProductionVariants"]
+    ]
+    return FleetRecord(f"fleet-{secrets.token_hex(4)}", config["EndpointConfigName"], variants)
+
+
+def retain(record: FleetRecord, current: FleetRecord, excluded: Iterable[str]) -> None:
+    """Give variants that `current` also has its weights and instance counts (RetainAllVariantProperties)."""
+    left_out = set(excluded)
+    for variant in record.variants:
+        old = current.variant(variant.name)
+        if old is None:
+            continue
+        if "DesiredWeight" not in left_out:
+            variant.weight = variant.desired_weight = old.desired_weight
+        if "DesiredInstanceCount" not in left_out:
+            variant.desired_count = old.desired_count
+            variant.instances = new_instances(old.desired_count)
