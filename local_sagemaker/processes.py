@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,19 +57,29 @@ class ProcessGroup:
     def running(self) -> bool:
         return self.exit_code() is None
 
-    def terminate(self, *, script_only: bool = False) -> None:
-        """Ask it to end (SIGTERM). `script_only` spares the command itself and asks the processes it
-        started, so that a launcher stays alive to report how its script ended; without any such process the
-        command is asked.
+    def terminate(self) -> None:
+        """Ask the command to end (SIGTERM)."""
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(self.group).terminate()
+
+    def terminate_script(self, asked: Set[int] = frozenset()) -> set[int]:
+        """Ask the processes that the command started to end, but not the command: as a launcher it stays, to
+        report how its script ended. It is asked itself only when there has been no script yet.
+
+        `asked` are process ids that were asked before and are left alone; returns those that were asked now.
         """
         try:
             leader = psutil.Process(self.group)
-            targets = leader.children() if script_only else []
+            targets = leader.children() or ([] if asked else [leader])
         except psutil.Error:
-            return
-        for process in targets or [leader]:
-            with contextlib.suppress(psutil.Error):
-                process.terminate()
+            return set()
+        now_asked = set()
+        for process in targets:
+            if process.pid not in asked:
+                with contextlib.suppress(psutil.Error):
+                    process.terminate()
+                    now_asked.add(process.pid)
+        return now_asked
 
     def kill(self) -> None:
         """End it at once (SIGKILL), also what is left of it when the shim itself is gone."""

@@ -1,4 +1,4 @@
-"""What the local SageMaker remembers: one JSON document a resource, in SQLite, so that it outlives the process."""
+"""What the local SageMaker remembers, past its own end: one JSON document a resource, in SQLite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 Document = dict[str, Any]
 
@@ -28,6 +28,14 @@ CREATE TABLE IF NOT EXISTS metrics (
 );
 CREATE INDEX IF NOT EXISTS metrics_by_job ON metrics (job, name);
 """
+
+
+class Metric(NamedTuple):
+    """One value that a training job emitted; the timestamp is in epoch seconds."""
+
+    name: str
+    value: float
+    timestamp: float
 
 
 class DocumentExistsError(Exception):
@@ -117,10 +125,16 @@ class Store:
         with self._lock:
             self._connection.execute("INSERT INTO metrics VALUES (?, ?, ?, ?)", (job, name, value, timestamp))
 
-    def metrics(self, job: str, name: str | None = None) -> list[tuple[str, float, float]]:
-        """`(name, value, timestamp)` of a training job in the order they were emitted."""
+    def delete_metrics(self, job: str) -> None:
+        """Forget what a training job emitted, so that its name can be used again."""
+        with self._lock:
+            self._connection.execute("DELETE FROM metrics WHERE job = ?", (job,))
+
+    def metrics(self, job: str, name: str | None = None) -> list[Metric]:
+        """Values of a training job in the order they were emitted."""
         query, arguments = "SELECT name, value, timestamp FROM metrics WHERE job = ?", [job]
         if name is not None:
             query, arguments = query + " AND name = ?", [job, name]
         with self._lock:
-            return list(self._connection.execute(query + " ORDER BY rowid", arguments))
+            rows = self._connection.execute(query + " ORDER BY rowid", arguments)
+            return [Metric(*row) for row in rows]

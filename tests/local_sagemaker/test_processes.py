@@ -106,7 +106,9 @@ def test_terminating_only_the_script_spares_its_launcher(start_script: Starter, 
     )
     group = start_script(launcher)
     wait_for_text(tmp_path / "log", "ready")
-    group.terminate(script_only=True)
+    asked = group.terminate_script()
+    assert len(asked) == 1
+    assert group.terminate_script(asked) == set()
     assert group.wait(20) == 5
     assert f"script ended with {-signal.SIGTERM}" in (tmp_path / "log").read_text()
 

@@ -1,0 +1,210 @@
+"""What a training container finds when it starts: the files below `/opt/ml/input/config` and its environment.
+
+Formats: "How Amazon SageMaker AI Provides Training Information" (developer guide), the readers in AWS's
+`sagemaker-training` toolkit 4.9 and, for Debugger, `smdebug/core/json_config.py` and
+`smdebug/profiler/profiler_config_parser.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from local_sagemaker.images import Environment
+from local_sagemaker.platform import Settings
+from local_sagemaker.store import Document
+from local_sagemaker.training.folders import JobFolders
+
+TENSORS = "/opt/ml/output/tensors"
+PROFILER = "/opt/ml/output/profiler"
+CHECKPOINTS = "/opt/ml/checkpoints"
+TENSORBOARD = "/opt/ml/output/tensorboard"
+HOST = "algo-1"
+GROUP = "homogeneousCluster"
+
+THREADS_VARIABLE = "LOCAL_SAGEMAKER_THREADS_PER_JOB"
+
+_INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE",
+              "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")  # fmt: skip
+_INHERITED_PREFIXES = ("PIP_", "CUDA_", "NVIDIA_")
+_NO_PROXY = "127.0.0.1,localhost"
+
+
+def command(environment: Environment) -> list[str]:
+    """AWS's `train`, the entry point of the training images."""
+    return [str(environment.python), "-P", "-m", "sagemaker_training.cli.train"]
+
+
+def write_config(job: Document, folders: JobFolders) -> None:
+    """Write every configuration file of the job. Raises ValidationError for a LocalPath outside of
+    /opt/ml.
+    """
+    for name, content in config_files(job, folders).items():
+        (folders.config / f"{name}.json").write_text(json.dumps(content, indent=1))
+
+
+def config_files(job: Document, folders: JobFolders) -> dict[str, Any]:
+    """File name without `.json` → content."""
+    files: dict[str, Any] = {
+        "hyperparameters": job.get("HyperParameters", {}),
+        "inputdataconfig": {
+            item["ChannelName"]: _channel(job, item) for item in job.get("InputDataConfig", [])
+        },
+        "resourceconfig": _resources(job),
+        "upstreamoutputdataconfig": _upstream_output(job, folders),
+    }
+    if (hook := job.get("DebugHookConfig")) is not None:
+        files["debughookconfig"] = {**hook, "LocalPath": str(tensors_folder(job, folders))}
+    if profiles(job):
+        files["profilerconfig"] = _profiler(job, folders)
+    if (checkpoints := job.get("CheckpointConfig")) is not None:
+        files["checkpointconfig"] = {**checkpoints, "LocalPath": str(checkpoints_folder(job, folders))}
+    if (tensorboard := job.get("TensorBoardOutputConfig")) is not None:
+        files["tensorboardoutputconfig"] = {**tensorboard, "LocalPath": str(tensorboard_folder(job, folders))}
+    return files
+
+
+def profiles(job: Document) -> bool:
+    """Whether the job has a profiler that is not switched off."""
+    config = job.get("ProfilerConfig")
+    return config is not None and not config.get("DisableProfiler", False)
+
+
+def tensors_folder(job: Document, folders: JobFolders) -> Path:
+    return folders.local(job["DebugHookConfig"].get("LocalPath", TENSORS))
+
+
+def checkpoints_folder(job: Document, folders: JobFolders) -> Path:
+    return folders.local(job["CheckpointConfig"].get("LocalPath", CHECKPOINTS))
+
+
+def tensorboard_folder(job: Document, folders: JobFolders) -> Path:
+    return folders.local(job["TensorBoardOutputConfig"].get("LocalPath", TENSORBOARD))
+
+
+def profiler_folder(job: Document, folders: JobFolders) -> Path:
+    parameters = job["ProfilerConfig"].get("ProfilingParameters", {})
+    return folders.local(parameters.get("LocalPath", PROFILER))
+
+
+def _channel(job: Document, channel: Mapping[str, Any]) -> dict[str, str]:
+    source = channel["DataSource"]["S3DataSource"]
+    return {
+        "TrainingInputMode": channel.get("InputMode", job["AlgorithmSpecification"]["TrainingInputMode"]),
+        "S3DistributionType": source["S3DataDistributionType"],
+        "RecordWrapperType": channel["RecordWrapperType"],
+        **({"ContentType": channel["ContentType"]} if "ContentType" in channel else {}),
+    }
+
+
+def _resources(job: Document) -> dict[str, Any]:
+    instance_type = job["ResourceConfig"]["InstanceType"]
+    return {
+        "current_host": HOST,
+        "current_instance_type": instance_type,
+        "current_group_name": GROUP,
+        "hosts": [HOST],
+        "instance_groups": [
+            {"instance_group_name": GROUP, "instance_type": instance_type, "hosts": [HOST]},
+        ],
+        "network_interface_name": "lo",
+    }
+
+
+def _upstream_output(job: Document, folders: JobFolders) -> list[dict[str, str]]:
+    """The output folders that the platform carries to S3, with their destinations."""
+    config: list[dict[str, str]] = []
+    for kind, member, local in (
+        ("DebugHookConfig", "S3OutputPath", tensors_folder),
+        ("TensorBoardOutputConfig", "S3OutputPath", tensorboard_folder),
+        ("CheckpointConfig", "S3Uri", checkpoints_folder),
+    ):
+        if kind in job:
+            config.append({"LocalPath": str(local(job, folders)), "S3OutputPath": job[kind][member]})
+    return config
+
+
+def _profiler(job: Document, folders: JobFolders) -> dict[str, Any]:
+    config = job["ProfilerConfig"]
+    parameters = config.get("ProfilingParameters", {})
+    if parameters:
+        parameters = {**parameters, "LocalPath": str(_in_lower_case(profiler_folder(job, folders)))}
+    return {**config, "ProfilingParameters": parameters}
+
+
+def _in_lower_case(folder: Path) -> Path:
+    """The same folder under a name without capitals: smdebug reads the file in lower case, paths included."""
+    if str(folder) == str(folder).lower():
+        return folder
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    link = Path(tempfile.gettempdir()) / f"local-sagemaker-profiler-{digest}"
+    if not link.is_symlink():
+        link.symlink_to(folder)
+    return link
+
+
+def environment_variables(
+    job: Document, folders: JobFolders, environment: Environment, settings: Settings
+) -> dict[str, str]:
+    """The container's variables: what AWS sets, the request's `Environment`, and where things are on this
+    machine.
+    """
+    variables = dict(_inherited())
+    variables |= {
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "UTF-8",
+        "OMP_NUM_THREADS": threads_per_job(),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+    }
+    variables |= job.get("Environment", {})
+    variables |= {
+        "PATH": f"{environment.folder / 'bin'}{os.pathsep}{variables.get('PATH', os.defpath)}",
+        "TRAINING_JOB_NAME": job["TrainingJobName"],
+        "TRAINING_JOB_ARN": job["TrainingJobArn"],
+        "SAGEMAKER_BASE_DIR": str(folders.base),
+        "SM_STUDIO_LOCAL_MODE": "true",  # the toolkit then does not wait for a host named algo-1
+        "AWS_REGION": settings.region,
+        "AWS_DEFAULT_REGION": settings.region,
+        "AWS_ENDPOINT_URL": settings.url,
+        "S3_ENDPOINT_URL": settings.url,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": _NO_PROXY,
+        "no_proxy": _NO_PROXY,
+    }
+    return variables | _config_variables(folders)
+
+
+def threads_per_job() -> str:
+    """How many threads a job's numerical libraries use: all cores, or LOCAL_SAGEMAKER_THREADS_PER_JOB.
+
+    Fixed rather than shared out among the jobs that happen to run, because the order of floating-point sums,
+    and with it the model, depends on it.
+    """
+    return os.environ.get(THREADS_VARIABLE) or str(len(os.sched_getaffinity(0)))
+
+
+def _inherited() -> Iterator[tuple[str, str]]:
+    for name, value in os.environ.items():
+        if name in _INHERITED or name.startswith(_INHERITED_PREFIXES):
+            yield name, value
+
+
+def _config_variables(folders: JobFolders) -> dict[str, str]:
+    """Where smdebug finds its files, which on AWS are at fixed places below /opt/ml."""
+    named = {
+        "SMDEBUG_CONFIG_FILE_PATH": "debughookconfig",
+        "SMPROFILER_CONFIG_PATH": "profilerconfig",
+        "CHECKPOINT_CONFIG_FILE_PATH": "checkpointconfig",
+        "TENSORBOARD_CONFIG_FILE_PATH": "tensorboardoutputconfig",
+    }
+    paths = {variable: folders.config / f"{name}.json" for variable, name in named.items()}
+    return {variable: str(path) for variable, path in paths.items()}

@@ -1,0 +1,106 @@
+"""Where a training job's things are on disk, and how paths of the container (`/opt/ml/...`) map to them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from local_sagemaker.errors import ValidationError
+
+CONTAINER_BASE = PurePosixPath("/opt/ml")
+
+
+@dataclass(frozen=True)
+class JobFolders:
+    """`root` is the job's own folder; `base` stands for the container's `/opt/ml`."""
+
+    root: Path
+
+    @property
+    def base(self) -> Path:
+        return self.root / "opt_ml"
+
+    @property
+    def process(self) -> Path:
+        return self.root / "process"
+
+    @property
+    def environment(self) -> Path:
+        return self.root / "environment"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "container.log"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "log.jsonl"
+
+    @property
+    def uploads(self) -> Path:
+        """Archives on their way to S3."""
+        return self.root / "uploads"
+
+    @property
+    def config(self) -> Path:
+        return self.base / "input" / "config"
+
+    @property
+    def model(self) -> Path:
+        return self.base / "model"
+
+    @property
+    def output_data(self) -> Path:
+        return self.base / "output" / "data"
+
+    @property
+    def failure(self) -> Path:
+        return self.base / "output" / "failure"
+
+    def channel(self, name: str) -> Path:
+        return self.base / "input" / "data" / name
+
+    def local(self, path: str) -> Path:
+        """The folder on this machine for a path in the container. Raises ValidationError outside of
+        /opt/ml.
+        """
+        inside = PurePosixPath(path)
+        if not inside.is_relative_to(CONTAINER_BASE) or ".." in inside.parts:
+            raise ValidationError(
+                f"LocalPath {path!r} is outside of {CONTAINER_BASE}, which is all that a job has here; "
+                f"use a path below {CONTAINER_BASE}"
+            )
+        return self.base / inside.relative_to(CONTAINER_BASE)
+
+    def create(self) -> None:
+        """The folders that a container finds; making them again is harmless."""
+        for folder in (
+            self.config,
+            self.model,
+            self.output_data,
+            self.base / "input" / "data",
+            self.base / "code",
+        ):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def discard_data(self) -> None:
+        """Free the disk: everything that a finished job needs no more. Logs, configuration and exit code
+        stay.
+        """
+        for folder in (
+            "input/data",
+            "model",
+            "code",
+            "output/data",
+            "output/tensors",
+            "output/profiler",
+            "checkpoints",
+        ):
+            shutil.rmtree(self.base / folder, ignore_errors=True)
+        for path in (self.environment, self.uploads):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Leave nothing of the job on disk."""
+        shutil.rmtree(self.root, ignore_errors=True)

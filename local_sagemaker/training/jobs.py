@@ -1,0 +1,197 @@
+"""The training job operations of the SageMaker API, and the supervisors of the jobs that run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+
+from local_sagemaker.channels import ObjectCache
+from local_sagemaker.errors import ResourceInUseError, ValidationError
+from local_sagemaker.hosting.listing import select
+from local_sagemaker.images import Images
+from local_sagemaker.logs import CloudWatchLogs, read_journal
+from local_sagemaker.objects import Objects
+from local_sagemaker.platform import Answer, Operation, Platform, Request
+from local_sagemaker.store import Document, DocumentExistsError
+from local_sagemaker.tags import forget_tags, set_tags
+from local_sagemaker.training import container, documents
+from local_sagemaker.training.documents import ENDED, KIND, LOG_GROUP
+from local_sagemaker.training.folders import JobFolders
+from local_sagemaker.training.supervisor import Services, Supervisor
+from local_sagemaker.training.validation import check_request
+
+logger = logging.getLogger(__name__)
+
+_SUMMARY = (
+    "TrainingJobName",
+    "TrainingJobArn",
+    "CreationTime",
+    "TrainingEndTime",
+    "LastModifiedTime",
+    "TrainingJobStatus",
+    "SecondaryStatus",
+)
+_JOIN_SECONDS = 10.0
+
+
+class TrainingJobs:
+    """Create, describe, stop, list, update and delete training jobs. Safe to call from any thread."""
+
+    def __init__(self, platform: Platform, objects: Objects) -> None:
+        self._platform = platform
+        self._services = Services(
+            platform,
+            objects,
+            Images(platform.settings.images),
+            ObjectCache(platform.settings.root / "cache", objects),
+            CloudWatchLogs(platform.settings.region),
+        )
+        self._lock = threading.Lock()
+        self._running: dict[str, tuple[Supervisor, threading.Thread]] = {}
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "CreateTrainingJob": lambda request: {"TrainingJobArn": self.create(request)},
+            "DescribeTrainingJob": lambda request: self.describe(request["TrainingJobName"]),
+            "StopTrainingJob": self._stop,
+            "ListTrainingJobs": self._list,
+            "UpdateTrainingJob": self._update,
+            "DeleteTrainingJob": self._delete,
+        }
+
+    def resume(self) -> None:
+        """Show the logs of all jobs again, and go on with those that had not ended."""
+        for job in self._platform.store.list(KIND):
+            name = job["TrainingJobName"]
+            if job["TrainingJobStatus"] in ENDED:
+                folders = self._folders(name)
+                folders.discard_data()
+                self._services.logs.put(LOG_GROUP, job["_LogStream"], list(read_journal(folders.journal)))
+            else:
+                logger.info("Going on with training job %s (%s)", name, job["SecondaryStatus"])
+                self._supervise(name)
+
+    def close(self) -> None:
+        """Stop following; the jobs themselves run on."""
+        with self._lock:
+            running = list(self._running.values())
+        for supervisor, _ in running:
+            supervisor.close()
+        for _, thread in running:
+            thread.join(_JOIN_SECONDS)
+
+    # -- for other services ------------------------------------------------------------------------------
+
+    def create(self, request: Request, *, tuning_job_arn: str | None = None) -> str:
+        """Create a job, start it and return its ARN. Raises ValidationError or ResourceInUseError."""
+        name = request["TrainingJobName"]
+        check_request(
+            request,
+            self._folders(name),
+            self._services.images,
+            self._services.objects,
+            self._platform.settings.region,
+        )
+        arn = self._platform.arn(KIND, name)
+        job = documents.new_document(request, arn, self._platform.clock(), tuning_job_arn)
+        try:
+            self._platform.store.create(KIND, name, job)
+        except DocumentExistsError as error:
+            raise ResourceInUseError(
+                "Training job names must be unique within an AWS account and region"
+            ) from error
+        set_tags(self._platform, arn, request.get("Tags"))
+        self._supervise(name)
+        return arn
+
+    def describe(self, name: str) -> Answer:
+        """The DescribeTrainingJob answer, with the runtime's own members. Raises ValidationError."""
+        job = self._platform.store.get(KIND, name)
+        if job is None:
+            raise ValidationError("Requested resource not found.")
+        return job
+
+    def stop(self, name: str) -> None:
+        """Ask a job to stop; one that is stopping already is left at it. Raises ValidationError."""
+        self.describe(name)
+        now = self._platform.clock()
+
+        def change(job: Document) -> None:
+            if job["TrainingJobStatus"] in ENDED:
+                raise ValidationError(
+                    f"The request was rejected because the training job is in status "
+                    f"{job['TrainingJobStatus']}."
+                )
+            if job["TrainingJobStatus"] != "Stopping":
+                documents.request_stop(job, now)
+
+        self._platform.store.update(KIND, name, change)
+        with self._lock:
+            running = self._running.get(name)
+        if running is not None:
+            running[0].wake()
+
+    # -- operations --------------------------------------------------------------------------------------
+
+    def _stop(self, request: Request) -> Answer:
+        self.stop(request["TrainingJobName"])
+        return {}
+
+    def _list(self, request: Request) -> Answer:
+        jobs, token = select(
+            self._platform.store.list(KIND), request, name="TrainingJobName", status="TrainingJobStatus"
+        )
+        summaries = [{member: job[member] for member in _SUMMARY if member in job} for job in jobs]
+        answer: Answer = {"TrainingJobSummaries": summaries}
+        if token is not None:
+            answer["NextToken"] = token
+        return answer
+
+    def _update(self, request: Request) -> Answer:
+        """Change the profiler of a running job; smdebug reads its configuration again while it runs."""
+        name = request["TrainingJobName"]
+        job = self.describe(name)
+        if job["TrainingJobStatus"] != "InProgress":
+            raise ValidationError(
+                f"The request was rejected because the training job is in status {job['TrainingJobStatus']}; "
+                "only a job in progress can be updated"
+            )
+        job = self._platform.store.update(KIND, name, lambda document: documents.update(document, request))
+        folders = self._folders(name)
+        if folders.config.is_dir():
+            container.write_config(job, folders)
+        return {"TrainingJobArn": job["TrainingJobArn"]}
+
+    def _delete(self, request: Request) -> Answer:
+        """Forget an ended job; its objects in S3 and its log stay, its name can be used again."""
+        name = request["TrainingJobName"]
+        job = self.describe(name)
+        if job["TrainingJobStatus"] not in ENDED:
+            raise ResourceInUseError(
+                f"The training job {name} is in status {job['TrainingJobStatus']}; stop it before deleting it"
+            )
+        self._folders(name).remove()
+        self._platform.store.delete_metrics(name)
+        self._platform.store.delete(KIND, name)
+        forget_tags(self._platform, job["TrainingJobArn"])
+        return {}
+
+    # -- supervisors -------------------------------------------------------------------------------------
+
+    def _folders(self, name: str) -> JobFolders:
+        return JobFolders(self._platform.folder(KIND, name))
+
+    def _supervise(self, name: str) -> None:
+        supervisor = Supervisor(name, self._services)
+        thread = threading.Thread(target=self._run, args=(name, supervisor), name=f"job-{name}", daemon=True)
+        with self._lock:
+            self._running[name] = (supervisor, thread)
+        thread.start()
+
+    def _run(self, name: str, supervisor: Supervisor) -> None:
+        try:
+            supervisor.run()
+        finally:
+            with self._lock:
+                self._running.pop(name, None)

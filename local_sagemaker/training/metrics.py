@@ -1,0 +1,97 @@
+"""Metrics of training jobs: what the regular expressions of `MetricDefinitions` find in the log."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from local_sagemaker.errors import ValidationError
+from local_sagemaker.logs import LogEvent
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Definition:
+    name: str
+    regex: re.Pattern[str]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One emitted value; `timestamp` in epoch seconds."""
+
+    name: str
+    value: float
+    timestamp: float
+
+
+def definitions(algorithm: dict[str, Any]) -> list[Definition]:
+    """The `MetricDefinitions` of an AlgorithmSpecification. Raises ValidationError for an unusable
+    expression.
+    """
+    return [_definition(item) for item in algorithm.get("MetricDefinitions", [])]
+
+
+def _definition(item: dict[str, str]) -> Definition:
+    try:
+        regex = re.compile(item["Regex"])
+    except re.error as error:
+        raise ValidationError(
+            f"The Regex {item['Regex']!r} of metric {item['Name']!r} is invalid: {error}"
+        ) from error
+    if regex.groups == 0:
+        raise ValidationError(
+            f"The Regex {item['Regex']!r} of metric {item['Name']!r} has no group around the value; "
+            "write for instance 'loss=([0-9.]+)'"
+        )
+    return Definition(item["Name"], regex)
+
+
+def scrape(events: Iterable[LogEvent], wanted: Sequence[Definition]) -> Iterator[Metric]:
+    """The values in log lines, in order. A match that is no finite number is left out, as CloudWatch refuses
+    it.
+    """
+    for event in events:
+        for definition in wanted:
+            if (match := definition.regex.search(event.message)) and match.group(1) is not None:
+                value = _number(match.group(1))
+                if value is None:
+                    logger.info("metric %s: %r is no finite number", definition.name, match.group(1))
+                else:
+                    yield Metric(definition.name, value, event.timestamp / 1000)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def final_metrics(
+    wanted: Sequence[Definition], emitted: Sequence[tuple[str, float, float]]
+) -> list[dict[str, Any]]:
+    """`FinalMetricDataList`: the last value of each metric, in 32-bit precision and whole seconds as AWS
+    gives it.
+    """
+    last = {name: (value, timestamp) for name, value, timestamp in emitted}
+    return [
+        {"MetricName": item.name, "Value": _single(last[item.name][0]), "Timestamp": int(last[item.name][1])}
+        for item in wanted
+        if item.name in last
+    ]
+
+
+def _single(value: float) -> float:
+    """Rounded to 32 bits; a value beyond them is kept."""
+    try:
+        return float(struct.unpack("f", struct.pack("f", value))[0])
+    except OverflowError:
+        return value

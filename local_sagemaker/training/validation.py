@@ -1,0 +1,167 @@
+"""What CreateTrainingJob refuses beyond the shape of the request, before any time or money is spent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from local_sagemaker.channels import ChannelError, placements, s3_uri
+from local_sagemaker.errors import ValidationError
+from local_sagemaker.images import Images
+from local_sagemaker.objects import BucketMissingError, ObjectMissingError, Objects
+from local_sagemaker.platform import Request
+from local_sagemaker.training.folders import JobFolders
+from local_sagemaker.training.metrics import definitions
+
+_MODES = ("File", "FastFile")
+_DATA_TYPES = ("S3Prefix", "ManifestFile")
+
+
+def check_request(
+    request: Request, folders: JobFolders, images: Images, objects: Objects, region: str
+) -> None:
+    """Raises ValidationError naming the member, its value and what to change."""
+    _check_algorithm(request, images)
+    _check_resources(request)
+    _check_stopping(request)
+    _check_local_paths(request, folders)
+    _check_destinations(request, objects)
+    _check_channels(request, objects, region)
+
+
+def _check_algorithm(request: Request, images: Images) -> None:
+    algorithm = request.get("AlgorithmSpecification")
+    if not algorithm:
+        raise ValidationError(
+            "AlgorithmSpecification is required: name a TrainingImage and a TrainingInputMode"
+        )
+    if "TrainingImage" not in algorithm:
+        raise ValidationError(
+            "AlgorithmSpecification.TrainingImage is required; algorithms of the AWS Marketplace "
+            "(AlgorithmName) are not available on this machine"
+        )
+    if "ContainerEntrypoint" in algorithm or "ContainerArguments" in algorithm:
+        raise ValidationError(
+            "ContainerEntrypoint and ContainerArguments are not supported here: jobs run AWS's "
+            "training toolkit. "
+            "Name the script in the hyperparameters sagemaker_program and sagemaker_submit_directory"
+        )
+    _check_mode(algorithm["TrainingInputMode"], "AlgorithmSpecification.TrainingInputMode")
+    images.resolve(algorithm["TrainingImage"])
+    definitions(algorithm)
+    names = [item["Name"] for item in algorithm.get("MetricDefinitions", [])]
+    _check_unique(names, "MetricDefinitions")
+
+
+def _check_mode(mode: str, member: str) -> None:
+    if mode not in _MODES:
+        raise ValidationError(f"{member} {mode} is not supported here; use one of {', '.join(_MODES)}")
+
+
+def _check_unique(names: list[str], member: str) -> None:
+    if doubled := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValidationError(f"{member} has the name {doubled[0]!r} twice; names must be unique")
+
+
+def _check_resources(request: Request) -> None:
+    resources = request.get("ResourceConfig")
+    if not resources or "InstanceType" not in resources:
+        raise ValidationError("ResourceConfig needs an InstanceType and an InstanceCount")
+    if resources.get("InstanceCount", 1) != 1:
+        raise ValidationError(
+            f"ResourceConfig.InstanceCount {resources['InstanceCount']} is not supported here: this "
+            "machine is one instance. Use 1"
+        )
+
+
+def _check_stopping(request: Request) -> None:
+    condition = request.get("StoppingCondition", {})
+    if not request.get("EnableManagedSpotTraining"):
+        if "MaxWaitTimeInSeconds" in condition:
+            raise ValidationError(
+                "Invalid MaxWaitTimeInSeconds. It can be supplied only when "
+                "EnableManagedSpotTraining is true."
+            )
+        return
+    wait, runtime = condition.get("MaxWaitTimeInSeconds"), condition.get("MaxRuntimeInSeconds")
+    if wait is None or (runtime is not None and wait < runtime):
+        raise ValidationError(
+            "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to "
+            "MaxRuntimeInSeconds."
+        )
+
+
+def _check_local_paths(request: Request, folders: JobFolders) -> None:
+    for member in ("CheckpointConfig", "DebugHookConfig", "TensorBoardOutputConfig"):
+        if path := request.get(member, {}).get("LocalPath"):
+            folders.local(path)
+    if path := request.get("ProfilerConfig", {}).get("ProfilingParameters", {}).get("LocalPath"):
+        folders.local(path)
+
+
+def _check_destinations(request: Request, objects: Objects) -> None:
+    destinations = {
+        "OutputDataConfig.S3OutputPath": request["OutputDataConfig"]["S3OutputPath"],
+        "CheckpointConfig.S3Uri": request.get("CheckpointConfig", {}).get("S3Uri"),
+        "DebugHookConfig.S3OutputPath": request.get("DebugHookConfig", {}).get("S3OutputPath"),
+        "ProfilerConfig.S3OutputPath": request.get("ProfilerConfig", {}).get("S3OutputPath"),
+        "TensorBoardOutputConfig.S3OutputPath": request.get("TensorBoardOutputConfig", {}).get(
+            "S3OutputPath"
+        ),
+    }
+    for member, uri in destinations.items():
+        if uri is not None:
+            _check_bucket(uri, member, objects)
+
+
+def _check_bucket(uri: str, member: str, objects: Objects) -> None:
+    try:
+        objects.list(uri)
+    except ValueError as error:
+        raise ValidationError(f"{member}: {error}") from error
+    except BucketMissingError as error:
+        raise ValidationError(f"{member} {uri!r}: {error}") from error
+
+
+def _check_channels(request: Request, objects: Objects, region: str) -> None:
+    channels = request.get("InputDataConfig", [])
+    _check_unique([channel["ChannelName"] for channel in channels], "InputDataConfig")
+    for channel in channels:
+        _check_channel(channel, objects, request["RoleArn"], region)
+
+
+def _check_channel(channel: dict[str, Any], objects: Objects, role: str, region: str) -> None:
+    name = channel["ChannelName"]
+    source = channel["DataSource"].get("S3DataSource")
+    if source is None:
+        raise ValidationError(
+            f"Channel {name!r} has no S3DataSource; other data sources are not supported here"
+        )
+    if source["S3DataType"] not in _DATA_TYPES:
+        raise ValidationError(
+            f"Channel {name!r}: S3DataType {source['S3DataType']} is not supported here; "
+            f"use one of {', '.join(_DATA_TYPES)}"
+        )
+    if channel.get("RecordWrapperType", "None") != "None":
+        raise ValidationError(
+            f"Channel {name!r}: RecordWrapperType RecordIO is not supported here; leave it out"
+        )
+    if "InputMode" in channel:
+        _check_mode(channel["InputMode"], f"InputMode of channel {name!r}")
+    try:
+        placements(channel, objects)
+    except (ObjectMissingError, BucketMissingError) as error:
+        raise ValidationError(_no_objects(s3_uri(channel), role, region, error)) from error
+    except (ChannelError, ValueError) as error:
+        raise ValidationError(f"Channel {name!r}: {error}") from error
+
+
+def _no_objects(uri: str, role: str, region: str, error: Exception) -> str:
+    """AWS's own words for missing input, with the reason."""
+    bucket = uri.removeprefix("s3://").partition("/")[0]
+    return (
+        f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the '
+        "bucket exists "
+        f"in the selected region ({region}), that objects exist under that S3 prefix, and that the "
+        f'role "{role}" has "s3:ListBucket" permissions on bucket "{bucket}". ({error})'
+    )
