@@ -26,6 +26,8 @@ SPLITS = ("train", "valid", "test")
 _THREADS = 16
 _BATCH = 1000
 _PROGRESS_SECONDS = 10
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+_MAX_PIXELS = 64_000_000
 _LISTED = 20  # offenders named in an error; the log names all
 
 
@@ -50,6 +52,8 @@ def check_dataset(pipeline: Pipeline, settings: RunSettings, aws: Aws) -> dict[s
     pictures, problems = _structure(_keys(aws.s3, bucket, prefix), uri, prefix)
     counts = {split: Counter(p.label for p in pictures if p.split == split) for split in SPLITS}
     problems += _count_problems(counts, pipeline.dataset)
+    for problem in problems:
+        log.error("%s", problem)
     if problems:
         raise DatasetError(_report(uri, problems))
     log.info("Reading %d pictures of %d classes in %s", len(pictures), len(counts["train"]), uri)
@@ -105,34 +109,45 @@ def _keys(s3: S3Client, bucket: str, prefix: str) -> Iterator[str]:
 
 
 def _structure(keys: Iterable[str], uri: str, prefix: str) -> tuple[list[Picture], list[str]]:
-    """The pictures, and what does not fit `<split>/<class>/<file>`.
+    """The pictures, and the class folders that are empty (keys that end in a slash).
 
-    A key that ends in a slash is an empty folder.
+    Hidden files do not count, as in the training script; what lies outside the class folders is not used.
     """
     pictures: list[Picture] = []
-    problems: list[str] = []
     folders: set[tuple[str, str]] = set()
+    unused: list[str] = []
     for key in keys:
-        parts = key.removeprefix(prefix).lstrip("/").split("/")
-        if parts[0] not in SPLITS:
-            problems.append(
-                f"{key}: is in none of the folders {', '.join(f'{s}/' for s in SPLITS)}; move or delete it"
-            )
-        elif len(parts) == 3 and parts[2]:
-            pictures.append(Picture(key, parts[0], parts[1]))
-        elif key.endswith("/"):
-            folders.add((parts[0], parts[1]))
-        else:
-            problems.append(f"{key}: is not at <split>/<class>/<file>; move or delete it")
+        split, label, name = _parts(key.removeprefix(prefix).lstrip("/"))
+        if split in SPLITS and label and name:
+            pictures.append(Picture(key, split, label))
+        elif split in SPLITS and key.endswith("/"):
+            folders.add((split, label))
+        elif not name.startswith("."):
+            unused.append(key)
     if not pictures:
         raise DatasetError(
             f"There is no picture under {uri}/. Upload the data set there as train/<class>/<file>, "
             "valid/..., test/..., or name another place in the form or in the pipeline file."
         )
+    if unused:
+        log.warning(
+            "%d files are not at <split>/<class>/<file> and not used: %s", len(unused), unused[:_LISTED]
+        )
     filled = {(p.split, p.label) for p in pictures}
     empty = sorted((split, label) for split, label in folders if label and (split, label) not in filled)
-    problems += [f"{split}/{label}/: is empty; add pictures or delete the folder" for split, label in empty]
-    return pictures, problems
+    return pictures, [
+        f"{split}/{label}/: is empty; add pictures or delete the folder" for split, label in empty
+    ]
+
+
+def _parts(path: str) -> tuple[str, str, str]:
+    """Split, class and file of a path below the prefix; the file is empty for a folder."""
+    split, _, rest = path.partition("/")
+    label, slash, name = rest.partition("/")
+    if not slash:
+        return split, "", label or split
+    hidden = any(part.startswith(".") for part in (label, *name.split("/")))
+    return split, "" if hidden else label, name if not hidden else ".hidden"
 
 
 def _count_problems(counts: dict[str, Counter[str]], limits: Dataset) -> list[str]:
@@ -184,22 +199,22 @@ def _problem(s3: S3Client, bucket: str, picture: Picture) -> str | None:
 def picture_problem(content: bytes) -> str | None:
     """What is wrong with a picture file, or None.
 
-    A JPEG is decoded at a small scale, which reads all of it.
+    A JPEG is decoded at a small scale, which reads all of it. Formats and size are those that training takes.
     """
     from PIL import Image, UnidentifiedImageError
 
     if not content:
         return "is empty"
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                return f"has {image.width} x {image.height} pixels, at most {_MAX_PIXELS:,} are accepted"
             image.draft("RGB", (64, 64))
             image.load()
     except UnidentifiedImageError:
-        return "is no image"
-    except Image.DecompressionBombError as error:
-        return f"is too large: {error}"
-    except (OSError, SyntaxError, ValueError) as error:
-        return f"is damaged: {error}"
+        return f"is no image in one of the formats {', '.join(_FORMATS)}"
+    except (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError) as error:
+        return f"is damaged or cut off ({error})"
     return None
 
 

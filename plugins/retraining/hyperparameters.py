@@ -16,13 +16,12 @@ Value = int | float | str
 
 @dataclass(frozen=True)
 class Numeric:
-    """A number from `low` to `high`, both included unless `exclusive_low` or `exclusive_high`."""
+    """A number from `low` to `high`, both included unless `exclusive_low`."""
 
     low: float
-    high: float = math.inf
+    high: float
     integer: bool = False
     exclusive_low: bool = False
-    exclusive_high: bool = False
 
     def problem(self, value: Value) -> str | None:
         """What is wrong with `value`, or None."""
@@ -31,13 +30,10 @@ class Numeric:
         if self.integer and not isinstance(value, int):
             return "is not an integer"
         too_low = value <= self.low if self.exclusive_low else value < self.low
-        too_high = value >= self.high if self.exclusive_high else value > self.high
-        return f"is outside {self}" if too_low or too_high else None
+        return f"is outside {self}" if too_low or value > self.high else None
 
     def __str__(self) -> str:
-        left = "(" if self.exclusive_low else "["
-        right = ")" if self.exclusive_high or math.isinf(self.high) else "]"
-        return f"{left}{self.low:g}, {self.high:g}{right}"
+        return f"{'(' if self.exclusive_low else '['}{self.low:g}, {self.high:g}]"
 
 
 @dataclass(frozen=True)
@@ -51,18 +47,20 @@ class Choice:
         return None if value in self.words else f"is none of {', '.join(self.words)}"
 
 
-TRAINABLE = ("head", "last_block", "all")
+TRAINABLE = ("auto", "head", "last_block", "all")
 
 HYPERPARAMETERS: dict[str, Numeric | Choice] = {
     "lr": Numeric(0, 10, exclusive_low=True),
-    "momentum": Numeric(0, 1, exclusive_high=True),
+    "momentum": Numeric(0, 0.999),
     "weight-decay": Numeric(0, 1),
+    "label-smoothing": Numeric(0, 0.9),
     "batch-size": Numeric(1, 4096, integer=True),
     "epochs": Numeric(1, 1000, integer=True),
     "trainable": Choice(TRAINABLE),
-    "image-size": Numeric(32, 1024, integer=True),
+    "image-size": Numeric(16, 1024, integer=True),
     "seed": Numeric(0, 2**31 - 1, integer=True),
     "num-workers": Numeric(0, 64, integer=True),
+    "cache-mb": Numeric(0, 1_000_000, integer=True),
 }
 
 

@@ -65,17 +65,17 @@ class Dataset(_Section):
         default=None, description="Key prefix in the bucket, or an s3:// URI; default datasets/<name>."
     )
     min_train_images: int = Field(default=2, ge=1, description="Fewest pictures of a class in train/.")
-    min_valid_images: int = Field(default=1, ge=1, description="Fewest pictures of a class in valid/.")
-    min_test_images: int = Field(default=1, ge=1, description="Fewest pictures of a class in test/.")
+    min_valid_images: int = Field(default=1, ge=0, description="Fewest pictures of a class in valid/.")
+    min_test_images: int = Field(default=1, ge=0, description="Fewest pictures of a class in test/.")
 
 
 class Model(_Section):
     """The network: any torchvision classification architecture."""
 
     arch: str = Field(default="resnet50", pattern=r"^[a-z][a-z0-9_]*$")
-    trainable: Literal["head", "last_block", "all"] = "head"
+    trainable: Literal["auto", "head", "last_block", "all"] = "auto"
     image_size: int = Field(
-        default=224, ge=32, le=1024, description="Side of the square that the network sees, in pixels."
+        default=224, ge=16, le=1024, description="Side of the square that the network sees, in pixels."
     )
     pretrained_prefix: str = Field(
         default="pretrained", description="Folder in the bucket; weights are in <prefix>/<arch>/."

@@ -1,0 +1,63 @@
+"""Airflow for tests: its own home in a temporary folder, with this repository's DAGs and plugins.
+
+Import this before Airflow: Airflow reads its settings when it is imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+DAGS = REPOSITORY / "dags"
+PLUGINS = REPOSITORY / "plugins"
+
+
+def settings(home: Path) -> dict[str, str]:
+    """The environment variables that point Airflow to a home."""
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PLUGINS),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def use_temporary_home() -> Path:
+    """A home of this test process; the same on every call, and gone when the process ends."""
+    if "RETRAINING_TEST_HOME" not in os.environ:
+        home = Path(tempfile.mkdtemp(prefix="airflow-"))
+        owner = os.getpid()
+        atexit.register(lambda: shutil.rmtree(home, ignore_errors=True) if os.getpid() == owner else None)
+        os.environ["RETRAINING_TEST_HOME"] = str(home)
+        os.environ.update(settings(home))
+    return Path(os.environ["RETRAINING_TEST_HOME"])
+
+
+def migrate() -> None:
+    """Create the metadata database of the home. Raises RuntimeError with Airflow's own words."""
+    command = [sys.executable, "-m", "airflow", "db", "migrate"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"airflow db migrate: {done.stdout[-2000:]} {done.stderr[-2000:]}")
+
+
+def connect(url: str) -> None:
+    """Point the connection `aws_default` to a local SageMaker."""
+    connection = {
+        "conn_type": "aws",
+        "login": "test",
+        "password": "test",
+        "extra": {"region_name": "us-east-1", "endpoint_url": url},
+    }
+    os.environ["AIRFLOW_CONN_AWS_DEFAULT"] = json.dumps(connection)
