@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import importlib
-import importlib.util
 import json
 import logging
 import os
@@ -18,17 +16,19 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
 
 from local_sagemaker.aws_services import AwsServices
 from local_sagemaker.gateway import build_app
+from local_sagemaker.hosting.service import Hosting
 from local_sagemaker.objects import Objects
 from local_sagemaker.platform import Platform, Service, Settings
 from local_sagemaker.store import Store
 from local_sagemaker.tags import Tags
+from local_sagemaker.training.jobs import TrainingJobs
+from local_sagemaker.tuning.jobs import TuningJobs
 
 logger = logging.getLogger("local_sagemaker")
 
@@ -106,7 +106,8 @@ def _locked(root: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StartError(
-                f"{root} is in use by another local SageMaker ({_described(root)}); stop it or choose another --root"
+                f"{root} is in use by another local SageMaker ({_described(root)}); "
+                "stop it or choose another --root"
             ) from error
         yield
 
@@ -119,7 +120,8 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
             listener.bind((host, port))
         except OSError as error:
             raise StartError(
-                f"cannot listen on {host} port {port}: {error.strerror}; stop what uses it or pass another --port"
+                f"cannot listen on {host} port {port}: {error.strerror}; "
+                "stop what uses it or pass another --port"
             ) from error
         yield listener
 
@@ -141,24 +143,10 @@ def _described(root: Path) -> str:
 def _app(platform: Platform) -> Starlette:
     aws = AwsServices(platform)
     objects = Objects(aws.s3)
-    services: list[Service] = [aws, Tags(platform)]
-    training = _part("training.jobs", "TrainingJobs")
-    if training:
-        services.append(training(platform, objects))
-        tuning = _part("tuning.jobs", "TuningJobs")
-        services += [tuning(platform, services[-1])] if tuning else []
-    hosting = _part("hosting.service", "Hosting")
-    services += [hosting(platform, objects)] if hosting else []
-    return build_app(services, cast("Any", services[-1]) if hosting else None, aws)
-
-
-def _part(module: str, name: str) -> Any:
-    """A service by name, None where its module is not there yet."""
-    if importlib.util.find_spec(f"local_sagemaker.{module.partition('.')[0]}") is None:
-        return None
-    if importlib.util.find_spec(f"local_sagemaker.{module}") is None:
-        return None
-    return getattr(importlib.import_module(f"local_sagemaker.{module}"), name, None)
+    training = TrainingJobs(platform, objects)
+    hosting = Hosting(platform, objects)
+    services: list[Service] = [aws, training, TuningJobs(platform, training), hosting, Tags(platform)]
+    return build_app(services, hosting, aws)
 
 
 def _allow_open_files() -> None:

@@ -6,7 +6,7 @@ undone and the client learns why.
 
 from __future__ import annotations
 
-import errno
+import gc
 import logging
 import os
 import re
@@ -27,6 +27,7 @@ from moto.core.request import (
 )
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+from local_sagemaker.errors import FREE_SPACE, is_disk_full
 from local_sagemaker.iam_state import restore_iam, save_iam
 from local_sagemaker.platform import Operation, Platform
 from local_sagemaker.s3_state import S3State
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 _CHANGING_METHODS = {"PUT", "POST", "DELETE"}
 _SCOPE = re.compile(r"Credential=[^/]*/\d+/[^/]*/([^/]+)/aws4_request")
 _IN_MEMORY_BODY = 8 * 1024 * 1024
+_LARGE = 64 * 1024 * 1024
 _CHUNK = 1024 * 1024
 
 
@@ -69,7 +71,7 @@ class AwsServices:
         if service == "s3" and environ["REQUEST_METHOD"] == "GET":
             return self._read(environ, start_response)
         if service not in {"s3", "iam"} or environ["REQUEST_METHOD"] not in _CHANGING_METHODS:
-            return self._moto(environ, start_response)
+            return self._forward(environ, start_response)
         try:
             answer = self._change(service, environ)
         except _IncompleteBodyError:
@@ -80,6 +82,10 @@ class AwsServices:
             answer = _refusal(error, self._platform.settings.root)
         return answer.send(start_response)
 
+    def _forward(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        chunks: Iterable[bytes] = self._moto(environ, start_response)
+        return chunks
+
     def _read(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         blob = large_blob(environ, *_bucket_and_key(environ))
         if blob is not None:
@@ -88,7 +94,7 @@ class AwsServices:
             if body is not None:
                 start_response(answer.status, answer.headers)
                 return body.chunks()
-        return self._moto(environ, start_response)
+        return self._forward(environ, start_response)
 
     def _change(self, service: str, environ: WSGIEnvironment) -> _Answer:
         with _buffered(environ) as body:
@@ -97,7 +103,8 @@ class AwsServices:
                 answer = _answer_of(self._moto, environ)
                 if answer.succeeded:
                     self._save(service, environ)
-        environ.clear()  # its cycle with Flask's request would keep the body in memory
+            if body.tell() > _LARGE:
+                gc.collect()  # moto's requests are cycles, which would keep the body in memory
         return answer
 
     def _save(self, service: str, environ: WSGIEnvironment) -> None:
@@ -149,11 +156,10 @@ def _answer_of(app: WSGIApplication, environ: WSGIEnvironment) -> _Answer:
 
 
 def _refusal(error: OSError | sqlite3.Error, root: Path) -> _Answer:
-    """An S3 error for a change that could not be written. 507 is not among the statuses that boto3 retries."""
+    """An S3 error for a change that could not be written. 507 is not a status that boto3 retries."""
     logger.error("Could not write to %s: %s", root, error)
-    full = getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT} or "full" in str(error)
-    reason = "the disk is full; free some space there" if full else str(error)
-    message = f"The local SageMaker could not write to {root}: {reason}. Nothing was changed."
+    reason = "the disk is full" if is_disk_full(error) else str(error)
+    message = f"The local SageMaker could not write to {root}: {reason}. {FREE_SPACE}"
     return _s3_error("507 Insufficient Storage", "InsufficientStorage", message)
 
 

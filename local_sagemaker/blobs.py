@@ -9,10 +9,16 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 _CHUNK = 1024 * 1024
 _SECONDS_FOR_READERS = 60.0  # a blob that was replaced stays this long, for answers under way
+
+
+class Readable(Protocol):
+    """A binary file, as far as it is needed here."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 class Blobs:
@@ -26,7 +32,7 @@ class Blobs:
     def path(self, name: str) -> Path:
         return self._folder / name[:2] / name
 
-    def add(self, content: BinaryIO, observe: Callable[[bytes], None] | None = None) -> str:
+    def add(self, content: Readable, observe: Callable[[bytes], None] | None = None) -> str:
         """Write a new blob and return its name; `observe` sees every chunk.
 
         Raises OSError, for a full disk too, and leaves nothing behind then.
@@ -67,7 +73,7 @@ class Blobs:
 
 
 class BlobReader(io.RawIOBase):
-    """A blob as the seekable file in which moto expects a key's value: no descriptor and no memory between reads."""
+    """A blob as the seekable file that moto keeps a key's value in; it holds no descriptor and no memory."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
+
+FREE_SPACE = "Free some space and try again; nothing was changed."
+
 
 class ApiError(Exception):
-    """An error answer: `code` is the AWS error code, `status` the HTTP status (never 5xx for a wrong request)."""
+    """An error answer: AWS's error code and the HTTP status, which is never 5xx for a wrong request."""
 
     code = "ValidationException"
     status = 400
@@ -15,7 +20,7 @@ class ApiError(Exception):
 
 
 class ValidationError(ApiError):
-    """A malformed request, or a resource that is missing or already exists (for most SageMaker operations)."""
+    """A malformed request, or, for most operations, a resource that is missing or already exists."""
 
     code = "ValidationException"
 
@@ -27,7 +32,7 @@ class ResourceInUseError(ApiError):
 
 
 class ResourceNotFoundError(ApiError):
-    """The resource does not exist (Stop* and tag operations use this code; Describe* use ValidationException)."""
+    """The resource does not exist; Stop* and tag operations use this code, Describe* ValidationException."""
 
     code = "ResourceNotFound"
 
@@ -58,7 +63,7 @@ class InsufficientStorageError(ApiError):
 
 
 class ModelError(ApiError):
-    """The model's container answered with an error; `OriginalStatusCode` and `OriginalMessage` go to the caller."""
+    """The model's container answered with an error; its status and message go to the caller."""
 
     code = "ModelError"
     status = 424
@@ -70,3 +75,10 @@ class ModelError(ApiError):
         self.original_status = original_status
         self.original_message = original_message
         self.log_stream_arn = log_stream_arn
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the system or SQLite ran out of space, or of quota."""
+    if isinstance(error, sqlite3.OperationalError):
+        return error.sqlite_errorcode == sqlite3.SQLITE_FULL
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}

@@ -1,7 +1,7 @@
 """The one port: SageMaker and SageMaker Runtime are answered here, every other AWS service goes to moto.
 
-The event loop only moves bytes. Operations and invocations run in threads, each kind in its own pool, so that slow
-models cannot starve the API and uploads cannot starve either.
+The event loop only moves bytes. Operations and invocations run in threads, each kind in its own pool, so that
+slow models cannot starve the API and uploads cannot starve either.
 """
 
 from __future__ import annotations
@@ -9,23 +9,34 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
+from wsgiref.types import WSGIApplication
 
 from a2wsgi import WSGIMiddleware
+from a2wsgi.wsgi_typing import WSGIApp
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from local_sagemaker.errors import ApiError, ModelError, UnknownOperationError, ValidationError
+from local_sagemaker.errors import (
+    FREE_SPACE,
+    ApiError,
+    InsufficientStorageError,
+    ModelError,
+    UnknownOperationError,
+    ValidationError,
+    is_disk_full,
+)
 from local_sagemaker.patterns import matches
-from local_sagemaker.platform import ACCOUNT, Operation, Service
+from local_sagemaker.platform import Operation, Service
 from local_sagemaker.protocol import parse_request, serialise_answer, service_model, violation_message
 
 logger = logging.getLogger(__name__)
@@ -38,7 +49,6 @@ _MOTO_THREADS = 16
 _MAX_INVOCATION_BYTES = 25 * 1024 * 1024  # quota "payload size" of a real-time endpoint
 
 _Result = TypeVar("_Result")
-Invoke = Callable[[str, bytes, Mapping[str, str]], tuple[int, Mapping[str, str], bytes]]
 
 
 class Inference(Protocol):
@@ -47,13 +57,11 @@ class Inference(Protocol):
     def invoke(
         self, endpoint_name: str, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """The container's status, headers and body. Raises ModelError, or ValidationError for no such endpoint."""
+        """The container's status, headers and body. Raises ModelError, or ValidationError for no endpoint."""
         ...
 
 
-def build_app(
-    services: Sequence[Service], inference: Inference | None, moto_app: Callable[..., Any]
-) -> Starlette:
+def build_app(services: Sequence[Service], inference: Inference, moto_app: WSGIApplication) -> Starlette:
     """The ASGI app. On start-up it lets every service resume before it serves; on shutdown it closes them."""
     gateway = _Gateway(services, inference)
 
@@ -68,14 +76,20 @@ def build_app(
                 await asyncio.to_thread(service.close)
             gateway.close()
 
+    moto = cast("ASGIApp", WSGIMiddleware(cast("WSGIApp", moto_app), workers=_MOTO_THREADS))
     return Starlette(
         routes=[
             Route("/_local/health", gateway.health),
             Route("/endpoints/{name}/invocations", gateway.invoke, methods=["POST"]),
             Route("/endpoints/{name}/{operation}", gateway.refuse_runtime_operation, methods=["POST"]),
-            Mount("/", app=_ByTarget(gateway.call, WSGIMiddleware(moto_app, workers=_MOTO_THREADS))),
+            Mount("/", app=_ByTarget(gateway.call, moto)),
         ],
-        exception_handlers={ApiError: _api_error, Exception: _internal_failure},
+        exception_handlers={
+            ApiError: _api_error,
+            OSError: _storage_error,
+            sqlite3.OperationalError: _storage_error,
+            Exception: _internal_failure,
+        },
         lifespan=lifespan,
     )
 
@@ -101,7 +115,7 @@ class _ByTarget:
 
 
 class _Gateway:
-    def __init__(self, services: Sequence[Service], inference: Inference | None) -> None:
+    def __init__(self, services: Sequence[Service], inference: Inference) -> None:
         self._operations: dict[str, Operation] = {}
         for service in services:
             self._operations.update(service.operations())
@@ -135,8 +149,6 @@ class _Gateway:
         name = request.path_params["name"]
         body = await request.body()
         _check_invocation(name, body)
-        if self._inference is None:
-            raise ValidationError(f"Endpoint {name} of account {ACCOUNT} not found.")
         status, headers, answer = await _in_thread(
             self._invocation_threads, partial(self._inference.invoke, name, body, dict(request.headers))
         )
@@ -146,7 +158,8 @@ class _Gateway:
 
     async def refuse_runtime_operation(self, request: HttpRequest) -> Response:
         raise UnknownOperationError(
-            f"{request.url.path} is not part of the local runtime: use InvokeEndpoint, POST /endpoints/<name>/invocations"
+            f"{request.url.path} is not part of the local runtime: "
+            "use InvokeEndpoint, POST /endpoints/<name>/invocations"
         )
 
 
@@ -196,7 +209,7 @@ def _is_runtime(request: HttpRequest) -> bool:
 
 
 def _api_error(request: HttpRequest, error: Exception) -> Response:
-    """The error in the form of the service that was asked: SageMaker's JSON 1.1 or SageMaker Runtime's REST-JSON."""
+    """The error in the form of the service: JSON 1.1 of SageMaker or REST-JSON of SageMaker Runtime."""
     if not isinstance(error, ApiError):
         raise error
     if not _is_runtime(request):
@@ -212,8 +225,17 @@ def _api_error(request: HttpRequest, error: Exception) -> Response:
     return _error_response(error.status, code, body)
 
 
+def _storage_error(request: HttpRequest, error: Exception) -> Response:
+    """A full disk is something the caller can act upon; other errors of the system are failures."""
+    if not is_disk_full(error):
+        raise error
+    return _api_error(
+        request, InsufficientStorageError(f"The local SageMaker's disk is full ({error}). {FREE_SPACE}")
+    )
+
+
 def _internal_failure(request: HttpRequest, error: Exception) -> Response:
-    """What nobody foresaw. Starlette raises the error again after this answer, and the server logs its traceback."""
+    """What nobody foresaw. Starlette raises the error again afterwards; the server logs its traceback."""
     code = "InternalFailure"
     message = f"{type(error).__name__}: {error}. The local SageMaker's log has the traceback."
     logger.error("%s %s failed: %s", request.method, request.url.path, message)

@@ -1,4 +1,4 @@
-"""moto's IAM roles and customer-managed policies, kept in the store so that `iam:GetRole` answers after a restart."""
+"""moto's IAM roles and customer-managed policies, kept in the store: GetRole answers after a restart."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def save_iam(store: Store) -> None:
     backend = _backend()
     document = {
         "policies": [
-            {"name": policy.name, "path": policy.path, "document": policy.document}
+            {"name": policy.name, "path": policy.path, "document": policy.default_version.document}
             for policy in backend.managed_policies.values()
             if not isinstance(policy, AWSManagedPolicy)
         ],

@@ -15,7 +15,7 @@ _POSIX_CLASSES = {
 
 
 def translate(pattern: str) -> str:
-    """Rewrite what Python reads differently: UTF-16 surrogate ranges and Java's POSIX classes, which are ASCII."""
+    """Rewrite what Python reads differently: surrogate ranges and Java's POSIX classes, which are ASCII."""
     pattern = pattern.replace(_ASTRAL_AS_SURROGATES, r"\U00010000-\U0010FFFF")
     for java, python in _POSIX_CLASSES.items():
         pattern = pattern.replace(java, python)

@@ -19,7 +19,7 @@ ACCOUNT = "123456789012"  # moto's STS answers the same account
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the runtime keeps its state and listens. `images` is the file that maps image names to environments."""
+    """Where the runtime keeps its state and listens. `images` maps image names to environments."""
 
     root: Path
     images: Path

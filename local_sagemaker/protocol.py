@@ -1,6 +1,6 @@
-"""SageMaker's wire protocol, derived from botocore's service model: parse, validate, serialise, for every operation.
+"""SageMaker's wire protocol, derived from botocore's service model: parse, validate, serialise any operation.
 
-Messages follow the form of AWS's own (`1 validation error detected: Value 'x' at 'y' failed to satisfy constraint: ...`),
+Messages follow AWS's own (`1 validation error detected: Value 'x' at 'y' failed to satisfy constraint: ...`),
 because people search for them and clients match on them.
 """
 
@@ -33,8 +33,8 @@ def service_model(service: str = "sagemaker") -> ServiceModel:
 def parse_request(operation: str, body: bytes) -> Request:
     """The validated request of a SageMaker operation, with members that the model does not know left out.
 
-    Raises UnknownOperationError, SerializationError (no JSON object, or a value of the wrong type) or ValidationError
-    (one message with every violated constraint).
+    Raises UnknownOperationError, SerializationError (no JSON object, or a value of the wrong type) or
+    ValidationError (one message with every violated constraint).
     """
     shape = _input_shape(operation)
     try:
@@ -73,9 +73,6 @@ def _input_shape(operation: str) -> StructureShape:
         if isinstance(shape, StructureShape)
         else StructureShape(operation, {"type": "structure", "members": {}})
     )
-
-
-# -- parsing: types --------------------------------------------------------------------------------------------------
 
 
 def _parse(shape: Shape, value: Any, path: str) -> Any:
@@ -167,9 +164,6 @@ def _join(path: str, member: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-# -- validation: constraints -----------------------------------------------------------------------------------------
-
-
 def _violations(shape: Shape, value: Any, path: str) -> _Members:
     if isinstance(shape, StructureShape):
         yield from _structure_violations(shape, value, path)
@@ -256,9 +250,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_shown(item) for item in value) + "]"
     return str(value)
-
-
-# -- answers ---------------------------------------------------------------------------------------------------------
 
 
 def _serialise(shape: Shape, value: Any, path: str) -> Any:

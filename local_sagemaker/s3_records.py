@@ -1,11 +1,11 @@
-"""moto's S3 buckets and keys as JSON records, and back. A key's content is not in its record but in a blob."""
+"""moto's S3 buckets and keys as JSON records, and back. A key's content is in a blob, not in its record."""
 
 from __future__ import annotations
 
 import uuid
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from moto.core.utils import utcnow
 from moto.s3.models import FakeBucket, FakeDeleteMarker, FakeKey, S3Backend, s3_backends
@@ -15,7 +15,7 @@ from local_sagemaker.blobs import BlobReader
 from local_sagemaker.platform import ACCOUNT
 
 Record = dict[str, Any]
-Version = FakeKey | FakeDeleteMarker
+Version: TypeAlias = Any  # FakeKey or FakeDeleteMarker, which have no types to rely on
 
 _KEY_FIELDS = (  # moto's attributes that are text, numbers, booleans or None
     "website_redirect_location",
@@ -50,7 +50,7 @@ def key_versions(bucket: str, key: str) -> list[Version]:
 
 
 def blob_of(version: Version) -> Path | None:
-    """Where the version's content is kept; None for a delete marker and for a key that only memory has so far."""
+    """Where the version's content is kept; None for a delete marker and for a key that only memory has."""
     buffer = getattr(version, "_value_buffer", None)
     return buffer.path if isinstance(buffer, BlobReader) else None
 

@@ -1,10 +1,10 @@
-"""moto's S3, kept on disk: every acknowledged change of a bucket or an object survives the end of the process.
+"""moto's S3, kept on disk: an acknowledged change of a bucket or an object survives the end of the process.
 
-moto keeps objects in memory. After a change, and before its answer goes out, the changed key is written through: its
-content as a blob, its metadata as a row that names the blob. A row is committed after its blob is whole, so a crash
-leaves either the old state or the new one. At a start the rows are read back into moto; contents stay on disk.
-Kept are objects with metadata, tags, versions and delete markers, and buckets with versioning, tags, policy and
-encryption; access control lists and unfinished multipart uploads are not.
+moto keeps objects in memory. After a change, and before its answer goes out, the changed key is written
+through: its content as a blob, its metadata as a row that names the blob. A row is committed after its blob
+is whole, so a crash leaves either the old state or the new one. At a start the rows are read back into
+moto; contents stay on disk. Kept are objects with metadata, tags, versions and delete markers, and buckets
+with versioning, tags, policy and encryption; access control lists and unfinished multipart uploads are not.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Row(NamedTuple):
 
 
 class S3State:
-    """Writes changes through. Hold `lock` around a change in moto and its `save_*`: together they are one step."""
+    """Writes changes through. Hold `lock` around a change in moto and its `save_*`: they are one step."""
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ class S3State:
     def save_key(self, bucket: str, key: str) -> None:
         """Write all versions of a key.
 
-        Where that fails (OSError, sqlite3.Error), moto has the key again as it was before, and the error goes on.
+        Where that fails (OSError, sqlite3.Error), moto has the key as it was before, and the error goes on.
         """
         before = self._stored(bucket, key)
         added: list[str] = []

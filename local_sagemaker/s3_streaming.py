@@ -1,6 +1,7 @@
-"""GetObject for large objects, sent from the blob piece by piece: moto would read the whole object for every range.
+"""GetObject for large objects, sent from the blob piece by piece: moto would read all of it for every range.
 
-moto still decides on the answer: it gets the request as HeadObject, which has the same headers, conditions and ranges.
+moto still decides on the answer: it gets the request as HeadObject, with the same headers, conditions and
+ranges.
 """
 
 from __future__ import annotations

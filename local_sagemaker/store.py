@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,6 +54,7 @@ class Store:
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=NORMAL")  # commits survive the process
         self._connection.executescript(_SCHEMA)
 
     def close(self) -> None:
@@ -130,7 +131,7 @@ class Store:
         with self._lock:
             self._connection.execute("DELETE FROM metrics WHERE job = ?", (job,))
 
-    def metrics(self, job: str, name: str | None = None) -> list[Metric]:
+    def metrics(self, job: str, name: str | None = None) -> Sequence[Metric]:
         """Values of a training job in the order they were emitted."""
         query, arguments = "SELECT name, value, timestamp FROM metrics WHERE job = ?", [job]
         if name is not None:

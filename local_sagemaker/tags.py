@@ -36,7 +36,7 @@ class Tags:
         self._platform = platform
 
     def operations(self) -> Mapping[str, Operation]:
-        return {"AddTags": self.add, "ListTags": self.list, "DeleteTags": self.delete}
+        return {"AddTags": self.add, "ListTags": self.page, "DeleteTags": self.delete}
 
     def resume(self) -> None:
         """Tags are at rest in the store."""
@@ -53,7 +53,7 @@ class Tags:
         set_tags(self._platform, arn, [{"Key": key, "Value": value} for key, value in tags.items()])
         return {"Tags": self._tags(arn)}
 
-    def list(self, request: Request) -> Answer:
+    def page(self, request: Request) -> Answer:
         tags = self._tags(self._known(request["ResourceArn"]))
         start = _offset(request.get("NextToken"))
         size = request.get("MaxResults", _PAGE)
@@ -68,7 +68,7 @@ class Tags:
         set_tags(self._platform, arn, [tag for tag in self._tags(arn) if tag["Key"] not in gone])
         return {}
 
-    def _tags(self, arn: str) -> list[Tag]:  # type: ignore[valid-type]
+    def _tags(self, arn: str) -> list[Tag]:
         document = self._platform.store.get(KIND, arn)
         return [] if document is None else document["Tags"]
 

@@ -185,7 +185,7 @@ def test_role_survives(crashing: RuntimeProcess, restart: Any) -> None:
 
 
 def test_every_acknowledged_write_survives_a_kill_in_the_middle(crashing: RuntimeProcess, own: str) -> None:
-    """Writers go on until the process is killed under them; what they were told is written must be there, whole."""
+    """Writers go on until the process is killed under them; what was acknowledged must be there, whole."""
     acknowledged: list[tuple[str, str]] = []
     begun = threading.Event()
 
@@ -222,7 +222,7 @@ def test_every_acknowledged_write_survives_a_kill_in_the_middle(crashing: Runtim
 
 
 def _may_be_newer(key: str, acknowledged: list[tuple[str, str]], found: str) -> bool:
-    """A write under way at the kill may have been made without its answer; an older content may not be there."""
+    """A write under way at the kill may have been made unanswered; older content may not be back."""
     return (key, found) not in acknowledged
 
 
