@@ -125,10 +125,10 @@ def _prefix_placements(uri: str, objects: Objects) -> list[Placement]:
     if not found:
         raise ObjectMissingError(f"there is no object under {uri}; upload the data or correct the URI")
     prefix = split_uri(uri)[1]
-    return [Placement(item, _relative(item.key, prefix)) for item in found]
+    return [Placement(item, relative_path(item.key, prefix)) for item in found]
 
 
-def _relative(key: str, prefix: str) -> PurePosixPath:
+def relative_path(key: str, prefix: str) -> PurePosixPath:
     """Where a key goes below the channel. Raises ChannelError for one that would leave the channel's
     folder.
     """
@@ -157,7 +157,7 @@ def _manifest_placements(uri: str, objects: Objects) -> list[Placement]:
     if missing:
         raise ObjectMissingError(f"{uri} names {missing[0]!r}, and there is no object {prefix}{missing[0]}")
     folder = key_prefix[: key_prefix.rfind("/") + 1]
-    return [Placement(found[key_prefix + name], _relative(key_prefix + name, folder)) for name in names]
+    return [Placement(found[key_prefix + name], relative_path(key_prefix + name, folder)) for name in names]
 
 
 def _read_text(uri: str, objects: Objects) -> str:

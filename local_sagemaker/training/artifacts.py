@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import os
-import shutil
 import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from local_sagemaker.objects import Objects
-from local_sagemaker.training.folders import JobFolders
+from local_sagemaker.channels import relative_path
+from local_sagemaker.objects import Objects, split_uri
 
 _GZIP_LEVEL = 1  # weights hardly compress: higher levels cost minutes for a few percent
 _STAMP = (
@@ -49,24 +48,17 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def upload_output(
-    folder: Path, name: str, target: str, folders: JobFolders, objects: Objects, *, packed: bool
-) -> str:
-    """Put `folder` to `<target>/<name>.tar.gz`, or its files below `<target>/<name>/` where not `packed`.
+def upload_packed(folder: Path, uri: str, workspace: Path, objects: Objects) -> None:
+    """Put `folder` to `uri` as a tar.gz, which is made in `workspace`. An empty folder leaves no object.
 
-    Returns the URI. An empty folder leaves no object. Raises OSError or BucketMissingError.
+    Raises OSError or BucketMissingError.
     """
-    uri = join_uri(target, f"{name}.tar.gz") if packed else join_uri(target, name) + "/"
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    if files and packed:
-        archive = folders.uploads / f"{name}.tar.gz"
-        pack(folder, archive)
-        objects.upload(archive, uri)
-        archive.unlink()
-    elif files:
-        for path in files:
-            objects.upload(path, uri + path.relative_to(folder).as_posix())
-    return uri
+    if not any(folder.rglob("*")):
+        return
+    archive = workspace / uri.rpartition("/")[2]
+    pack(folder, archive)
+    objects.upload(archive, uri)
+    archive.unlink()
 
 
 class FolderSync:
@@ -103,7 +95,7 @@ class FolderSync:
         prefix = join_uri(self._uri, "")
         found = [item for item in self._objects.list(prefix) if not item.key.endswith("/")]
         for item in found:
-            path = self._folder / item.uri.removeprefix(prefix)
+            path = self._folder / relative_path(item.key, split_uri(prefix)[1])
             self._objects.download(item.uri, path)
             status = path.stat()
             self._seen[path] = (status.st_mtime_ns, status.st_size)
@@ -120,7 +112,3 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
             yield path, path.stat()
         except FileNotFoundError:
             continue
-
-
-def free_bytes(folder: Path) -> int:
-    return shutil.disk_usage(folder).free

@@ -159,6 +159,9 @@ def environment_variables(
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "UTF-8",
         "OMP_NUM_THREADS": threads_per_job(),
+        "USE_SMDEBUG": "1"
+        if "DebugHookConfig" in job
+        else "0",  # "0" spares the toolkit an import of PyTorch
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
         "PIP_ROOT_USER_ACTION": "ignore",

@@ -63,6 +63,7 @@ def new_document(request: Request, arn: str, now: float, tuning_job_arn: str | N
     if "ProfilerConfig" in job:
         job["ProfilerConfig"] = {"DisableProfiler": False, **job["ProfilerConfig"]}
         job["ProfilingStatus"] = "Disabled" if job["ProfilerConfig"]["DisableProfiler"] else "Enabled"
+    job["ModelArtifacts"] = {"S3ModelArtifacts": model_uri(job)}
     if tuning_job_arn is not None:
         job["TuningJobArn"] = tuning_job_arn
     enter(job, "Starting", now)
@@ -117,6 +118,16 @@ def finish(job: Document, now: float, failure_reason: str | None) -> None:
     if "TrainingStartTime" in job:
         seconds = int(now - job["TrainingStartTime"])
         job["TrainingTimeInSeconds"] = job["BillableTimeInSeconds"] = max(seconds, 1)
+
+
+def model_uri(job: Document) -> str:
+    """Where the model goes: an archive, or a prefix where the job's output is not compressed."""
+    name = "model.tar.gz" if packs_output(job) else "model/"
+    return output_uri(job, "output", name)
+
+
+def packs_output(job: Document) -> bool:
+    return bool(job["OutputDataConfig"]["CompressionType"] == "GZIP")
 
 
 def output_uri(job: Document, *parts: str) -> str:

@@ -23,7 +23,7 @@ from local_sagemaker.platform import Platform
 from local_sagemaker.processes import ProcessGroup, ProcessStartError
 from local_sagemaker.store import Document
 from local_sagemaker.training import container, documents
-from local_sagemaker.training.artifacts import FolderSync, join_uri, upload_output
+from local_sagemaker.training.artifacts import FolderSync, join_uri, upload_packed
 from local_sagemaker.training.documents import KIND, LOG_GROUP, output_uri
 from local_sagemaker.training.failures import LIMIT, JobFailedError, failure_reason
 from local_sagemaker.training.folders import JobFolders
@@ -203,14 +203,15 @@ class Supervisor:
         self._mark_end(job)
         for sync in syncs:
             sync.sync(final=True)
-        target = output_uri(job, "output")
-        packed = job["OutputDataConfig"]["CompressionType"] == "GZIP"
-        objects = self._services.objects
-        upload_output(self._folders.output_data, "output", target, self._folders, objects, packed=packed)
+        outputs = [(self._folders.output_data, "output")]
         if with_model:
-            uri = upload_output(self._folders.model, "model", target, self._folders, objects, packed=packed)
-            artifacts = {"S3ModelArtifacts": uri}
-            self._change(lambda document: document.update(ModelArtifacts=artifacts))
+            outputs.append((self._folders.model, "model"))
+        for folder, name in outputs:
+            uri = output_uri(job, "output", name)
+            if documents.packs_output(job):
+                upload_packed(folder, f"{uri}.tar.gz", self._folders.uploads, self._services.objects)
+            else:
+                FolderSync(folder, uri, self._services.objects).sync(final=True)
 
     def _mark_end(self, job: Document) -> None:
         """Tell those who read tensors that no more will come: with TRAINING_JOB_NAME set, smdebug leaves it
