@@ -14,7 +14,8 @@ from local_sagemaker.store import Document, DocumentExistsError
 from local_sagemaker.tags import forget_tags, set_tags
 from local_sagemaker.tuning import trials
 from local_sagemaker.tuning.plans import Plan, read_plan
-from local_sagemaker.tuning.supervisor import KIND, Ending, Supervisor, TrainingJobs
+from local_sagemaker.tuning.progress import KIND, Ending, TrainingJobs
+from local_sagemaker.tuning.supervisor import Supervisor
 from local_sagemaker.tuning.trials import Summary
 from local_sagemaker.tuning.warm_start import inherit
 
@@ -64,23 +65,8 @@ class TuningJobs:
         arn = self._platform.arn(KIND, name)
         if self._store.get(KIND, name) is not None:
             raise _name_taken(arn)
-        plan = read_plan(request)
-        inherited = inherit(request, plan, lambda parent: self._store.get(KIND, parent))
-        now = self._platform.clock()
-        job: Document = {
-            **{member: request[member] for member in _REQUEST_MEMBERS if member in request},
-            "HyperParameterTuningJobArn": arn,
-            "HyperParameterTuningJobStatus": "InProgress",
-            "CreationTime": now,
-            "LastModifiedTime": now,
-            "_seed": request["HyperParameterTuningJobConfig"].get("RandomSeed", secrets.randbits(32)),
-            "_tags": request.get("Tags", []),
-            "_inherited": [asdict(trial) for trial in inherited.trials],
-            "_inherited_best": inherited.best,
-            "_trials": [],
-        }
         try:
-            self._store.create(KIND, name, job)
+            self._store.create(KIND, name, new_document(self._platform, request))
         except DocumentExistsError as error:
             raise _name_taken(arn) from error
         set_tags(self._platform, arn, request.get("Tags"))
@@ -213,6 +199,24 @@ class TuningJobs:
             "ResourceLimits": config["ResourceLimits"],
             **_counters(self._summaries(job, read_plan(job))),
         }
+
+
+def new_document(platform: Platform, request: Request) -> Document:
+    """The document of a new tuning job. Raises ValidationError or ResourceLimitExceededError."""
+    inherited = inherit(request, read_plan(request), lambda parent: platform.store.get(KIND, parent))
+    now = platform.clock()
+    return {
+        **{member: request[member] for member in _REQUEST_MEMBERS if member in request},
+        "HyperParameterTuningJobArn": platform.arn(KIND, request["HyperParameterTuningJobName"]),
+        "HyperParameterTuningJobStatus": "InProgress",
+        "CreationTime": now,
+        "LastModifiedTime": now,
+        "_seed": request["HyperParameterTuningJobConfig"].get("RandomSeed", secrets.randbits(32)),
+        "_tags": request.get("Tags", []),
+        "_inherited": [asdict(trial) for trial in inherited.trials],
+        "_inherited_best": inherited.best,
+        "_trials": [],
+    }
 
 
 def _counters(summaries: Sequence[Summary]) -> dict[str, dict[str, int]]:
