@@ -83,16 +83,20 @@ class TrainingJobs:
 
     # -- for other services ------------------------------------------------------------------------------
 
-    def create(self, request: Request, *, tuning_job_arn: str | None = None) -> str:
-        """Create a job, start it and return its ARN. Raises ValidationError or ResourceInUseError."""
-        name = request["TrainingJobName"]
+    def check(self, request: Request) -> None:
+        """Raise the ValidationError that `create` would raise for a request; nothing is created."""
         check_request(
             request,
-            self._folders(name),
+            self._folders(request["TrainingJobName"]),
             self._services.images,
             self._services.objects,
             self._platform.settings.region,
         )
+
+    def create(self, request: Request, *, tuning_job_arn: str | None = None) -> str:
+        """Create a job, start it and return its ARN. Raises ValidationError or ResourceInUseError."""
+        name = request["TrainingJobName"]
+        self.check(request)
         arn = self._platform.arn(KIND, name)
         job = documents.new_document(request, arn, self._platform.clock(), tuning_job_arn)
         try:

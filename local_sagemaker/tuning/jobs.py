@@ -65,8 +65,10 @@ class TuningJobs:
         arn = self._platform.arn(KIND, name)
         if self._store.get(KIND, name) is not None:
             raise _name_taken(arn)
+        job = new_document(self._platform, request)
+        self._check_training(job)
         try:
-            self._store.create(KIND, name, new_document(self._platform, request))
+            self._store.create(KIND, name, job)
         except DocumentExistsError as error:
             raise _name_taken(arn) from error
         set_tags(self._platform, arn, request.get("Tags"))
@@ -158,6 +160,12 @@ class TuningJobs:
         summaries.sort(key=keys[sort_by], reverse=_is_descending(request))
         page, token = _page(summaries, request)
         return {"TrainingJobSummaries": page, **token}
+
+    def _check_training(self, job: Document) -> None:
+        """Refuse what every trial would be refused for: AWS would start the trials, and they would fail."""
+        for index, definition in enumerate(read_plan(job).definitions):
+            record = trials.new_record(job, 1, index, {})
+            self._training.check(trials.training_request(job, record, definition))
 
     def _supervise(self, name: str) -> None:
         supervisor = Supervisor(self._platform, self._training, name)
