@@ -66,7 +66,7 @@ def download(url: str, target: Path, progress: Progress) -> None:
 
 def fetch(url: str, part: Path, progress: Progress) -> None:
     done = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={done}-", "Accept-Encoding": "identity"} if done else {}
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     with httpx.stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_SECONDS) as answer:
         total = total_bytes(answer, done)
         if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and done == total:
@@ -76,7 +76,7 @@ def fetch(url: str, part: Path, progress: Progress) -> None:
         resumed = answer.status_code == httpx.codes.PARTIAL_CONTENT
         done = done if resumed else 0
         with part.open("ab" if resumed else "wb") as file:
-            for block in answer.iter_bytes(1 << 20):
+            for block in answer.iter_raw():
                 file.write(block)
                 done += len(block)
                 progress(done, total)

@@ -89,12 +89,11 @@ def put_inputs(demo: Demo, aws: Aws) -> None:
 
 
 def start_services(demo: Demo) -> tuple[Aws, services.Service]:
-    """Start what is not running; Airflow comes up meanwhile, wait for it with `log_in`."""
+    """Start what is not running. Airflow comes up while other things are done; `log_in` waits for it."""
     with demo.step("local SageMaker"):
         sagemaker = services.start_sagemaker(demo.settings)
-        airflow = services.start_airflow(demo.settings, sagemaker.url)
         services.wait_until_ready(demo.settings, sagemaker, services.sagemaker_ready)
-    return Aws(sagemaker.url), airflow
+    return Aws(sagemaker.url), services.start_airflow(demo.settings, sagemaker.url)
 
 
 def log_in(demo: Demo, airflow: services.Service) -> AirflowApi:
