@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import cache
@@ -39,7 +40,7 @@ def parse_request(operation: str, body: bytes) -> Request:
     shape = _input_shape(operation)
     try:
         document = json.loads(body or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SerializationError(f"The body of {operation} is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise SerializationError(f"The body of {operation} must be a JSON object")
@@ -117,14 +118,14 @@ def _parse_boolean(_shape: Shape, value: Any, path: str) -> bool:
 
 
 def _parse_integer(_shape: Shape, value: Any, path: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    if _parse_number(_shape, value, path) != math.floor(value):
         raise _wrong_type(value, "an Integer", path)
     return int(value)
 
 
 def _parse_number(_shape: Shape, value: Any, path: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong_type(value, "a Double", path)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _wrong_type(value, "a Number", path)
     return value
 
 
@@ -153,7 +154,13 @@ _PARSERS: dict[str, Callable[[Any, Any, str], Any]] = {
 
 
 def _wrong_type(value: Any, expected: str, path: str) -> SerializationError:
-    names = {dict: "a structure", list: "a list", str: "STRING_VALUE", bool: "BOOLEAN_VALUE"}
+    names = {
+        dict: "a structure",
+        list: "a list",
+        str: "STRING_VALUE",
+        bool: "BOOLEAN_VALUE",
+        type(None): "null",
+    }
     found = names.get(type(value), "NUMBER_VALUE")
     return SerializationError(f"{found} can not be converted to {expected} at '{path}'")
 
