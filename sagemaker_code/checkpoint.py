@@ -1,0 +1,91 @@
+"""One checkpoint per epoch, from which an interrupted job goes on as if nothing had happened.
+
+SageMaker copies the checkpoint folder to S3 while a job runs, and back when a spot instance was taken away.
+The order and the views of the pictures and the random numbers of an epoch follow from its number and the seed, so
+no random state has to be stored.
+"""
+
+import io
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from engine import Optimisation
+from errors import CheckpointValueError
+from files import write_atomically
+from torch import nn
+
+_FILE = "checkpoint.pt"
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass
+class Progress:
+    """How far a job has come: the figures of each finished epoch, and the weights of the best."""
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    """Counted from 1; 0 before the first epoch has ended."""
+    best_state: State = field(default_factory=dict)
+
+    def add(self, figures: dict[str, float], model: nn.Module) -> None:
+        """Add an epoch; its model is the best if more valid pictures are right, or as many at a lower loss."""
+        self.history.append(figures)
+        best = max(self.history, key=lambda row: (row["valid_accuracy"], -row["valid_loss"]))
+        if best is figures:
+            self.best_epoch = len(self.history)
+            self.best_state = {
+                name: value.detach().cpu().clone() for name, value in model.state_dict().items()
+            }
+
+
+def save_checkpoint(
+    folder: Path, job: Mapping[str, Any], model: nn.Module, optimisation: Optimisation, progress: Progress
+) -> None:
+    """Replace the folder's checkpoint; `job` is what a job must have in common with this one to go on from it."""
+    best_is_current = progress.best_epoch == len(progress.history)
+    content = {
+        "job": dict(job),
+        "model": model.state_dict(),
+        "optimizer": optimisation.optimizer.state_dict(),
+        "scheduler": optimisation.scheduler.state_dict(),
+        "scaler": optimisation.scaler.state_dict(),
+        "history": progress.history,
+        "best_epoch": progress.best_epoch,
+        "best_state": None if best_is_current else progress.best_state,
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(folder / _FILE, buffer.getvalue())
+
+
+def load_checkpoint(
+    folder: Path, job: Mapping[str, Any], model: nn.Module, optimisation: Optimisation
+) -> Progress:
+    """Put model and optimisation where the folder's checkpoint left them; without one nothing changes.
+
+    Raises CheckpointValueError if it is another job's, or damaged.
+    """
+    file = folder / _FILE
+    if not file.exists():
+        return Progress()
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointValueError(f"{file} is damaged: delete it to train from the start") from error
+    differing = [name for name, value in job.items() if content["job"].get(name) != value]
+    if differing:
+        raise CheckpointValueError(
+            f"{file} is of a job with another {', '.join(differing)}: empty the checkpoint folder "
+            "or give this job its own"
+        )
+    model.load_state_dict(content["model"])
+    optimisation.optimizer.load_state_dict(content["optimizer"])
+    optimisation.scheduler.load_state_dict(content["scheduler"])
+    optimisation.scaler.load_state_dict(content["scaler"])
+    best_state = content["model"] if content["best_state"] is None else content["best_state"]
+    return Progress(content["history"], content["best_epoch"], best_state)

@@ -1,0 +1,241 @@
+"""Any torchvision classification architecture as a backbone and a head, with or without pretrained weights.
+
+The head is the output layer: the last one with parameters of its own, in every architecture of torchvision.
+"""
+
+import difflib
+import logging
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from errors import ModelValueError
+from torch import nn
+from weights import read_weights
+
+logger = logging.getLogger(__name__)
+
+Trainable = Literal["head", "last_block", "all"]
+
+_AUXILIARY = ("googlenet", "inception_v3")
+"""Architectures with auxiliary classifiers, and with weights that expect their own input range."""
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_SHOWN_KEYS = 3
+
+
+def _torchvision() -> ModuleType:
+    """torchvision.models, imported on first use: it takes seconds, and bad input should fail before that."""
+    from torchvision import models  # noqa: PLC0415
+
+    return models
+
+
+def architectures() -> list[str]:
+    """Names of torchvision's classification architectures."""
+    names: list[str] = _torchvision().list_models(module=_torchvision())
+    return names
+
+
+def check_architecture(arch: str) -> None:
+    """Raise ModelValueError with the nearest names unless torchvision has this architecture."""
+    names = architectures()
+    if arch not in names:
+        near = difflib.get_close_matches(arch.lower().replace("-", "_"), names, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(names)}"
+        raise ModelValueError(f"arch='{arch}' is no torchvision classification architecture: {hint}")
+
+
+def build(arch: str, class_count: int, image_size: int) -> nn.Module:
+    """A randomly initialised model for `class_count` classes, checked to work at `image_size`."""
+    check_architecture(arch)
+    try:
+        model = _construct(arch, class_count, image_size)
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, image_size, image_size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ModelValueError(
+            f"arch='{arch}' does not work with image-size={image_size} ({_first_line(error)}): "
+            f"torchvision's own weights take {_native_size(arch)}"
+        ) from error
+    return model
+
+
+def _construct(arch: str, class_count: int, image_size: int) -> nn.Module:
+    options: dict[str, Any] = {}
+    if arch in _AUXILIARY:
+        options = {"aux_logits": False, "transform_input": True, "init_weights": True}
+    elif arch.startswith("vit_"):
+        options = {"image_size": image_size}
+    elif arch.startswith("maxvit_"):
+        options = {"input_size": (image_size, image_size)}
+    model: nn.Module = _torchvision().get_model(arch, weights=None, num_classes=class_count, **options)
+    if arch.startswith("squeezenet"):
+        _drop_final_relu(model)
+    return model
+
+
+def _drop_final_relu(model: nn.Module) -> None:
+    """Take SqueezeNet's ReLU off its scores.
+
+    A class whose scores have become negative everywhere gets no gradient through it any more; at the learning
+    rates that suit a linear head all classes end so within one epoch.
+    """
+    classifier = model.get_submodule("classifier")
+    for name, layer in classifier.named_children():
+        if isinstance(layer, nn.ReLU):
+            setattr(classifier, name, nn.Identity())
+
+
+def _native_size(arch: str) -> str:
+    meta = _torchvision().get_model_weights(arch).DEFAULT.meta
+    return f"{meta['min_size'][0]} pixels or more"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+
+
+def head_name(model: nn.Module) -> str:
+    """Name of the output layer, as in `model.named_modules()`; the backbone is everything else."""
+    return [name for name, module in model.named_modules() if _has_own_parameters(module)][-1]
+
+
+def backbone_units(model: nn.Module) -> list[str]:
+    """Names of the backbone's blocks and single layers, in forward order.
+
+    Containers are opened, and so is a module that holds nearly all of the backbone's parameters, such as a
+    transformer's encoder.
+    """
+    head = head_name(model)
+    sizes = {name: _size(module) for name, module in model.named_modules()}
+    opened_above = 0.8 * (sizes[""] - sizes[head])
+
+    def units(module: nn.Module, prefix: str) -> Iterator[str]:
+        for child_name, child in module.named_children():
+            name = prefix + child_name
+            if name == head or not sizes[name]:
+                continue
+            large = sizes[name] > opened_above and _has_layers(child)
+            if large or isinstance(child, _CONTAINERS):
+                yield from units(child, f"{name}.")
+            else:
+                yield name
+
+    return list(units(model, ""))
+
+
+def last_block(model: nn.Module) -> list[str]:
+    """Names of the backbone's last block and of the layers behind it.
+
+    The block is a residual block, a transformer layer or the like; in networks of plain layers (AlexNet, VGG)
+    it is the last layer.
+    """
+    units = backbone_units(model)
+    blocks = [index for index, name in enumerate(units) if _has_layers(model.get_submodule(name))]
+    return units[blocks[-1] if blocks else -1 :]
+
+
+def freeze(model: nn.Module, trainable: Trainable) -> None:
+    """Leave gradients to the parameters that `trainable` names; a head alone is trained on a fixed backbone."""
+    if trainable == "all":
+        return
+    model.requires_grad_(False)
+    names = [head_name(model), *(last_block(model) if trainable == "last_block" else [])]
+    for name in names:
+        model.get_submodule(name).requires_grad_(True)
+
+
+def train_mode(model: nn.Module) -> None:
+    """Training mode for the modules trained as a whole; the others keep evaluation mode.
+
+    A frozen backbone thus neither updates batch statistics nor drops activations.
+    """
+    model.eval()
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and all(parameter.requires_grad for parameter in parameters):
+            module.train()
+
+
+def load_pretrained(model: nn.Module, arch: str, file: Path) -> None:
+    """Load torchvision-layout weights (.pth state dict or .safetensors) into the backbone.
+
+    The weights' own output layer, made for other classes, is dropped, and so are auxiliary classifiers; the
+    model's output layer keeps its random initialisation.
+    """
+    weights = {_current_name(name): value for name, value in read_weights(file).items()}
+    head = head_name(model)
+    own = model.state_dict()
+    given = {name: value for name, value in weights.items() if not _dropped(name, head, own)}
+    expected = {name: value for name, value in own.items() if not _below(name, head)}
+    _fit_positions(given, expected, arch)
+    problems = _differences(given, expected)
+    if problems:
+        raise ModelValueError(
+            f"the weights in {file.name} are not those of arch='{arch}': {'; '.join(problems)}. "
+            f"Give the channel 'pretrained' torchvision's {arch} weights, or set arch to the weights' architecture"
+        )
+    model.load_state_dict(given, strict=False)
+
+
+def _current_name(name: str) -> str:
+    """A weight's name without DataParallel's prefix and without the dots of torchvision's first DenseNet files."""
+    name = name.removeprefix("module.")
+    return re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", name)
+
+
+def _below(name: str, module: str) -> bool:
+    return name.startswith(f"{module}.")
+
+
+def _dropped(name: str, head: str, own: Mapping[str, torch.Tensor]) -> bool:
+    auxiliary = name not in own and name.startswith(("aux1.", "aux2.", "AuxLogits."))
+    return auxiliary or _below(name, head)
+
+
+def _fit_positions(given: dict[str, torch.Tensor], expected: Mapping[str, torch.Tensor], arch: str) -> None:
+    """Resample a vision transformer's position embedding to the model's number of patches."""
+    name = "encoder.pos_embedding"
+    if not arch.startswith("vit_") or name not in given or name not in expected:
+        return
+    class_token, patches = given[name][:, :1], given[name][:, 1:]
+    side = math.isqrt(patches.shape[1])
+    target = math.isqrt(expected[name].shape[1] - 1)
+    if side * side != patches.shape[1] or patches.shape[2] != expected[name].shape[2]:
+        return
+    grid = patches.permute(0, 2, 1).reshape(1, -1, side, side)
+    fitted = nn.functional.interpolate(grid, size=(target, target), mode="bicubic", align_corners=True)
+    given[name] = torch.cat([class_token, fitted.flatten(2).permute(0, 2, 1)], dim=1)
+
+
+def _differences(given: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> list[str]:
+    """What keeps `given` from being loaded as `expected`, a few names of each kind."""
+    optional = {name for name in expected if name.endswith("num_batches_tracked")}
+    kinds = {
+        "missing": sorted(expected.keys() - given.keys() - optional),
+        "unexpected": sorted(given.keys() - expected.keys()),
+        "of another shape": sorted(
+            name for name in expected.keys() & given.keys() if expected[name].shape != given[name].shape
+        ),
+    }
+    return [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN_KEYS]) + (", ..." if len(names) > _SHOWN_KEYS else "")
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _has_own_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(recurse=False), None) is not None
+
+
+def _has_layers(module: nn.Module) -> bool:
+    return any(_size(child) for child in module.children())
