@@ -58,13 +58,11 @@ class LiveEndpoint:
 
     def resume(self) -> None:
         """After a start of the runtime: put back what the document says, and go on with what was going on."""
-        document = self._document()
-        if document["EndpointStatus"] in {"Failed", "OutOfService"} and not document["_serving"]:
-            return
-        if document["EndpointStatus"] == "Deleting":
+        status = self._document()["EndpointStatus"]
+        if status == "Deleting":
             self.remove()
-            return
-        self._begin(self._resume)
+        elif status != "Failed":
+            self._begin(self._resume)
 
     def close(self) -> None:
         """The runtime ends: interrupt what goes on and stop the processes, changing nothing that is
@@ -89,8 +87,13 @@ class LiveEndpoint:
 
     def _resume(self) -> None:
         document = self._document()
-        self._discard_strays(document)
+        wanted = {document["_serving"], document["_next"]}
+        self._discard_strays(wanted)
+        self._update(_fleets=[item for item in document["_fleets"] if item["id"] in wanted])
         serving = self._fleet(document["_serving"])
+        if serving is None and document["_next"] is None:
+            self._update(EndpointStatus="Failed")
+            return
         if serving is not None:
             try:
                 serving.start()
@@ -143,14 +146,19 @@ class LiveEndpoint:
         logger.warning("Endpoint %s: %s", self.name, reason)
         if old is not None:
             self.router.set_traffic([(old, 1.0)])
-        self._update(_next=None, EndpointStatus="RollingBack" if old else "Creating")
+        rolling_back = {"EndpointStatus": "RollingBack"} if old else {}
+        self._update(_next=None, FailureReason=reason, **rolling_back)
         self._retire(new)
-        self._update(EndpointStatus="InService" if old else "Failed", FailureReason=reason, _deployment=None)
+        self._update(EndpointStatus="InService" if old else "Failed", _deployment=None)
 
     def _scale(self) -> None:
-        fleet = self._fleet(self._document()["_serving"])
+        document = self._document()
+        fleet = self._fleet(document["_serving"])
         if fleet is None:
             return
+        asked = FleetRecord.load(next(item for item in document["_fleets"] if item["id"] == fleet.record.id))
+        for variant, wanted in zip(fleet.record.variants, asked.variants, strict=True):
+            variant.desired_count, variant.desired_weight = wanted.desired_count, wanted.desired_weight
         reason = None
         try:
             self._grow(fleet)
@@ -186,14 +194,14 @@ class LiveEndpoint:
         self.router.set_traffic([])
         for fleet in list(self._fleets.values()):
             fleet.retire()
-        self._discard_strays({"_serving": None, "_next": None})
+        self._fleets.clear()
+        self._discard_strays(set())
         shutil.rmtree(self._launcher.folder(self.name), ignore_errors=True)
         forget_tags(self._platform, self._platform.arn(KIND, self.name))
         self._platform.store.delete(KIND, self.name)
 
-    def _discard_strays(self, document: Document) -> None:
+    def _discard_strays(self, wanted: set[str | None]) -> None:
         """End processes that an earlier runtime left behind in fleets that are not wanted any more."""
-        wanted = {document["_serving"], document["_next"]}
         for folder in self._launcher.folder(self.name).glob("fleet-*"):
             if folder.name in wanted:
                 continue

@@ -1,0 +1,211 @@
+"""A small real PyTorch model for endpoints under test, and the calls that put it into service."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
+
+IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312"
+UNKNOWN_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/nobody-knows-this:1"
+READY_SECONDS = 120.0
+
+INFERENCE = """
+import json
+import os
+import time
+from pathlib import Path
+
+import torch
+from sagemaker_inference.errors import GenericInferenceToolkitError
+
+
+def model_fn(model_dir):
+    settings = json.loads((Path(model_dir) / "settings.json").read_text())
+    if "load_error" in settings:
+        raise RuntimeError(settings["load_error"])
+    if "load_once" in settings:
+        Path(settings["load_once"]).touch(exist_ok=False)
+    layer = torch.nn.Linear(1, 1)
+    torch.nn.init.ones_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    print("loaded version", settings["version"])
+    return layer, settings
+
+
+def input_fn(body, content_type):
+    if content_type != "application/json":
+        raise GenericInferenceToolkitError(400, f"cannot read {content_type}")
+    return json.loads(body)
+
+
+def predict_fn(request, model):
+    layer, settings = model
+    time.sleep(request.get("sleep", settings.get("sleep", 0)))
+    if request.get("error") or settings.get("error"):
+        raise RuntimeError(request.get("error") or settings["error"])
+    crash_once = Path(request["crash_once"]) if "crash_once" in request else None
+    if request.get("crash") or (crash_once and not crash_once.exists()):
+        if crash_once:
+            crash_once.touch()
+        os._exit(3)
+    with torch.no_grad():
+        value = layer(torch.tensor([float(request.get("value", 1))])).item()
+    facts = {"pid": os.getpid(), "threads": torch.get_num_threads(), "variable": os.environ.get("VARIABLE")}
+    return {"value": value, "version": settings["version"], **facts}
+
+
+def output_fn(prediction, accept, context):
+    attributes = context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")
+    if attributes:
+        context.set_response_header(0, "X-Amzn-SageMaker-Custom-Attributes", attributes + ";seen")
+    return json.dumps({**prediction, "accept": accept})
+"""
+
+
+def unique(prefix: str) -> str:
+    return f"{prefix}-{uuid.uuid4().hex[:8]}"
+
+
+def archive(files: dict[str, str]) -> bytes:
+    """A model.tar.gz with these files."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+class HostingClient:
+    """boto3 calls against a runtime, with names made up where none are given."""
+
+    def __init__(self, runtime: RuntimeProcess, bucket: str, role_arn: str) -> None:
+        self.runtime = runtime
+        self.sagemaker = runtime.client("sagemaker")
+        self.inference = runtime.client("sagemaker-runtime", max_pool_connections=64)
+        self.s3 = runtime.client("s3")
+        self.bucket = bucket
+        self.role_arn = role_arn
+
+    def upload(self, version: str, **settings: Any) -> str:
+        """Put a model's archive into S3. `settings`: load_error, load_once, error, sleep."""
+        key = f"models/{unique(version)}/model.tar.gz"
+        files = {
+            "settings.json": json.dumps({"version": version, **settings}),
+            "code/inference.py": INFERENCE,
+        }
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=archive(files))
+        return f"s3://{self.bucket}/{key}"
+
+    def model(self, version: str, environment: dict[str, str] | None = None, **settings: Any) -> str:
+        name = unique(f"model-{version}")
+        container = {"Image": IMAGE, "ModelDataUrl": self.upload(version, **settings)}
+        self.sagemaker.create_model(
+            ModelName=name,
+            ExecutionRoleArn=self.role_arn,
+            PrimaryContainer={**container, "Environment": environment or {}},
+        )
+        return name
+
+    def config(self, model: str, instances: int = 1, **members: Any) -> str:
+        name = unique("config")
+        variant = variant_of(model, instances=instances)
+        self.sagemaker.create_endpoint_config(
+            **{"EndpointConfigName": name, "ProductionVariants": [variant], **members}
+        )
+        return name
+
+    def endpoint(self, config: str, name: str | None = None) -> str:
+        """Create an endpoint and wait until it is in service, with boto3's own waiter."""
+        name = name or unique("endpoint")
+        self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+        waiter = self.sagemaker.get_waiter("endpoint_in_service")
+        waiter.wait(EndpointName=name, WaiterConfig={"Delay": 1, "MaxAttempts": int(READY_SECONDS)})
+        return name
+
+    def settled(self, endpoint: str) -> dict[str, Any]:
+        """DescribeEndpoint's answer once nothing is going on any more."""
+
+        def look() -> dict[str, Any] | None:
+            answer = self.sagemaker.describe_endpoint(EndpointName=endpoint)
+            return answer if answer["EndpointStatus"] in {"InService", "Failed", "OutOfService"} else None
+
+        return wait_for(look, READY_SECONDS, f"{endpoint} to settle")
+
+    def invoke(self, endpoint: str, request: dict[str, Any] | None = None, **members: Any) -> dict[str, Any]:
+        answer = self.inference.invoke_endpoint(
+            EndpointName=endpoint,
+            Body=json.dumps(request or {}),
+            **{"ContentType": "application/json", **members},
+        )
+        result: dict[str, Any] = json.loads(answer["Body"].read())
+        return result | {"answer": answer}
+
+    def delete(self, endpoint: str) -> None:
+        self.sagemaker.delete_endpoint(EndpointName=endpoint)
+        waiter = self.sagemaker.get_waiter("endpoint_deleted")
+        waiter.wait(EndpointName=endpoint, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
+
+def variant_of(
+    model: str, name: str = "AllTraffic", instances: int = 1, weight: float = 1.0
+) -> dict[str, Any]:
+    return {
+        "VariantName": name,
+        "ModelName": model,
+        "InitialInstanceCount": instances,
+        "InstanceType": "ml.m5.large",
+        "InitialVariantWeight": weight,
+    }
+
+
+@dataclass
+class Traffic:
+    """What clients saw: answers by model version, and failures in full."""
+
+    versions: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def requests(self) -> int:
+        return self.versions.total() + len(self.failures)
+
+
+@contextmanager
+def traffic(client: HostingClient, endpoint: str, clients: int = 4) -> Iterator[Traffic]:
+    """Parallel clients that send requests without a pause for as long as the block runs."""
+    seen, stop, lock = Traffic(), threading.Event(), threading.Lock()
+
+    def send() -> None:
+        while not stop.is_set():
+            try:
+                version = client.invoke(endpoint)["version"]
+            except (ClientError, BotoCoreError) as error:
+                with lock:
+                    seen.failures.append(str(error))
+            else:
+                with lock:
+                    seen.versions[version] += 1
+
+    threads = [threading.Thread(target=send, daemon=True) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()

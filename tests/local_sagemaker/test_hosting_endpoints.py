@@ -1,0 +1,281 @@
+"""Endpoints in service: what clients get from InvokeEndpoint, DescribeEndpoint and the logs."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.local_sagemaker.hosting_support import (
+    INFERENCE,
+    HostingClient,
+    archive,
+    traffic,
+    unique,
+    variant_of,
+)
+from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
+
+
+@pytest.fixture(scope="module")
+def hosting(runtime: RuntimeProcess, bucket: str, role_arn: str) -> HostingClient:
+    return HostingClient(runtime, bucket, role_arn)
+
+
+@pytest.fixture(scope="module")
+def endpoint(hosting: HostingClient) -> str:
+    """One instance of one model; tests leave it in service."""
+    return hosting.endpoint(hosting.config(hosting.model("one", environment={"VARIABLE": "set"})))
+
+
+def refused(hosting: HostingClient, endpoint: str, request: Any = None, **members: Any) -> dict[str, Any]:
+    """The error answer of an invocation that must fail in the model."""
+    with pytest.raises(hosting.inference.exceptions.ModelError) as error:
+        hosting.invoke(endpoint, request, **members)
+    answer: dict[str, Any] = error.value.response
+    return answer
+
+
+def test_the_model_answers(hosting: HostingClient, endpoint: str) -> None:
+    result = hosting.invoke(endpoint, {"value": 21}, Accept="application/json")
+    assert result["value"] == 21.0
+    assert result["variable"] == "set"
+    assert result["accept"] == "application/json"
+    assert result["answer"]["ContentType"] == "application/json"
+    assert result["answer"]["InvokedProductionVariant"] == "AllTraffic"
+
+
+def test_an_endpoint_is_described_as_on_aws(hosting: HostingClient, endpoint: str) -> None:
+    answer = hosting.sagemaker.describe_endpoint(EndpointName=endpoint)
+    assert answer["EndpointStatus"] == "InService"
+    assert answer["EndpointArn"] == f"arn:aws:sagemaker:us-east-1:123456789012:endpoint/{endpoint}"
+    variant = answer["ProductionVariants"][0]
+    assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (1, 1)
+    assert (variant["CurrentWeight"], variant["DesiredWeight"]) == (1.0, 1.0)
+    assert "pytorch-inference" in variant["DeployedImages"][0]["ResolvedImage"]
+    assert not [member for member in answer if member.startswith("_")]
+    listed = hosting.sagemaker.list_endpoints(NameContains=endpoint, StatusEquals="InService")["Endpoints"]
+    assert [item["EndpointName"] for item in listed] == [endpoint]
+
+
+def test_a_refused_input_is_the_clients_error_and_the_worker_goes_on(
+    hosting: HostingClient, endpoint: str
+) -> None:
+    before = hosting.invoke(endpoint)["pid"]
+    answer = refused(hosting, endpoint, ContentType="text/plain")
+    assert answer["OriginalStatusCode"] == 400
+    assert answer["OriginalMessage"].startswith("cannot read text/plain")
+    assert f"/aws/sagemaker/Endpoints/{endpoint}:log-stream:AllTraffic/i-" in answer["LogStreamArn"]
+    assert 'Received client error (400) from primary with message "cannot read' in answer["Error"]["Message"]
+    assert hosting.invoke(endpoint)["pid"] == before
+
+
+def test_an_exception_of_the_model_is_a_server_error(hosting: HostingClient, endpoint: str) -> None:
+    answer = refused(hosting, endpoint, {"error": "the weights are upside down"})
+    assert answer["OriginalStatusCode"] == 500
+    assert "the weights are upside down" in answer["OriginalMessage"]
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 424
+
+
+def test_custom_attributes_pass_through(hosting: HostingClient, endpoint: str) -> None:
+    answer = hosting.invoke(endpoint, CustomAttributes="trace=7")["answer"]
+    assert answer["CustomAttributes"] == "trace=7;seen"
+
+
+def test_bodies_up_to_25_mb_are_taken(hosting: HostingClient, endpoint: str) -> None:
+    padding = "x" * (8 * 1024 * 1024)
+    assert hosting.invoke(endpoint, {"value": 2, "padding": padding})["value"] == 2.0
+    with pytest.raises(ClientError, match="at most") as error:
+        hosting.invoke(endpoint, {"padding": padding * 4})
+    assert error.value.response["Error"]["Code"] == "ValidationError"
+
+
+def test_the_log_reaches_cloudwatch(hosting: HostingClient, endpoint: str, logs: Any) -> None:
+    group = f"/aws/sagemaker/Endpoints/{endpoint}"
+    [stream] = logs.describe_log_streams(logGroupName=group)["logStreams"]
+    assert re.fullmatch(r"AllTraffic/i-[0-9a-f]{16}", stream["logStreamName"])
+
+    def loaded() -> bool:
+        events = logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])["events"]
+        return any(event["message"] == "loaded version one" for event in events)
+
+    wait_for(loaded, 10, "the model's line in CloudWatch Logs")
+
+
+def test_a_crashed_worker_is_replaced_and_its_request_answered(
+    hosting: HostingClient, endpoint: str, tmp_path: Path
+) -> None:
+    before = hosting.invoke(endpoint)["pid"]
+    after = hosting.invoke(endpoint, {"crash_once": str(tmp_path / "crashed")})["pid"]
+    assert after != before
+
+
+def test_a_request_that_crashes_every_worker_is_given_up(hosting: HostingClient, endpoint: str) -> None:
+    answer = refused(hosting, endpoint, {"crash": True})
+    assert answer["OriginalStatusCode"] == 502
+    assert "twice" in answer["OriginalMessage"]
+    assert hosting.invoke(endpoint)["value"] == 1.0
+
+
+def test_a_prediction_past_the_server_timeout_is_cut_off(hosting: HostingClient) -> None:
+    model = hosting.model("slow", environment={"SAGEMAKER_MODEL_SERVER_TIMEOUT": "1"})
+    endpoint = hosting.endpoint(hosting.config(model))
+    started = time.monotonic()
+    answer = refused(hosting, endpoint, {"sleep": 30})
+    assert answer["OriginalStatusCode"] == 500
+    assert "took longer than 1 s" in answer["OriginalMessage"]
+    assert time.monotonic() - started < 10
+    assert hosting.invoke(endpoint)["version"] == "slow"
+    hosting.delete(endpoint)
+
+
+def test_instances_are_processes_that_share_the_cores(hosting: HostingClient) -> None:
+    endpoint = hosting.endpoint(hosting.config(hosting.model("many"), instances=2))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: hosting.invoke(endpoint, {"sleep": 0.05}), range(16)))
+    pids = {answer["pid"] for answer in answers}
+    assert len(pids) == 2
+    cores = len(psutil.Process().cpu_affinity() or [])
+    assert {answer["threads"] for answer in answers} == {max(1, cores // 2)}
+    hosting.delete(endpoint)
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids), 10, "the processes to end")
+
+
+def test_variants_share_the_traffic_by_weight(hosting: HostingClient) -> None:
+    variants = [
+        variant_of(hosting.model("a"), "A", weight=3.0),
+        variant_of(hosting.model("b"), "B", weight=1.0),
+    ]
+    endpoint = hosting.endpoint(hosting.config("", ProductionVariants=variants))
+    seen = Counter(hosting.invoke(endpoint)["answer"]["InvokedProductionVariant"] for _ in range(40))
+    assert seen == {"A": 30, "B": 10}
+    assert hosting.invoke(endpoint, TargetVariant="B")["version"] == "b"
+    with pytest.raises(ClientError, match="Variant C was not found"):
+        hosting.invoke(endpoint, TargetVariant="C")
+
+    desired = [
+        {"VariantName": "A", "DesiredWeight": 0.0},
+        {"VariantName": "B", "DesiredWeight": 1.0, "DesiredInstanceCount": 2},
+    ]
+    with traffic(hosting, endpoint, clients=2) as seen_by_clients:
+        hosting.sagemaker.update_endpoint_weights_and_capacities(
+            EndpointName=endpoint, DesiredWeightsAndCapacities=desired
+        )
+        found = {item["VariantName"]: item for item in hosting.settled(endpoint)["ProductionVariants"]}
+    assert seen_by_clients.failures == []
+    assert (found["A"]["CurrentWeight"], found["B"]["CurrentWeight"]) == (0.0, 1.0)
+    assert (found["A"]["CurrentInstanceCount"], found["B"]["CurrentInstanceCount"]) == (1, 2)
+    assert {hosting.invoke(endpoint)["version"] for _ in range(6)} == {"b"}
+
+    smaller = [{"VariantName": "B", "DesiredInstanceCount": 1}]
+    with traffic(hosting, endpoint, clients=2) as seen_by_clients:
+        hosting.sagemaker.update_endpoint_weights_and_capacities(
+            EndpointName=endpoint, DesiredWeightsAndCapacities=smaller
+        )
+        assert hosting.settled(endpoint)["ProductionVariants"][1]["CurrentInstanceCount"] == 1
+    assert seen_by_clients.failures == []
+    hosting.delete(endpoint)
+
+
+def test_a_model_that_does_not_load_fails_the_endpoint_with_its_own_words(hosting: HostingClient) -> None:
+    config = hosting.config(hosting.model("broken", load_error="no weights in this archive"))
+    name = unique("endpoint")
+    hosting.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+    answer = hosting.settled(name)
+    assert answer["EndpointStatus"] == "Failed"
+    assert "production variant AllTraffic did not pass the ping health check" in answer["FailureReason"]
+    assert "RuntimeError: no weights in this archive" in answer["FailureReason"]
+    with pytest.raises(ClientError, match=f"Endpoint {name} of account 123456789012 not found"):
+        hosting.invoke(name)
+    with pytest.raises(ClientError, match="delete it and create it again"):
+        hosting.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
+    hosting.delete(name)
+
+
+def test_an_archive_that_is_none_fails_the_endpoint(hosting: HostingClient) -> None:
+    key = f"models/{unique('junk')}/model.tar.gz"
+    hosting.s3.put_object(Bucket=hosting.bucket, Key=key, Body=b"this is no archive")
+    model = unique("model")
+    container = {
+        "Image": hosting.sagemaker.describe_model(ModelName=hosting.model("x"))["PrimaryContainer"]["Image"],
+        "ModelDataUrl": f"s3://{hosting.bucket}/{key}",
+    }
+    hosting.sagemaker.create_model(
+        ModelName=model, ExecutionRoleArn=hosting.role_arn, PrimaryContainer=container
+    )
+    name = unique("endpoint")
+    hosting.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=hosting.config(model))
+    assert (
+        f"Could not unpack the model data at s3://{hosting.bucket}/{key}"
+        in (hosting.settled(name)["FailureReason"])
+    )
+    hosting.delete(name)
+
+
+def test_program_and_submit_directory_are_honoured(hosting: HostingClient) -> None:
+    key = f"models/{unique('code')}/sourcedir.tar.gz"
+    hosting.s3.put_object(Bucket=hosting.bucket, Key=key, Body=archive({"server_side.py": INFERENCE}))
+    environment = {
+        "SAGEMAKER_PROGRAM": "server_side.py",
+        "SAGEMAKER_SUBMIT_DIRECTORY": f"s3://{hosting.bucket}/{key}",
+    }
+    endpoint = hosting.endpoint(hosting.config(hosting.model("elsewhere", environment=environment)))
+    assert hosting.invoke(endpoint)["version"] == "elsewhere"
+    hosting.delete(endpoint)
+
+
+def test_names_that_exist_or_do_not(hosting: HostingClient, endpoint: str) -> None:
+    config = hosting.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
+    with pytest.raises(ClientError) as error:
+        hosting.sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=config)
+    assert error.value.response["Error"]["Code"] == "ValidationException"
+    assert error.value.response["Error"]["Message"].startswith("Cannot create already existing endpoint")
+    with pytest.raises(ClientError, match="Could not find endpoint configuration"):
+        hosting.sagemaker.create_endpoint(EndpointName=unique("endpoint"), EndpointConfigName="nobody")
+    for call in (hosting.sagemaker.describe_endpoint, hosting.sagemaker.delete_endpoint):
+        with pytest.raises(ClientError, match="Could not find endpoint") as error:
+            call(EndpointName="nobody")
+        assert error.value.response["Error"]["Code"] == "ValidationException"
+    with pytest.raises(ClientError) as error:
+        hosting.invoke("nobody")
+    assert error.value.response["Error"]["Code"] == "ValidationError"
+
+
+def test_an_endpoint_on_its_way_cannot_be_changed(hosting: HostingClient) -> None:
+    name, config = unique("endpoint"), hosting.config(hosting.model("young"))
+    hosting.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+    assert hosting.sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "Creating"
+    with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
+        hosting.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
+    with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
+        hosting.sagemaker.delete_endpoint(EndpointName=name)
+    hosting.settled(name)
+    hosting.delete(name)
+    hosting.endpoint(config, name)
+    hosting.delete(name)
+
+
+def test_the_sdk_resource_works(
+    hosting: HostingClient, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", hosting.runtime.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    import boto3
+    from sagemaker.core.resources import Endpoint
+    from sagemaker.core.utils.utils import SageMakerClient
+
+    SageMakerClient(session=boto3.Session(region_name="us-east-1"), region_name="us-east-1")
+    resource = Endpoint.get(endpoint_name=endpoint, region="us-east-1")
+    resource.wait_for_status("InService", poll=1, timeout=30)
+    assert resource.endpoint_status == "InService"
+    answer = resource.invoke(body=b'{"value": 4}', content_type="application/json")
+    assert b'"value": 4.0' in answer.body.read()

@@ -1,0 +1,114 @@
+"""A runtime that is killed and started again: endpoints come back, half-done changes are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psutil
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.local_sagemaker.hosting_support import HostingClient
+from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
+
+BUCKET = "recovery"
+ROLE = "arn:aws:iam::123456789012:role/SageMakerRetrainingRole"
+
+
+@pytest.fixture
+def hosting(make_runtime: Callable[..., RuntimeProcess]) -> HostingClient:
+    """A runtime of its own, to be killed."""
+    runtime = make_runtime()
+    client = HostingClient(runtime, BUCKET, ROLE)
+    client.s3.create_bucket(Bucket=BUCKET)
+    return client
+
+
+def crash(hosting: HostingClient) -> None:
+    hosting.runtime.kill()
+    hosting.runtime.start()
+
+
+def servers(hosting: HostingClient) -> set[int]:
+    """The model servers that belong to this runtime's root."""
+    root = str(hosting.runtime.root)
+    found = set()
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        command = process.info["cmdline"] or []
+        is_server = len(command) > 2 and command[1] == "-P" and command[2].endswith("serve.py")
+        if is_server and any(root in part for part in command):
+            found.add(process.info["pid"])
+    return found
+
+
+def test_running_workers_are_adopted(hosting: HostingClient) -> None:
+    endpoint = hosting.endpoint(hosting.config(hosting.model("one")))
+    before = hosting.invoke(endpoint)["pid"]
+    crash(hosting)
+    assert hosting.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointStatus"] == "InService"
+    assert hosting.invoke(endpoint)["pid"] == before
+    hosting.delete(endpoint)
+    wait_for(lambda: not servers(hosting), 10, "the adopted worker to end with its endpoint")
+
+
+def test_dead_workers_are_started_again(hosting: HostingClient) -> None:
+    endpoint = hosting.endpoint(hosting.config(hosting.model("one")))
+    before = hosting.invoke(endpoint)["pid"]
+    hosting.runtime.kill()
+    psutil.Process(before).kill()
+    hosting.runtime.start()
+    assert hosting.invoke(endpoint)["pid"] != before
+
+
+def test_a_stopped_runtime_leaves_no_process_and_serves_again(hosting: HostingClient) -> None:
+    endpoint = hosting.endpoint(hosting.config(hosting.model("one")))
+    assert hosting.runtime.stop() == 0
+    assert servers(hosting) == set()
+    hosting.runtime.start()
+    assert hosting.invoke(endpoint)["version"] == "one"
+
+
+def test_an_endpoint_that_was_being_created_gets_into_service(hosting: HostingClient) -> None:
+    config = hosting.config(hosting.model("one"))
+    hosting.sagemaker.create_endpoint(EndpointName="young", EndpointConfigName=config)
+    crash(hosting)
+    assert hosting.settled("young")["EndpointStatus"] == "InService"
+    assert hosting.invoke("young")["version"] == "one"
+
+
+def test_a_half_done_update_goes_on(hosting: HostingClient) -> None:
+    endpoint = hosting.endpoint(hosting.config(hosting.model("old")))
+    new = hosting.config(hosting.model("new"))
+    hosting.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=new)
+    crash(hosting)
+    assert hosting.invoke(endpoint)["version"] in {"old", "new"}
+    answer = hosting.settled(endpoint)
+    assert (answer["EndpointStatus"], answer["EndpointConfigName"]) == ("InService", new)
+    assert hosting.invoke(endpoint)["version"] == "new"
+    wait_for(lambda: len(servers(hosting)) == 1, 10, "the old fleet to end")
+
+
+def test_a_half_done_deletion_is_finished(hosting: HostingClient) -> None:
+    endpoint = hosting.endpoint(hosting.config(hosting.model("one", sleep=2)))
+    hosting.sagemaker.delete_endpoint(EndpointName=endpoint)
+    crash(hosting)
+
+    def gone() -> bool:
+        try:
+            hosting.sagemaker.describe_endpoint(EndpointName=endpoint)
+        except ClientError:
+            return True
+        return False
+
+    wait_for(gone, 20, "the endpoint to be gone")
+    wait_for(lambda: not servers(hosting), 10, "its workers to be gone")
+
+
+def test_logs_of_instances_are_still_there(hosting: HostingClient) -> None:
+    endpoint = hosting.endpoint(hosting.config(hosting.model("one")))
+    hosting.delete(endpoint)
+    crash(hosting)
+    logs, group = hosting.runtime.client("logs"), f"/aws/sagemaker/Endpoints/{endpoint}"
+    [stream] = logs.describe_log_streams(logGroupName=group)["logStreams"]
+    events = logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])["events"]
+    assert "loaded version one" in [event["message"] for event in events]
