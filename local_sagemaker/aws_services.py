@@ -7,6 +7,7 @@ undone and the client learns why.
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
 import re
@@ -68,6 +69,8 @@ class AwsServices:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         _restore_what_asgi_lost(environ)
         service = _service(environ)
+        if service == "sagemaker":  # moto's would answer with jobs that nobody ran
+            return _not_here(environ).send(start_response)
         if service == "s3" and environ["REQUEST_METHOD"] == "GET":
             return self._read(environ, start_response)
         if service not in {"s3", "iam"} or environ["REQUEST_METHOD"] not in _CHANGING_METHODS:
@@ -161,6 +164,13 @@ def _refusal(error: OSError | sqlite3.Error, root: Path) -> _Answer:
     reason = "the disk is full" if is_disk_full(error) else str(error)
     message = f"The local SageMaker could not write to {root}: {reason}. {FREE_SPACE}"
     return _s3_error("507 Insufficient Storage", "InsufficientStorage", message)
+
+
+def _not_here(environ: WSGIEnvironment) -> _Answer:
+    code = "UnknownOperationException"
+    message = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']} is not part of the local SageMaker runtime"
+    headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", code)]
+    return _Answer("400 Bad Request", headers, [json.dumps({"__type": code, "message": message}).encode()])
 
 
 def _s3_error(status: str, code: str, message: str) -> _Answer:

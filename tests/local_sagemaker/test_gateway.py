@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import socket
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,9 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from local_sagemaker.errors import ModelError
+from local_sagemaker.gateway import build_app
+from local_sagemaker.platform import Operation
 from tests.local_sagemaker.conftest import MakeRuntime
 from tests.local_sagemaker.runtime_process import REPOSITORY, RuntimeProcess
 
@@ -74,3 +80,105 @@ def test_sigterm_ends_cleanly(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     assert runtime.stop() == 0
     assert "Traceback" not in runtime.log()
+
+
+def test_other_apis_signed_for_sagemaker_are_client_errors(runtime: RuntimeProcess) -> None:
+    with pytest.raises(ClientError) as caught:
+        runtime.client("sagemaker-metrics").batch_get_metrics(
+            MetricQueries=[
+                {
+                    "MetricName": "loss",
+                    "ResourceArn": "arn:aws:sagemaker:us-east-1:123456789012:experiment-trial-component/c",
+                    "MetricStat": "Last",
+                    "Period": "OneMinute",
+                    "XAxisType": "Timestamp",
+                }
+            ]
+        )
+    assert _error(caught)[::2] == ("UnknownOperationException", 400)
+
+
+@pytest.mark.parametrize("operation", ["invoke_endpoint_async", "invoke_endpoint_with_response_stream"])
+def test_other_ways_to_invoke_are_client_errors(sagemaker_runtime: Any, operation: str) -> None:
+    where = {"InputLocation": "s3://b/k"} if operation.endswith("async") else {"Body": b"x"}
+    with pytest.raises(ClientError) as caught:
+        getattr(sagemaker_runtime, operation)(EndpointName="e", **where)
+    assert _error(caught)[::2] == ("UnknownOperationException", 400)
+
+
+def test_malformed_endpoint_name_is_a_client_error(runtime: RuntimeProcess) -> None:
+    answer = httpx.post(f"{runtime.url}/endpoints/not_a_name/invocations", content=b"x")
+    assert answer.status_code == 400
+    assert answer.headers["x-amzn-errortype"] == "ValidationError"
+    assert "not_a_name" in answer.json()["Message"]
+
+
+def test_body_beyond_the_quota_is_a_client_error(sagemaker_runtime: Any) -> None:
+    with pytest.raises(ClientError, match="at most") as caught:
+        sagemaker_runtime.invoke_endpoint(EndpointName="e", Body=b"x" * (25 * 1024 * 1024 + 1))
+    assert _error(caught)[2] == 400
+
+
+def test_validation_reaches_boto3(sagemaker: Any) -> None:
+    with pytest.raises(ClientError) as caught:
+        sagemaker.describe_training_job(TrainingJobName="under_score")
+    code, message, status = _error(caught)
+    assert (code, status) == ("ValidationException", 400)
+    assert message.startswith("1 validation error detected: Value 'under_score' at 'trainingJobName'")
+
+
+class _Faulty:
+    """A service with a bug and a service on a full disk: what cannot be had from the real ones on demand."""
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {"ListModels": self._bug, "ListEndpoints": self._full}
+
+    def resume(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def invoke(self, *_: object) -> tuple[int, Mapping[str, str], bytes]:
+        raise ModelError(
+            'Received client error (400) from primary with message "no image".', 400, "no image", "arn"
+        )
+
+    def _bug(self, _request: dict[str, Any]) -> dict[str, Any]:
+        raise KeyError("ModelName")
+
+    def _full(self, _request: dict[str, Any]) -> dict[str, Any]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _ask_faulty(path: str, **headers: str) -> httpx.Response:
+    service = _Faulty()
+    app = build_app([service], service, lambda _environ, _start: [])
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            return await client.post(path, headers=headers, content=b"{}")
+
+    return asyncio.run(ask())
+
+
+def test_bug_is_an_internal_failure() -> None:
+    answer = _ask_faulty("/", **{"X-Amz-Target": "SageMaker.ListModels"})
+    assert answer.status_code == 500
+    assert answer.json()["__type"] == "InternalFailure"
+    assert "KeyError: 'ModelName'" in answer.json()["message"]
+
+
+def test_full_disk_is_told_and_not_retried() -> None:
+    answer = _ask_faulty("/", **{"X-Amz-Target": "SageMaker.ListEndpoints"})
+    assert answer.status_code == 507
+    assert answer.json()["__type"] == "InsufficientStorage"
+    assert "Free some space" in answer.json()["message"]
+
+
+def test_model_error_carries_the_answer_of_the_container() -> None:
+    answer = _ask_faulty("/endpoints/dogs/invocations")
+    assert answer.status_code == 424
+    assert answer.headers["x-amzn-errortype"] == "ModelError"
+    assert answer.json()["OriginalStatusCode"] == 400
+    assert answer.json()["OriginalMessage"] == "no image"
+    assert answer.json()["LogStreamArn"] == "arn"

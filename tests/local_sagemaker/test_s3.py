@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -224,6 +225,54 @@ def test_every_acknowledged_write_survives_a_kill_in_the_middle(crashing: Runtim
 def _may_be_newer(key: str, acknowledged: list[tuple[str, str]], found: str) -> bool:
     """A write under way at the kill may have been made unanswered; older content may not be back."""
     return (key, found) not in acknowledged
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"mounting a small file system is not permitted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _fill(s3: Any, written: dict[str, bytes]) -> None:
+    for number in range(100):
+        content = os.urandom(1_000_000)
+        s3.put_object(Bucket="dogs", Key=f"k/{number}", Body=content)
+        written[f"k/{number}"] = content
+
+
+def test_full_disk_is_told_and_loses_nothing(make_runtime: MakeRuntime, small_disk: Path) -> None:
+    runtime = make_runtime(small_disk / "root")
+    s3 = runtime.client("s3")
+    s3.create_bucket(Bucket="dogs")
+    written: dict[str, bytes] = {}
+    with pytest.raises(ClientError) as caught:
+        _fill(s3, written)
+    assert caught.value.response["Error"]["Code"] == "InsufficientStorage"
+    assert "disk is full" in caught.value.response["Error"]["Message"]
+    with pytest.raises(ClientError, match="InsufficientStorage"):
+        s3.put_object(Bucket="dogs", Key="k/0", Body=os.urandom(1_000_000))
+
+    for _ in range(2):
+        assert _keys(s3, "dogs") == sorted(written)
+        for key, content in written.items():
+            assert s3.get_object(Bucket="dogs", Key=key)["Body"].read() == content
+        runtime.kill()
+        runtime.start()
+
+    for key in written:
+        s3.delete_object(Bucket="dogs", Key=key)
+    runtime.kill()
+    runtime.start()
+    s3.put_object(Bucket="dogs", Key="after", Body=os.urandom(1_000_000))
+    runtime.close()
 
 
 def test_upload_cut_off_leaves_the_old_object(runtime: RuntimeProcess, s3: Any, bucket: str) -> None:
