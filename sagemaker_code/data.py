@@ -26,8 +26,8 @@ MEAN = (0.485, 0.456, 0.406)
 """Per-channel mean of ImageNet in [0, 1], as all torchvision weights in common use expect it."""
 STD = (0.229, 0.224, 0.225)
 
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-"""Pillow's other readers are never tried: some run external programs."""
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+"""Pillow's other readers are never tried: some run external programs. Its JPEG reader takes MPO, too."""
 MAX_PIXELS = 64_000_000
 """Largest picture accepted, from its header: 8,000 by 8,000 pixels take 256 MB when decoded."""
 CROP_FRACTION = 0.875
