@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from local_sagemaker.store import Document, Store
@@ -108,23 +108,32 @@ def summarise(store: Store, record: Record, definition: Definition) -> Summary |
     summary["TunedHyperParameters"] = record["Values"]
     if definition.name is not None:
         summary["TrainingJobDefinitionName"] = definition.name
-    return summary | _objective_members(training, reports(store, record, definition.objective), definition)
+    return summary | _objective_members(training, definition)
 
 
-def _objective_members(training: Document, values: Sequence[float], definition: Definition) -> Summary:
+def _objective_members(training: Document, definition: Definition) -> Summary:
     """Whether a trial counts: a crashed job never does, a stopped one does with its last value."""
     status = training["TrainingJobStatus"]
-    usable = bool(values) and math.isfinite(values[-1])
+    metric = _final_metric(training, definition)
     if status not in _ENDED:
         outcome = "Pending"
     else:
-        outcome = "Succeeded" if usable and status != "Failed" else "Failed"
-    if not usable:
+        outcome = "Failed" if metric is None or status == "Failed" else "Succeeded"
+    if metric is None:
         return {"ObjectiveStatus": outcome}
-    metric: dict[str, Any] = {"MetricName": definition.objective.metric, "Value": values[-1]}
+    return {"ObjectiveStatus": outcome, "FinalHyperParameterTuningJobObjectiveMetric": metric}
+
+
+def _final_metric(training: Document, definition: Definition) -> dict[str, Any] | None:
+    """The objective metric's last value so far."""
+    final = {item["MetricName"]: item["Value"] for item in training.get("FinalMetricDataList", [])}
+    name = definition.objective.metric
+    if name not in final:
+        return None
+    metric = {"MetricName": name, "Value": final[name]}
     if definition.name is not None:
         metric["Type"] = "Maximize" if definition.objective.maximize else "Minimize"
-    return {"ObjectiveStatus": outcome, "FinalHyperParameterTuningJobObjectiveMetric": metric}
+    return metric
 
 
 def never_created(arn: str, record: Record, now: float, status: str, reason: str) -> Summary:
