@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, dag, task
+from airflow.sdk import DAG, CronTriggerTimetable, dag, task
 from retraining.form import form
 from retraining.operators import EndpointOperator, TrainingOperator, TuningOperator
 from retraining.pipeline import Pipeline, load_pipelines
@@ -49,6 +49,13 @@ another configuration than the requested one is in service in the end, as after 
 """
 
 
+def schedule(pipeline: Pipeline) -> CronTriggerTimetable | None:
+    """The pipeline's schedule; unpausing the DAG never starts a run for a time that has passed."""
+    if pipeline.schedule is None:
+        return None
+    return CronTriggerTimetable(pipeline.schedule, timezone="UTC", run_immediately=timedelta(0))
+
+
 def retraining_dag(pipeline: Pipeline) -> DAG:
     """The DAG `<pipeline>_retraining`."""
 
@@ -62,7 +69,7 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
             rules=", ".join(pipeline.rules) or "none",
             endpoint=pipeline.endpoint_name,
         ),
-        schedule=pipeline.schedule,
+        schedule=schedule(pipeline),
         catchup=False,
         max_active_runs=1,
         params=form(pipeline),

@@ -26,7 +26,7 @@ SPLITS = ("train", "valid", "test")
 _THREADS = 16
 _BATCH = 1000
 _PROGRESS_SECONDS = 10
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _MAX_PIXELS = 64_000_000
 _LISTED = 20  # offenders named in an error; the log names all
 

@@ -405,8 +405,10 @@ class IdempotentEndpointOperator(_Follows, SageMakerEndpointOperator):
         for line in self._last_lines(endpoint):
             self.log.error("%s", line)
         reason = description.get("FailureReason", "see the endpoint's log above")
+        if running == config_name:
+            raise DeploymentError(f"The endpoint {endpoint} is {status} with {config_name}: {reason}")
         raise DeploymentError(
-            f"The endpoint {endpoint} is {status} with the configuration {running}, not with {config_name}: "
+            f"The endpoint {endpoint} was rolled back: it is {status} with {running}, not {config_name}: "
             f"{reason}"
         )
 

@@ -1,0 +1,91 @@
+"""Fixtures for the Airflow side: a local SageMaker behind the connection `aws_default`, small pictures."""
+
+from __future__ import annotations
+
+from tests.dags.airflow_home import REPOSITORY, connect, use_temporary_home
+
+use_temporary_home()
+
+import io  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from typing import Any  # noqa: E402
+
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
+from retraining.aws import Aws  # noqa: E402
+from retraining.form import RunSettings, form  # noqa: E402
+from retraining.pipeline import Pipeline, load_pipeline  # noqa: E402
+
+from tests.local_sagemaker.runtime_process import RuntimeProcess  # noqa: E402
+
+BUCKET = "sagemaker-us-east-1-123456789012"
+ROLE_ARN = "arn:aws:iam::123456789012:role/SageMakerRetrainingRole"
+
+MakeSettings = Callable[..., RunSettings]
+
+
+@pytest.fixture(scope="session")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeProcess]:
+    """One local SageMaker for all tests of a session, with the default bucket and the role."""
+    process = RuntimeProcess(tmp_path_factory.mktemp("sagemaker")).start()
+    process.client("s3").create_bucket(Bucket=BUCKET)
+    existing = process.client("iam").list_roles()["Roles"]
+    if not any(role["Arn"] == ROLE_ARN for role in existing):
+        process.client("iam").create_role(RoleName=ROLE_ARN.rpartition("/")[2], AssumeRolePolicyDocument="{}")
+    connect(process.url)
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def aws(runtime: RuntimeProcess) -> Aws:
+    """The services as a task reaches them: through the Airflow connection."""
+    return Aws()
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> Pipeline:
+    return load_pipeline(REPOSITORY / "dags" / "pipelines" / "dog_breed.yaml")
+
+
+@pytest.fixture
+def make_settings(pipeline: Pipeline) -> MakeSettings:
+    """The form's values: the defaults, changed by keyword."""
+
+    def make(**changes: Any) -> RunSettings:
+        values = {name: field.resolve() for name, field in form(pipeline).items()}
+        return RunSettings.from_params({**values, **changes})
+
+    return make
+
+
+def picture(colour: tuple[int, int, int] = (200, 30, 30), size: int = 48, format_: str = "JPEG") -> bytes:
+    """A picture file of one colour with a darker corner."""
+    image = Image.new("RGB", (size, size), colour)
+    image.paste((0, 0, 0), (0, 0, size // 2, size // 2))
+    buffer = io.BytesIO()
+    image.save(buffer, format_)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def upload(runtime: RuntimeProcess) -> Callable[[str, dict[str, bytes]], None]:
+    """Put files under a prefix of the bucket: `upload("mine", {"train/a/1.jpg": content})`."""
+    s3 = runtime.client("s3")
+
+    def put(prefix: str, files: dict[str, bytes]) -> None:
+        for name, content in files.items():
+            s3.put_object(Bucket=BUCKET, Key=f"{prefix}/{name}", Body=content)
+
+    return put
+
+
+def dataset_files(classes: tuple[str, ...] = ("001.Red", "002.Blue"), count: int = 3) -> dict[str, bytes]:
+    """A sound data set: `count` pictures of every class in every split."""
+    colours = [(200, 30, 30), (30, 30, 200), (30, 200, 30)]
+    return {
+        f"{split}/{label}/{n}.jpg": picture(colours[place % 3], 48 + n)
+        for split in ("train", "valid", "test")
+        for place, label in enumerate(classes)
+        for n in range(count)
+    }

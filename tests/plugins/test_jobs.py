@@ -1,0 +1,322 @@
+"""The operators against a local SageMaker that runs the jobs: adoption, stops, failures, endpoints."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tarfile
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowSkipException
+from retraining.errors import DeploymentError, JobFailedError
+from retraining.operators import EndpointOperator, TrainingOperator, TuningOperator
+
+from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
+from tests.plugins.conftest import BUCKET, ROLE_ARN
+
+TRAINING_IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.6-cpu-py312"
+INFERENCE_IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6-cpu-py312"
+CONTEXT = Context()
+
+# Behaves as its hyperparameter says and takes no time: the operators are under test, not the training.
+SCRIPT = """
+import argparse, os, pathlib, time
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=0.5)
+parser.add_argument("--behave", default="well")
+arguments, _ = parser.parse_known_args()
+print(f"epoch=1 train_loss=0.5 valid_accuracy={arguments.lr}", flush=True)
+while arguments.behave == "endlessly":
+    time.sleep(0.1)
+if arguments.behave == "badly":
+    raise ValueError("the learning rate is too high; lower it")
+pathlib.Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text("a model")
+print("final test_accuracy=0.75", flush=True)
+"""
+
+INFERENCE = """
+def model_fn(model_dir, context=None):
+    {load}
+    return "{answer}"
+
+def input_fn(body, content_type):
+    return body
+
+def predict_fn(data, model):
+    return model
+
+def output_fn(prediction, accept):
+    return prediction
+"""
+
+
+def archive(**files: str) -> bytes:
+    """A tar.gz; a double underscore in a name stands for a slash."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name.replace("__", "/") + ".py")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content.encode()))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def sagemaker(runtime: RuntimeProcess) -> Any:
+    return runtime.client("sagemaker")
+
+
+@pytest.fixture
+def s3(runtime: RuntimeProcess) -> Any:
+    return runtime.client("s3")
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name of this test's own."""
+    return f"job-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def training(s3: Any, unique: str) -> Callable[..., dict[str, Any]]:
+    """A training request; hyperparameters by keyword."""
+    s3.put_object(Bucket=BUCKET, Key="operators/sourcedir.tar.gz", Body=archive(train=SCRIPT))
+    s3.put_object(Bucket=BUCKET, Key="operators/train/a.txt", Body=b"x")
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/operators/train/"}
+
+    def request(**hyperparameters: str) -> dict[str, Any]:
+        return {
+            "TrainingJobName": unique,
+            "AlgorithmSpecification": {
+                "TrainingImage": TRAINING_IMAGE,
+                "TrainingInputMode": "File",
+                "MetricDefinitions": [
+                    {"Name": "valid:accuracy", "Regex": r"\bvalid_accuracy=(\S+)"},
+                    {"Name": "test:accuracy", "Regex": r"\btest_accuracy=(\S+)"},
+                ],
+            },
+            "RoleArn": ROLE_ARN,
+            "HyperParameters": {
+                "sagemaker_program": "train.py",
+                "sagemaker_submit_directory": f"s3://{BUCKET}/operators/sourcedir.tar.gz",
+                **hyperparameters,
+            },
+            "InputDataConfig": [{"ChannelName": "train", "DataSource": {"S3DataSource": source}}],
+            "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/operators/out"},
+            "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 10},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 600},
+        }
+
+    return request
+
+
+def names(sagemaker: Any, prefix: str) -> list[str]:
+    jobs = sagemaker.list_training_jobs(NameContains=prefix)["TrainingJobSummaries"]
+    return sorted(job["TrainingJobName"] for job in jobs)
+
+
+def run(operator: Any) -> Any:
+    return operator.execute(CONTEXT)
+
+
+def test_training_returns_metrics_and_shows_its_log(
+    training: Callable[..., dict[str, Any]], unique: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        result = run(TrainingOperator(task_id="train", config=training(lr="0.25")))
+    assert result["job"] == unique
+    assert result["metrics"] == {"valid:accuracy": 0.25, "test:accuracy": 0.75}
+    assert result["model_artifact"] == f"s3://{BUCKET}/operators/out/{unique}/output/model.tar.gz"
+    assert result["seconds"] > 0
+    assert isinstance(result["Training"]["TrainingStartTime"], str)
+    assert "final test_accuracy=0.75" in caplog.messages
+    assert any(message.startswith("[SageMaker] Completed") for message in caplog.messages)
+
+
+def test_a_second_try_takes_over_what_the_first_one_did(
+    training: Callable[..., dict[str, Any]], unique: str, sagemaker: Any
+) -> None:
+    sagemaker.create_training_job(**training(lr="0.25"))
+    first = run(TrainingOperator(task_id="train", config=training(lr="0.25")))
+    second = run(TrainingOperator(task_id="train", config=training(lr="0.25")))
+    assert first == second
+    assert names(sagemaker, unique) == [unique]
+
+
+def test_a_finished_job_of_another_request_is_not_taken_over(
+    training: Callable[..., dict[str, Any]], unique: str, sagemaker: Any
+) -> None:
+    run(TrainingOperator(task_id="train", config=training(lr="0.25")))
+    result = run(TrainingOperator(task_id="train", config=training(lr="0.5")))
+    assert result["job"] == f"{unique}-r2"
+    assert result["metrics"]["valid:accuracy"] == 0.5
+    assert names(sagemaker, unique) == [unique, f"{unique}-r2"]
+
+
+def test_a_failure_of_the_script_is_not_retried_and_a_later_try_is_a_new_job(
+    training: Callable[..., dict[str, Any]], unique: str, sagemaker: Any
+) -> None:
+    config = training(behave="badly")
+    with pytest.raises(JobFailedError, match="the learning rate is too high; lower it"):
+        run(TrainingOperator(task_id="train", config=config))
+    with pytest.raises(JobFailedError, match=f"{unique}-r2 failed"):
+        run(TrainingOperator(task_id="train", config=training(behave="badly")))
+    assert names(sagemaker, unique) == [unique, f"{unique}-r2"]
+
+
+def test_a_killed_task_stops_its_job_and_stopped_is_no_success(
+    training: Callable[..., dict[str, Any]], unique: str, sagemaker: Any
+) -> None:
+    operator = TrainingOperator(task_id="train", config=training(behave="endlessly"))
+    outcome: list[BaseException] = []
+
+    def follow() -> None:
+        try:
+            run(operator)
+        except JobFailedError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    wait_for(lambda: names(sagemaker, unique), 60, "the job")
+    operator.on_kill()
+    thread.join(timeout=150)
+    assert "was stopped" in str(outcome[0])
+    assert sagemaker.describe_training_job(TrainingJobName=unique)["TrainingJobStatus"] == "Stopped"
+
+
+def test_killing_a_task_that_has_no_job_yet_is_harmless(training: Callable[..., dict[str, Any]]) -> None:
+    TrainingOperator(task_id="train", config=training()).on_kill()
+
+
+@pytest.fixture
+def tuning(training: Callable[..., dict[str, Any]], unique: str) -> dict[str, Any]:
+    """A tuning request of three trials, two at a time."""
+    job = training()
+    definition = {key: value for key, value in job.items() if key != "TrainingJobName"}
+    definition["StaticHyperParameters"] = definition.pop("HyperParameters")
+    return {
+        "HyperParameterTuningJobName": unique,
+        "HyperParameterTuningJobConfig": {
+            "Strategy": "Random",
+            "RandomSeed": 1,
+            "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": "valid:accuracy"},
+            "ResourceLimits": {"MaxNumberOfTrainingJobs": 3, "MaxParallelTrainingJobs": 2},
+            "ParameterRanges": {
+                "ContinuousParameterRanges": [{"Name": "lr", "MinValue": "0.1", "MaxValue": "0.9"}]
+            },
+        },
+        "TrainingJobDefinition": definition,
+    }
+
+
+def test_tuning_shows_its_trials_and_returns_the_best(
+    tuning: dict[str, Any], unique: str, caplog: pytest.LogCaptureFixture, sagemaker: Any
+) -> None:
+    with caplog.at_level(logging.INFO):
+        result = run(TuningOperator(task_id="tune", config=dict(tuning)))
+    assert [trial["status"] for trial in result["trials"]] == ["Completed"] * 3
+    objectives = {trial["name"]: trial["objective"] for trial in result["trials"]}
+    assert result["best"]["objective"] == max(objectives.values())
+    assert float(result["best"]["hyperparameters"]["lr"]) == pytest.approx(result["best"]["objective"])
+    for name in objectives:
+        lines = [m for m in caplog.messages if name in m and "Completed objective=" in m]
+        assert lines
+    again = run(TuningOperator(task_id="tune", config=dict(tuning)))
+    assert again == result
+    assert (
+        len(
+            sagemaker.list_hyper_parameter_tuning_jobs(NameContains=unique)[
+                "HyperParameterTuningJobSummaries"
+            ]
+        )
+        == 1
+    )
+
+
+def test_no_tuning_request_skips_the_task() -> None:
+    with pytest.raises(AirflowSkipException):
+        run(TuningOperator(task_id="tune", config=None))
+
+
+@pytest.fixture
+def deployment(s3: Any, unique: str) -> Callable[..., dict[str, Any]]:
+    """A deployment of a model that answers one word."""
+
+    def request(version: int, answer: str = "woof", load: str = "pass") -> dict[str, Any]:
+        key = f"operators/models/{unique}/{version}/model.tar.gz"
+        body = archive(code__inference=INFERENCE.format(answer=answer, load=load))
+        s3.put_object(Bucket=BUCKET, Key=key, Body=body)
+        name = f"{unique}-v{version}"
+        container = {
+            "Image": INFERENCE_IMAGE,
+            "ModelDataUrl": f"s3://{BUCKET}/{key}",
+            "Environment": {"SAGEMAKER_PROGRAM": "inference.py"},
+        }
+        variant = {
+            "VariantName": "AllTraffic",
+            "ModelName": name,
+            "InitialInstanceCount": 1,
+            "InstanceType": "ml.m5.large",
+            "InitialVariantWeight": 1.0,
+        }
+        return {
+            "Model": {"ModelName": name, "PrimaryContainer": container, "ExecutionRoleArn": ROLE_ARN},
+            "EndpointConfig": {"EndpointConfigName": name, "ProductionVariants": [variant]},
+            "Endpoint": {"EndpointName": unique, "EndpointConfigName": name, "Tags": []},
+        }
+
+    return request
+
+
+def test_an_endpoint_is_created_then_updated_then_left_alone_and_never_silently_rolled_back(
+    deployment: Callable[..., dict[str, Any]], unique: str, runtime: RuntimeProcess, sagemaker: Any
+) -> None:
+    client = runtime.client("sagemaker-runtime")
+
+    def answer() -> str:
+        response = client.invoke_endpoint(EndpointName=unique, ContentType="text/plain", Body=b"?")
+        return str(response["Body"].read().decode())
+
+    try:
+        created = run(EndpointOperator(task_id="deploy", config=deployment(1)))
+        assert (created["created"], created["config"], answer()) == (True, f"{unique}-v1", "woof")
+
+        updated = run(EndpointOperator(task_id="deploy", config=deployment(2, "wuff")))
+        assert (updated["created"], updated["config"], answer()) == (False, f"{unique}-v2", "wuff")
+        before = sagemaker.describe_endpoint(EndpointName=unique)["LastModifiedTime"]
+
+        again = run(EndpointOperator(task_id="deploy", config=deployment(2, "wuff")))
+        assert again["config"] == f"{unique}-v2"
+        assert sagemaker.describe_endpoint(EndpointName=unique)["LastModifiedTime"] == before
+
+        with pytest.raises(DeploymentError, match=f"rolled back.*{unique}-v2"):
+            run(
+                EndpointOperator(
+                    task_id="deploy", config=deployment(3, load="raise ValueError('no weights')")
+                )
+            )
+        assert answer() == "wuff"
+    finally:
+        sagemaker.delete_endpoint(EndpointName=unique)
+
+
+def test_an_endpoint_that_failed_is_created_anew(
+    deployment: Callable[..., dict[str, Any]], unique: str, sagemaker: Any
+) -> None:
+    try:
+        with pytest.raises(DeploymentError, match="is Failed"):
+            run(
+                EndpointOperator(
+                    task_id="deploy", config=deployment(1, load="raise ValueError('no weights')")
+                )
+            )
+        result = run(EndpointOperator(task_id="deploy", config=deployment(2)))
+        assert (result["created"], result["status"]) == (True, "InService")
+    finally:
+        sagemaker.delete_endpoint(EndpointName=unique)
