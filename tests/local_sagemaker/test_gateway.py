@@ -56,24 +56,52 @@ def test_unknown_endpoint_is_a_client_error(sagemaker_runtime: Any) -> None:
     assert "nobody" in message
 
 
+def _refused_start(process: RuntimeProcess, *options: str) -> str:
+    """What a start that must fail writes to standard error."""
+    ended = subprocess.run(
+        [*process.command(), *options], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode in {1, 2}
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
 def test_port_in_use_names_the_port_and_the_fix(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        process = RuntimeProcess(tmp_path, port=taken.getsockname()[1])
-        ended = subprocess.run(process.command(), cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    assert ended.stderr.strip().count("\n") == 0
-    assert str(process.port) in ended.stderr
-    assert "--port" in ended.stderr
+        port = taken.getsockname()[1]
+        error = _refused_start(RuntimeProcess(tmp_path, port=port))
+    assert f"port {port}" in error
+    assert "--port" in error
+
+
+@pytest.mark.parametrize("port", ["70000", "http", "-1"])
+def test_what_is_no_port_is_refused(tmp_path: Path, port: str) -> None:
+    assert "argument --port" in _refused_start(RuntimeProcess(tmp_path), f"--port={port}")
+
+
+def test_unusable_images_files_are_named(tmp_path: Path) -> None:
+    broken = tmp_path / "images.yaml"
+    broken.write_text("images: [")
+    assert str(broken) in _refused_start(RuntimeProcess(tmp_path, images=broken))
+    assert "missing.yaml" in _refused_start(RuntimeProcess(tmp_path, images=tmp_path / "missing.yaml"))
+
+
+def test_state_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "store.sqlite").write_bytes(b"no database" * 1000)
+    assert "store.sqlite" in _refused_start(RuntimeProcess(tmp_path))
+
+
+def test_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "--root" in _refused_start(RuntimeProcess(tmp_path / "file" / "root"))
 
 
 def test_root_in_use_names_who_has_it(runtime: RuntimeProcess) -> None:
-    second = RuntimeProcess(runtime.root)
-    ended = subprocess.run(second.command(), cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    assert runtime.url in ended.stderr
-    assert "--root" in ended.stderr
+    error = _refused_start(RuntimeProcess(runtime.root))
+    assert runtime.url in error
+    assert "--root" in error
 
 
 def test_sigterm_ends_cleanly(make_runtime: MakeRuntime) -> None:
