@@ -53,11 +53,18 @@ class ObjectCache:
         """Put the object at `target`, whose folder exists. Raises ObjectMissingError, BucketMissingError,
         ChannelError or OSError (a full disk, after what no job uses has been dropped from the cache).
         """
-        cached = self._folder / source.etag[:2] / f"{source.etag}-{source.size}"
+        cached = self._path(source)
         with self._locks[hash(cached.name) % _LOCKS]:
             if not _intact(cached, source.size):
                 self._fetch(source, cached)
             _link(cached, target)
+
+    def has(self, source: ObjectInfo) -> bool:
+        """Whether `link` would not have to download."""
+        return _intact(self._path(source), source.size)
+
+    def _path(self, source: ObjectInfo) -> Path:
+        return self._folder / source.etag[:2] / f"{source.etag}-{source.size}"
 
     def _fetch(self, source: ObjectInfo, cached: Path) -> None:
         try:
@@ -177,8 +184,14 @@ def provide(channel: Channel, folder: Path, objects: Objects, cache: ObjectCache
     wanted = placements(channel, objects)
     files = [item for item in wanted if item.path.parts]
     _make_folders(folder, files)
+    missing = []
+    for item in files:
+        if cache.has(item.source):
+            _place(item, folder, cache)
+        else:
+            missing.append(item)
     with ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="download") as pool:
-        for _ in pool.map(lambda item: _place(item, folder, cache), files):
+        for _ in pool.map(lambda item: _place(item, folder, cache), missing):
             pass  # raises what a download raised
     if channel.get("CompressionType") == "Gzip":
         _decompress(folder / item.path for item in files)

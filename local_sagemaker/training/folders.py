@@ -38,9 +38,9 @@ class JobFolders:
         return self.root / "log.jsonl"
 
     @property
-    def uploads(self) -> Path:
-        """Archives on their way to S3."""
-        return self.root / "uploads"
+    def transfer(self) -> Path:
+        """Archives on their way to or from S3."""
+        return self.root / "transfer"
 
     @property
     def config(self) -> Path:
@@ -49,6 +49,10 @@ class JobFolders:
     @property
     def model(self) -> Path:
         return self.base / "model"
+
+    @property
+    def code(self) -> Path:
+        return self.base / "code"
 
     @property
     def output_data(self) -> Path:
@@ -80,27 +84,23 @@ class JobFolders:
             self.model,
             self.output_data,
             self.base / "input" / "data",
-            self.base / "code",
+            self.code,
         ):
             folder.mkdir(parents=True, exist_ok=True)
 
     def discard_data(self) -> None:
-        """Free the disk: everything that a finished job needs no more. Logs, configuration and exit code
-        stay.
-        """
-        for folder in (
-            "input/data",
-            "model",
-            "code",
-            "output/data",
-            "output/tensors",
-            "output/profiler",
-            "checkpoints",
-        ):
-            shutil.rmtree(self.base / folder, ignore_errors=True)
-        for path in (self.environment, self.uploads):
-            shutil.rmtree(path, ignore_errors=True)
+        """Free the disk once the job has ended: configuration, failure text, log and exit code stay."""
+        kept = {self.config, self.failure}
+        for folder in (self.base / "input", self.base / "output", self.base, self.root):
+            parents = {parent for path in kept for parent in path.parents}
+            for path in _children(folder):
+                if path.is_dir() and path not in kept | parents | {self.process}:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def remove(self) -> None:
         """Leave nothing of the job on disk."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _children(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []

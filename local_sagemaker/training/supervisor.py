@@ -28,6 +28,7 @@ from local_sagemaker.training.documents import KIND, LOG_GROUP, output_uri
 from local_sagemaker.training.failures import LIMIT, JobFailedError, failure_reason
 from local_sagemaker.training.folders import JobFolders
 from local_sagemaker.training.metrics import definitions, final_metrics, scrape
+from local_sagemaker.training.source import unpack_source
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +123,9 @@ class Supervisor:
             self._download(channel["ChannelName"], job)
         for sync in self._checkpoints(job):
             sync.download()
+        unpack_source(
+            job["HyperParameters"], self._folders.code, self._folders.transfer, self._services.objects
+        )
         job = self._enter("Training", after="Downloading")
         if job["TrainingJobStatus"] == "Stopping":
             return None
@@ -209,7 +213,7 @@ class Supervisor:
         for folder, name in outputs:
             uri = output_uri(job, "output", name)
             if documents.packs_output(job):
-                upload_packed(folder, f"{uri}.tar.gz", self._folders.uploads, self._services.objects)
+                upload_packed(folder, f"{uri}.tar.gz", self._folders.transfer, self._services.objects)
             else:
                 FolderSync(folder, uri, self._services.objects).sync(final=True)
 

@@ -214,7 +214,7 @@ def test_a_failure_is_told_in_the_words_of_the_script(failed: dict[str, dict[str
 
 
 def test_code_that_is_not_in_s3_is_named(failed: dict[str, dict[str, Any]]) -> None:
-    assert "(404)" in failed["no-code"]["FailureReason"]
+    assert "/code/no-such.tar.gz; upload it or correct the URI" in failed["no-code"]["FailureReason"]
 
 
 def test_the_waiter_tells_a_failed_job(jobs: JobRunner, failed: dict[str, dict[str, Any]]) -> None:
@@ -283,7 +283,7 @@ def wheel() -> bytes:
 
 def test_requirements_are_installed_for_one_job_only(jobs: JobRunner) -> None:
     name = "tinything-1.0-py3-none-any.whl"
-    files = {"requirements.txt": f"--no-index\n./{name}\n", name: wheel()}
+    files: dict[str, str | bytes] = {"requirements.txt": f"--no-index\n./{name}\n", name: wheel()}
     jobs.create("installs", "import tinything; print('value', tinything.VALUE)", files)
     jobs.create("is-spared", "import importlib.util; print('found', importlib.util.find_spec('tinything'))")
     assert jobs.wait("installs")["TrainingJobStatus"] == "Completed"

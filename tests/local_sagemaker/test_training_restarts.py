@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from local_sagemaker import processes
+from local_sagemaker.store import Store
 from tests.local_sagemaker.conftest import BUCKET, ROLE_ARN, MakeRuntime
 from tests.local_sagemaker.runtime_process import wait_for
 from tests.local_sagemaker.training_support import IMAGE, JobRunner
@@ -80,8 +81,6 @@ def test_a_job_runs_on_while_its_runtime_is_away(jobs: JobRunner) -> None:
 
 
 def test_every_metric_is_recorded_once_over_restarts(jobs: JobRunner) -> None:
-    from local_sagemaker.store import Store
-
     jobs.create("counts", COUNTING, AlgorithmSpecification=METRICS)
     jobs.wait_for_line("counts", "step=10 ")
     jobs.runtime.kill()
@@ -94,6 +93,17 @@ def test_every_metric_is_recorded_once_over_restarts(jobs: JobRunner) -> None:
     values = [value for _, value, _ in store.metrics("counts")]
     store.close()
     assert values == [float(step) for step in range(1, len(values) + 1)]
+
+
+def test_a_job_created_right_before_a_crash_runs_after_it(jobs: JobRunner) -> None:
+    jobs.put("data/1.txt")
+    jobs.create("counts", COUNTING, InputDataConfig=[jobs.channel("train", "data")])
+    jobs.runtime.kill()
+    jobs.runtime.start()
+    jobs.wait_for_line("counts", "step=10 ")
+    (folder(jobs, "counts") / "opt_ml" / "go").touch()
+    assert jobs.wait("counts")["TrainingJobStatus"] == "Completed"
+    assert len([line for line in jobs.log("counts") if line.startswith("step=1 ")]) == 1
 
 
 def test_a_job_that_ends_while_the_runtime_is_away_is_completed_after(jobs: JobRunner) -> None:

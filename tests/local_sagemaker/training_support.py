@@ -100,7 +100,7 @@ class JobRunner:
             return []
         stream, token, lines = found[0]["logStreamName"], None, list[str]()
         while True:
-            more = {"nextToken": token} if token else {}
+            more: dict[str, Any] = {"nextToken": token} if token else {}
             page = self.logs.get_log_events(
                 logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True, **more
             )
