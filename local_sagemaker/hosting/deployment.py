@@ -69,8 +69,10 @@ def shift(
 ) -> None:
     """Go through the steps. `alarm` names what has gone off, or None.
 
-    Raises RolledBackError as soon as an alarm goes off, DeploymentInterruptedError when `interrupted` is set.
+    Raises RolledBackError as soon as an alarm goes off, also before the first step, and
+    DeploymentInterruptedError when `interrupted` is set.
     """
+    _check(alarm)
     for step in steps:
         set_share(step.share)
         bake(step.bake_seconds, alarm, interrupted)
@@ -80,10 +82,19 @@ def bake(seconds: float, alarm: Callable[[], str | None], interrupted: threading
     """Watch the alarms for a time. Raises as `shift` does."""
     deadline = time.monotonic() + seconds
     while (remaining := deadline - time.monotonic()) > 0:
-        if interrupted.wait(min(remaining, GUARD_SECONDS)):
-            raise DeploymentInterruptedError
-        if (name := alarm()) is not None:
-            raise RolledBackError(f"The deployment was rolled back: the alarm {name} is in the state ALARM.")
+        hold(min(remaining, GUARD_SECONDS), interrupted)
+        _check(alarm)
+
+
+def hold(seconds: float, interrupted: threading.Event) -> None:
+    """Wait. Raises DeploymentInterruptedError when `interrupted` is set."""
+    if interrupted.wait(seconds):
+        raise DeploymentInterruptedError
+
+
+def _check(alarm: Callable[[], str | None]) -> None:
+    if (name := alarm()) is not None:
+        raise RolledBackError(f"The deployment was rolled back: the alarm {name} is in the state ALARM.")
 
 
 def _share(routing: Document, member: str, instances: int) -> float:

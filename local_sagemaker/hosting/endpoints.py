@@ -8,10 +8,11 @@ from typing import Any
 
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.hosting import deployment
+from local_sagemaker.hosting.alarms import Alarms
 from local_sagemaker.hosting.configs import EndpointConfigs
 from local_sagemaker.hosting.launch import Launcher
 from local_sagemaker.hosting.listing import select
-from local_sagemaker.hosting.live import KIND, Alarm, LiveEndpoint
+from local_sagemaker.hosting.live import KIND, LiveEndpoint
 from local_sagemaker.hosting.models import Models, container_of
 from local_sagemaker.hosting.records import FleetRecord, VariantRecord, new_fleet, retain
 from local_sagemaker.hosting.router import Router
@@ -32,14 +33,14 @@ class Endpoints:
         *,
         images: Images,
         launcher: Launcher,
-        alarm: Alarm,
+        alarms: Alarms,
     ) -> None:
         self._platform = platform
         self._models = models
         self._configs = configs
         self._images = images
         self._launcher = launcher
-        self._alarm = alarm
+        self._alarms = alarms
         self._lock = threading.Lock()
         self._live: dict[str, LiveEndpoint] = {}
 
@@ -55,6 +56,7 @@ class Endpoints:
 
     def resume(self) -> None:
         for document in self._platform.store.list(KIND):
+            self._alarms.restore(document.get("_alarms", []))
             self._endpoint(document["EndpointName"]).resume()
 
     def close(self) -> None:
@@ -108,9 +110,7 @@ class Endpoints:
         if shown is not None and document["EndpointStatus"] != "Creating":
             answer["ProductionVariants"] = [variant.describe() for variant in shown.variants]
         if document["_serving"] and document["_next"] in fleets:
-            answer["PendingDeploymentSummary"] = _pending(
-                fleets[document["_next"]], document["LastModifiedTime"]
-            )
+            answer["PendingDeploymentSummary"] = _pending(fleets[document["_next"]], document)
         return answer
 
     def update(self, request: Request) -> Answer:
@@ -127,12 +127,16 @@ class Endpoints:
         if config is None and request.get("RetainDeploymentConfig"):
             config = current.get("LastDeploymentConfig")
         deployment.plan(config, fleet.instance_count)
-        self._check_alarms(config)
+        alarms = deployment.alarm_names(config)
+        self._alarms.check(alarms)
 
         def begin(document: Document) -> None:
             document["_fleets"] = [*document["_fleets"], fleet.dump()]
             document["_next"] = fleet.id
             document["_deployment"] = config
+            document["_alarms"] = self._alarms.dump(alarms)
+            if config is not None:
+                document["LastDeploymentConfig"] = config
 
         self._start_update(name, begin)
         self._endpoint(name).deploy()
@@ -191,7 +195,7 @@ class Endpoints:
             change(document)
             document.pop("FailureReason", None)
             document["EndpointStatus"] = status
-            document["LastModifiedTime"] = self._platform.clock()
+            document["LastModifiedTime"] = document["_update_started"] = self._platform.clock()
 
         try:
             self._platform.store.update(KIND, name, begin)
@@ -207,11 +211,6 @@ class Endpoints:
             self._images.resolve(container["Image"])
         return new_fleet(config, containers, self._platform.clock())
 
-    def _check_alarms(self, config: Document | None) -> None:
-        firing = self._alarm(deployment.alarm_names(config))
-        if firing is not None:
-            raise ValidationError(f"The alarm {firing} must be in the state OK before the deployment starts.")
-
     def _find(self, name: str) -> Document:
         document = self._platform.store.get(KIND, name)
         if document is None:
@@ -221,7 +220,7 @@ class Endpoints:
     def _endpoint(self, name: str) -> LiveEndpoint:
         with self._lock:
             if name not in self._live:
-                self._live[name] = LiveEndpoint(name, self._platform, self._launcher, self._alarm)
+                self._live[name] = LiveEndpoint(name, self._platform, self._launcher, self._alarms)
             return self._live[name]
 
 
@@ -234,6 +233,8 @@ def _desire(variant: VariantRecord, asked: Document) -> None:
     variant.desired_count = asked.get("DesiredInstanceCount", variant.desired_count)
 
 
-def _pending(fleet: FleetRecord, started: float) -> Document:
-    variants = [variant.describe() | {"CurrentInstanceCount": 0} for variant in fleet.variants]
+def _pending(fleet: FleetRecord, document: Document) -> Document:
+    started = document["_update_started"]
+    status = document.get("_phase", {"Status": "Creating", "StartTime": started})
+    variants = [variant.describe() | {"VariantStatus": [status]} for variant in fleet.variants]
     return {"EndpointConfigName": fleet.config, "ProductionVariants": variants, "StartTime": started}

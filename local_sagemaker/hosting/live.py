@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from local_sagemaker import processes
 from local_sagemaker.hosting import deployment
+from local_sagemaker.hosting.alarms import Alarms
 from local_sagemaker.hosting.deployment import DeploymentInterruptedError, RolledBackError
 from local_sagemaker.hosting.fleet import Fleet, FleetFailedError, FleetInterruptedError
 from local_sagemaker.hosting.launch import Launcher
@@ -28,18 +29,16 @@ logger = logging.getLogger(__name__)
 
 KIND = "endpoint"
 
-Alarm = Callable[[list[str]], str | None]
-
 
 class LiveEndpoint:
-    """One endpoint while the runtime runs. `alarm` tells which of some alarms has gone off, if any."""
+    """One endpoint while the runtime runs."""
 
-    def __init__(self, name: str, platform: Platform, launcher: Launcher, alarm: Alarm) -> None:
+    def __init__(self, name: str, platform: Platform, launcher: Launcher, alarms: Alarms) -> None:
         self.name = name
         self.router = Router()
         self._platform = platform
         self._launcher = launcher
-        self._alarm = alarm
+        self._alarms = alarms
         self._fleets: dict[str, Fleet] = {}
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -123,31 +122,35 @@ class LiveEndpoint:
             self._give_up(old, new, str(error))
             return
         self.router.set_traffic([(new, 1.0)])
-        self._update(_serving=new.record.id, _next=None, EndpointConfigName=new.record.config)
+        self._update(_serving=new.record.id, _next=None, _phase=None, EndpointConfigName=new.record.config)
         if old is not None:
-            self._closing.wait(deployment.termination_wait(config))
-            if self._closing.is_set():
-                raise DeploymentInterruptedError
             self._retire(old)
-        self._update(
-            EndpointStatus="InService", FailureReason=None, LastDeploymentConfig=config, _deployment=None
-        )
+        self._update(EndpointStatus="InService", FailureReason=None, _deployment=None)
 
     def _shift(self, old: Fleet, new: Fleet, config: Document | None) -> None:
+        """Move the traffic by the deployment's steps, the last of which keeps the old fleet for its own time.
+
+        Raises RolledBackError, also when an alarm is on before any traffic has moved.
+        """
         names = deployment.alarm_names(config)
 
         def set_share(share: float) -> None:
             self.router.set_traffic([(old, 1.0 - share), (new, share)])
+            message = f"{share:.0%} of the traffic goes to the new fleet"
+            self._update(
+                _phase={"Status": "Baking", "StatusMessage": message, "StartTime": self._platform.clock()}
+            )
 
         steps = deployment.plan(config, new.record.instance_count)
-        deployment.shift(steps, set_share, lambda: self._alarm(names), self._closing)
+        deployment.shift(steps, set_share, lambda: self._alarms.firing(names), self._closing)
+        deployment.hold(deployment.termination_wait(config), self._closing)
 
     def _give_up(self, old: Fleet | None, new: Fleet, reason: str) -> None:
         logger.warning("Endpoint %s: %s", self.name, reason)
         if old is not None:
             self.router.set_traffic([(old, 1.0)])
         rolling_back = {"EndpointStatus": "RollingBack"} if old else {}
-        self._update(_next=None, FailureReason=reason, **rolling_back)
+        self._update(_next=None, _phase=None, FailureReason=reason, **rolling_back)
         self._retire(new)
         self._update(EndpointStatus="InService" if old else "Failed", _deployment=None)
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
+from itertools import count
 
+from local_sagemaker.hosting.alarms import Alarms
 from local_sagemaker.hosting.configs import EndpointConfigs
 from local_sagemaker.hosting.endpoints import Endpoints
 from local_sagemaker.hosting.invocation import Invoker
 from local_sagemaker.hosting.launch import Launcher
+from local_sagemaker.hosting.metrics import Publisher, Recorder
 from local_sagemaker.hosting.models import Models
 from local_sagemaker.images import Images
 from local_sagemaker.objects import Objects
 from local_sagemaker.platform import Operation, Platform
+
+REFRESH_SECONDS = 1.0  # between two looks at the alarms
+PUBLISH_EVERY = 5  # looks between two publications of metrics
 
 
 class Hosting:
@@ -19,18 +26,19 @@ class Hosting:
 
     def __init__(self, platform: Platform, objects: Objects) -> None:
         images = Images(platform.settings.images)
+        region = platform.settings.region
+        recorder = Recorder()
+        self._alarms = Alarms(recorder, region)
+        self._publisher = Publisher(recorder, region)
         self._launcher = Launcher(platform, objects, images)
         self._models = Models(platform, objects, images)
         self._configs = EndpointConfigs(platform, self._models)
         self._endpoints = Endpoints(
-            platform,
-            self._models,
-            self._configs,
-            images=images,
-            launcher=self._launcher,
-            alarm=lambda _names: None,
+            platform, self._models, self._configs, images=images, launcher=self._launcher, alarms=self._alarms
         )
-        self._invoker = Invoker(platform, self._launcher, observers=())
+        self._invoker = Invoker(platform, self._launcher, observers=(recorder.observe,))
+        self._closing = threading.Event()
+        self._monitor = threading.Thread(target=self._watch, name="endpoint-metrics", daemon=True)
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -42,8 +50,10 @@ class Hosting:
     def resume(self) -> None:
         self._launcher.republish_logs()
         self._endpoints.resume()
+        self._monitor.start()
 
     def close(self) -> None:
+        self._closing.set()
         self._endpoints.close()
 
     def invoke(
@@ -52,3 +62,12 @@ class Hosting:
         """The container's answer: status, headers, body. Raises ModelError or ValidationError."""
         router = self._endpoints.router(endpoint_name)
         return self._invoker.invoke(endpoint_name, router, body, headers)
+
+    def _watch(self) -> None:
+        """Keep the alarms' states and CloudWatch's figures up to date."""
+        for round_ in count(1):
+            if self._closing.wait(REFRESH_SECONDS):
+                return
+            self._alarms.refresh()
+            if round_ % PUBLISH_EVERY == 0:
+                self._publisher.publish()
