@@ -1,6 +1,6 @@
 """How fast an endpoint gets into service, and what the runtime costs an invocation.
 
-    .local/envs/airflow/bin/python benchmarks/endpoint.py [--requests 1000] [--clients 4]
+    .local/envs/airflow/bin/python -m benchmarks.endpoint [--requests 1000] [--clients 4]
 
 Starts a local SageMaker on an empty folder and hosts a model that answers at once, so that everything that
 is measured is overhead. It prints the seconds from CreateEndpoint and UpdateEndpoint to InService, and
@@ -24,7 +24,8 @@ from pathlib import Path
 import boto3
 import urllib3
 from botocore.config import Config
-from training_job_start import BUCKET, client, local_sagemaker
+
+from benchmarks.training_job_start import BUCKET, client, local_sagemaker
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312"
 INFERENCE = """import torch
