@@ -40,14 +40,14 @@ _FACTORIES = {
 }
 
 
-def debugger_request(pipeline: Pipeline, region: str, output: str) -> Request:
-    """The members that Debugger adds to a CreateTrainingJob request; tensors and reports go under `output`.
+def debugger_request(pipeline: Pipeline, job: str, region: str, output: str) -> Request:
+    """The members that Debugger adds to the request of training job `job`; its files go under `output`.
 
     Only mode `service` asks anything of the platform. Raises PlanError for a rule that does not exist.
     """
     if pipeline.debugger != "service":
         return {"ProfilerConfig": {"DisableProfiler": True}}
-    rules = [_rule(name, pipeline, region) for name in pipeline.rules]
+    rules = [_rule(name, pipeline, job, region) for name in pipeline.rules]
     return {
         "DebugHookConfig": _hook(pipeline.tensors, rules, output),
         "DebugRuleConfigurations": [rule.to_debugger_rule_config_dict() for rule in rules],
@@ -56,7 +56,7 @@ def debugger_request(pipeline: Pipeline, region: str, output: str) -> Request:
     }
 
 
-def _rule(name: str, pipeline: Pipeline, region: str) -> Rule:
+def _rule(name: str, pipeline: Pipeline, job: str, region: str) -> Rule:
     factory = _FACTORIES.get(name)
     if factory is None:
         raise PlanError(
@@ -66,6 +66,7 @@ def _rule(name: str, pipeline: Pipeline, region: str) -> Rule:
     actions = rule_configs.ActionList(rule_configs.StopTraining()) if settings.stop_training else None
     rule = Rule.sagemaker(factory(), rule_parameters=settings.parameters or None, actions=actions)
     rule.image_uri = get_rule_container_image_uri(name, region)
+    rule.prepare_actions(job)
     return rule
 
 

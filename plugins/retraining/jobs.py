@@ -75,6 +75,8 @@ class _Follows(SageMakerBaseOperator):
     """What the three operators share."""
 
     console_url: str | None = None
+    job_name: str | None = None
+    """The job that this task stops when it is killed."""
 
     @property
     def client(self) -> Any:
@@ -106,6 +108,7 @@ class _Follows(SageMakerBaseOperator):
             description = describe_or_none(describe, name)
             if description is None:
                 self.log.info("Creating the %s %s", kind.noun, name)
+                self.job_name = name  # before it exists, so that a kill at this moment finds it
                 description = self._create(create, {**self.config, kind.name: name}, describe, name)
             status = description[kind.status]
             if status in _ENDED_BADLY:
@@ -116,6 +119,7 @@ class _Follows(SageMakerBaseOperator):
                 )
             else:
                 self.log.info("Following the %s %s (%s)", kind.noun, name, status)
+                self.job_name = name
                 return name
         raise JobFailedError(
             f"{_ATTEMPTS} attempts of the {kind.noun} {wanted} ended badly; start a new run."
@@ -160,24 +164,22 @@ class AdoptingTuningOperator(_Follows, SageMakerTuningOperator):
     best: {...}}`.
     """
 
-    _name: str | None = None
-
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         if self.config is None:
             raise AirflowSkipException("This run skips tuning.")
         self.preprocess_config()
-        self._name = self.adopt_or_create(
+        name = self.adopt_or_create(
             TUNING,
             self.hook.describe_tuning_job,
             lambda r: self.hook.create_tuning_job(r, wait_for_completion=False),
         )
-        self.set_console_url(f"hyper-tuning-jobs/{self._name}")
-        description = self._follow(self._name)
+        self.set_console_url(f"hyper-tuning-jobs/{name}")
+        description = self._follow(name)
         self.check_ended_well(TUNING, description)
         return self._result(description)
 
     def on_kill(self) -> None:
-        stop(self.client.stop_hyper_parameter_tuning_job, HyperParameterTuningJobName=self._name)
+        stop(self.client.stop_hyper_parameter_tuning_job, HyperParameterTuningJobName=self.job_name)
 
     def _follow(self, name: str) -> Answer:
         started, counted = time.monotonic(), None
@@ -235,22 +237,20 @@ class AdoptingTrainingOperator(_Follows, SageMakerTrainingOperator):
     Training}` with SageMaker's own description under `Training`.
     """
 
-    _name: str | None = None
-
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         self.preprocess_config()
-        self._name = self.adopt_or_create(
+        name = self.adopt_or_create(
             TRAINING,
             self.hook.describe_training_job,
             lambda r: self.hook.create_training_job(r, wait_for_completion=False, print_log=False),
         )
-        self.set_console_url(f"jobs/{self._name}")
-        description = self._follow(self._name)
+        self.set_console_url(f"jobs/{name}")
+        description = self._follow(name)
         self.check_ended_well(TRAINING, description)
         return _training_result(description)
 
     def on_kill(self) -> None:
-        stop(self.client.stop_training_job, TrainingJobName=self._name)
+        stop(self.client.stop_training_job, TrainingJobName=self.job_name)
 
     def _follow(self, name: str) -> Answer:
         tail = LogTail(self.hook.logs_hook.get_conn(), TRAINING_JOBS, f"{name}/")

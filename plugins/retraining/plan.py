@@ -251,7 +251,7 @@ def _training(run: _Run) -> Request:
         "StoppingCondition": {"MaxRuntimeInSeconds": run.pipeline.job.max_runtime_seconds},
         "CheckpointConfig": {"S3Uri": f"{run.output}/checkpoints", "LocalPath": "/opt/ml/checkpoints"},
         "Tags": run.tags,
-        **debugger_request(run.pipeline, run.region, output),
+        **debugger_request(run.pipeline, run.name, run.region, output),
     }
 
 

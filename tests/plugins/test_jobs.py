@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import tarfile
 import threading
 import uuid
@@ -125,17 +124,17 @@ def run(operator: Any) -> Any:
 
 
 def test_training_returns_metrics_and_shows_its_log(
-    training: Callable[..., dict[str, Any]], unique: str, caplog: pytest.LogCaptureFixture
+    training: Callable[..., dict[str, Any]], unique: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with caplog.at_level(logging.INFO):
-        result = run(TrainingOperator(task_id="train", config=training(lr="0.25")))
+    result = run(TrainingOperator(task_id="train", config=training(lr="0.25")))
     assert result["job"] == unique
     assert result["metrics"] == {"valid:accuracy": 0.25, "test:accuracy": 0.75}
     assert result["model_artifact"] == f"s3://{BUCKET}/operators/out/{unique}/output/model.tar.gz"
     assert result["seconds"] > 0
     assert isinstance(result["Training"]["TrainingStartTime"], str)
-    assert "final test_accuracy=0.75" in caplog.messages
-    assert any(message.startswith("[SageMaker] Completed") for message in caplog.messages)
+    log = capsys.readouterr().out
+    assert log.count("final test_accuracy=0.75") == 1
+    assert "[SageMaker] Completed" in log
 
 
 def test_a_second_try_takes_over_what_the_first_one_did(
@@ -216,17 +215,15 @@ def tuning(training: Callable[..., dict[str, Any]], unique: str) -> dict[str, An
 
 
 def test_tuning_shows_its_trials_and_returns_the_best(
-    tuning: dict[str, Any], unique: str, caplog: pytest.LogCaptureFixture, sagemaker: Any
+    tuning: dict[str, Any], unique: str, capsys: pytest.CaptureFixture[str], sagemaker: Any
 ) -> None:
-    with caplog.at_level(logging.INFO):
-        result = run(TuningOperator(task_id="tune", config=dict(tuning)))
+    result = run(TuningOperator(task_id="tune", config=dict(tuning)))
     assert [trial["status"] for trial in result["trials"]] == ["Completed"] * 3
     objectives = {trial["name"]: trial["objective"] for trial in result["trials"]}
     assert result["best"]["objective"] == max(objectives.values())
     assert float(result["best"]["hyperparameters"]["lr"]) == pytest.approx(result["best"]["objective"])
-    for name in objectives:
-        lines = [m for m in caplog.messages if name in m and "Completed objective=" in m]
-        assert lines
+    log = capsys.readouterr().out
+    assert all(f"Trial {name}: Completed objective=" in log for name in objectives)
     again = run(TuningOperator(task_id="tune", config=dict(tuning)))
     assert again == result
     assert (
