@@ -1,0 +1,45 @@
+"""Fixtures for the DAGs: Airflow with a home of its own, and a local SageMaker with a small data set."""
+
+from __future__ import annotations
+
+from tests.dags.airflow_home import DAGS, connect, migrate, use_temporary_home
+
+use_temporary_home()
+
+from collections.abc import Iterator  # noqa: E402
+
+import pytest  # noqa: E402
+from airflow.dag_processing.dagbag import DagBag  # noqa: E402
+from airflow.sdk import DAG  # noqa: E402
+
+from tests.local_sagemaker.runtime_process import RuntimeProcess  # noqa: E402
+
+BUCKET = "sagemaker-us-east-1-123456789012"
+
+
+@pytest.fixture(scope="session")
+def dagbag() -> DagBag:
+    """Every DAG of the repository, as Airflow loads them."""
+    return DagBag(str(DAGS))
+
+
+@pytest.fixture(scope="session")
+def dag(dagbag: DagBag) -> DAG:
+    return dagbag.dags["dog_breed_retraining"]
+
+
+@pytest.fixture(scope="session")
+def database() -> None:
+    """The metadata database of the home."""
+    migrate()
+
+
+@pytest.fixture(scope="session")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeProcess]:
+    """A local SageMaker behind the connection `aws_default`, with the default bucket and the role."""
+    process = RuntimeProcess(tmp_path_factory.mktemp("sagemaker")).start()
+    process.client("s3").create_bucket(Bucket=BUCKET)
+    process.client("iam").create_role(RoleName="SageMakerRetrainingRole", AssumeRolePolicyDocument="{}")
+    connect(process.url)
+    yield process
+    process.close()

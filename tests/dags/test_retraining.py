@@ -1,0 +1,140 @@
+"""The DAGs as Airflow loads them: structure, form, documentation, and what importing costs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+from airflow.serialization.serialized_objects import DagSerialization
+from retraining.operators import EndpointOperator, TrainingOperator, TuningOperator
+from retraining.pipeline import load_pipelines
+
+from benchmarks.dag_import import HEAVY, LIMIT_SECONDS, measure
+from tests.dags.airflow_home import DAGS, PLUGINS
+
+ORDER = [
+    "check_dataset",
+    "plan",
+    "tune",
+    "choose_hyperparameters",
+    "train",
+    "choose_model",
+    "deploy",
+    "verify",
+    "report",
+]
+
+
+def test_every_pipeline_file_is_a_dag(dagbag: DagBag) -> None:
+    assert dagbag.import_errors == {}
+    assert set(dagbag.dags) == {pipeline.dag_id for pipeline in load_pipelines(DAGS / "pipelines")}
+
+
+def test_tasks_run_in_this_order(dag: DAG) -> None:
+    assert [task.task_id for task in dag.topological_sort()] == ORDER
+    for before, after in itertools.pairwise(ORDER):
+        assert before in dag.get_task(after).get_flat_relative_ids(upstream=True)
+
+
+@pytest.mark.parametrize(
+    ("task_id", "operator", "name"),
+    [
+        ("tune", TuningOperator, "SageMakerTuningOperator"),
+        ("train", TrainingOperator, "SageMakerTrainingOperator"),
+        ("deploy", EndpointOperator, "SageMakerEndpointOperator"),
+    ],
+)
+def test_jobs_run_by_the_providers_operators_over_one_connection(
+    dag: DAG, task_id: str, operator: type[TuningOperator], name: str
+) -> None:
+    from airflow.providers.amazon.aws.operators import sagemaker
+    from retraining import jobs
+
+    task = dag.get_task(task_id)
+    assert isinstance(task, operator)
+    assert task.operator_name == name
+    assert issubclass(getattr(jobs, task.implementation), getattr(sagemaker, name))
+    assert task.aws_conn_id == "aws_default"
+
+
+def test_weekly_one_at_a_time_with_retries(dag: DAG) -> None:
+    assert dag.catchup is False
+    assert dag.max_active_runs == 1
+    assert {"sagemaker", "retraining", "dog_breed"} <= dag.tags
+    for task in dag.tasks:
+        assert task.retries == 2
+        assert task.retry_exponential_backoff
+
+
+def test_unpausing_starts_no_run_for_the_past(dag: DAG) -> None:
+    from airflow.timetables.base import TimeRestriction
+
+    serialised = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    first = serialised.timetable.next_dagrun_info_v2(
+        last_dagrun_info=None, restriction=TimeRestriction(None, None, catchup=False)
+    )
+    assert first is not None
+    assert first.run_after > datetime.now(UTC)
+
+
+def test_everything_is_documented(dag: DAG) -> None:
+    assert dag.doc_md
+    assert "check_dataset" in dag.doc_md
+    for task in dag.tasks:
+        assert task.doc_md, task.task_id
+        assert not task.doc_md.lstrip("\n").startswith(" "), f"{task.task_id}: markdown reads this as code"
+
+
+def test_the_form_has_descriptions_and_limits(dag: DAG) -> None:
+    expected = {
+        "max_jobs",
+        "max_parallel_jobs",
+        "epochs_min",
+        "epochs_max",
+        "image_size",
+        "instance_type",
+        "skip_tuning",
+        "arch",
+        "trainable",
+    }
+    assert expected <= dag.params.keys()
+    for name in dag.params:
+        assert dag.params.get_param(name).description, name
+    dag.params.validate()
+
+
+def test_the_dag_survives_serialisation(dag: DAG) -> None:
+    text = json.dumps(DagSerialization.to_dict(dag))
+    again = DagSerialization.from_dict(json.loads(text))
+    assert sorted(again.task_ids) == sorted(ORDER)
+    assert again.get_task("train").operator_name == "SageMakerTrainingOperator"
+    assert [link.name for link in again.get_task("train").operator_extra_links] == ["SageMaker console"]
+
+
+def test_importing_is_fast_and_brings_nothing_heavy(tmp_path: Path) -> None:
+    results = [measure(tmp_path) for _ in range(3)]
+    assert min(result.dags for result in results) < LIMIT_SECONDS
+    assert not set(HEAVY) & {module for result in results for module in result.modules}
+
+
+def test_a_wrong_pipeline_file_is_an_import_error_that_names_it(tmp_path: Path) -> None:
+    folder = tmp_path / "dags"
+    shutil.copytree(DAGS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / "pipelines" / "dog_breed.yaml"
+    path.write_text(path.read_text().replace("max_jobs:", "max_job:"))
+    (message,) = DagBag(str(folder)).import_errors.values()
+    assert str(path) in message
+    assert "unknown key 'tuning.max_job' (did you mean 'max_jobs'?)" in message
+
+
+def test_airflow_does_not_take_the_library_for_plugins() -> None:
+    from airflow._shared.module_loading import find_path_from_directory
+
+    found = [Path(path) for path in find_path_from_directory(PLUGINS, ".airflowignore")]
+    assert not [path for path in found if "retraining" in path.parts]
