@@ -97,6 +97,7 @@ class Launcher:
             "AWS_REGION": settings.region,
             "AWS_ENDPOINT_URL": settings.url,
             "OMP_NUM_THREADS": str(threads),
+            "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin take the cores from other jobs
             "PYTHONUNBUFFERED": "1",
             "S3_ENDPOINT_URL": settings.url,
             "SAGEMAKER_BASE_DIR": str(base),
