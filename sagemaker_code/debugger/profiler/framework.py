@@ -153,7 +153,8 @@ def summary(metrics: FrameworkMetrics) -> dict[str, Any]:
         return {}
     devices = _totals(metrics, lambda one: one.phase, (CPU_OPERATORS, GPU_OPERATORS))
     steps = _totals(metrics, lambda one: one.phase, (STEP,))
-    whole = max(one.end for one in metrics.spans) - metrics.spans[0].start
+    timed = [one for one in metrics.spans if not one.phase.startswith((CPU_OPERATORS, GPU_OPERATORS))]
+    whole = max(one.end for one in timed) - min(one.start for one in timed) if timed else 0.0
     phase = {name: 100.0 * amount / whole for name, amount in steps.items()} if whole > 0 else {}
     found: dict[str, Any] = {
         "ratio": shares(devices),

@@ -74,25 +74,25 @@ class SystemMetrics:
     """All samples of a job by node, in the views the rules need."""
 
     def __init__(self, series: dict[Key, Series], notes: ReadNotes | None = None) -> None:
-        self._series = series
+        self.series = series
         self.notes = notes or ReadNotes()
 
     @property
     def nodes(self) -> list[str]:
         """Node names, ``algo-2`` before ``algo-10``."""
-        return sorted({key[0] for key in self._series}, key=natural_order)
+        return sorted({key[0] for key in self.series}, key=natural_order)
 
     def empty(self) -> bool:
         """Whether there is no sample at all."""
-        return not self._series
+        return not self.series
 
     def span(self) -> tuple[float, float]:
         """First and last time of any sample, in epoch seconds; zeros without samples."""
-        if not self._series:
+        if not self.series:
             return 0.0, 0.0
         return (
-            min(float(one.times[0]) for one in self._series.values()),
-            max(float(one.times[-1]) for one in self._series.values()),
+            min(float(one.times[0]) for one in self.series.values()),
+            max(float(one.times[-1]) for one in self.series.values()),
         )
 
     def minutes(self) -> list[float]:
@@ -100,13 +100,13 @@ class SystemMetrics:
         rules.
         """
         starts: set[float] = set()
-        for one in self._series.values():
+        for one in self.series.values():
             starts.update(np.unique(np.floor(one.times / 60.0) * 60.0).tolist())
         return sorted(starts)
 
     def node_times(self, node: str) -> Array:
         """All distinct sample times of a node, whatever was sampled."""
-        found = [one.times for key, one in self._series.items() if key[0] == node]
+        found = [one.times for key, one in self.series.items() if key[0] == node]
         return np.unique(np.concatenate(found)) if found else np.empty(0)
 
     def each(self, node: str, kind: str, dimension: str | None = None) -> dict[str, Series]:
@@ -115,7 +115,7 @@ class SystemMetrics:
         """
         found = {
             key[2]: one
-            for key, one in self._series.items()
+            for key, one in self.series.items()
             if key[0] == node and key[1] == kind and (dimension is None or key[3] == dimension)
         }
         if len(found) > 1:
@@ -146,10 +146,10 @@ class SystemMetrics:
         Our reading: the training container's traffic (``Algorithm``), received plus sent, where it is told
         apart.
         """
-        series = [one for key, one in self._series.items() if key[0] == node and key[1] == "network"]
+        series = [one for key, one in self.series.items() if key[0] == node and key[1] == "network"]
         algorithm = [
             one
-            for key, one in self._series.items()
+            for key, one in self.series.items()
             if key[0] == node and key[1] == "network" and "Algorithm" in (key[2], key[3])
         ]
         return combine(algorithm or series, total=True)

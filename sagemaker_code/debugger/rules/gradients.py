@@ -1,0 +1,95 @@
+"""Rules on the size of tensors: gradients that vanish, values that explode."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from debugger.rules.base import DebuggerRule, Finding, Parameter, boolean, names, number, patterns, positive
+
+
+class VanishingGradient(DebuggerRule):
+    """Fires if the mean absolute gradient of a tensor is below ``threshold``.
+
+    Our reading: every gradient is judged by itself. Gradients of biases are judged only if nothing else is
+    saved, because a bias before a normalisation has no gradient by construction. The first saved step is not
+    judged: layers that start at zero by design pass no gradient yet.
+    """
+
+    PARAMETERS: ClassVar[dict[str, Parameter]] = {"threshold": Parameter(positive, 1e-7)}
+    WANTS = "the collection 'gradients'"
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._first: int | None = None
+        self._smallest = np.inf
+
+    def judge(self, step: int) -> Finding | None:
+        """Compare each gradient's mean absolute value with the threshold."""
+        gradients = self.reader.in_collection("gradients", step)
+        gradients = [one for one in gradients if not one.endswith("bias")] or gradients
+        means = {
+            name: float(np.abs(value).mean())
+            for name in gradients
+            if (value := self.reader.value(name, step)) is not None and value.size
+        }
+        if not means:
+            return None
+        self.judged += 1
+        if self._first is None:
+            self._first = step
+            return None
+        name, mean = min(means.items(), key=lambda pair: pair[1])
+        threshold = self.parameters["threshold"]
+        if mean < self._smallest:
+            self._smallest = mean
+            self.closest = (
+                f"Smallest mean |gradient|: {number(mean)} of {name} at step {step}, threshold {threshold:g}."
+            )
+        if not mean < threshold:
+            return None
+        small = sum(one < threshold for one in means.values())
+        return Finding(
+            step,
+            f"{name} has a mean absolute gradient of {number(mean)} at step {step}, below the threshold "
+            f"{threshold:g}; so "
+            f"have {small} of {len(means)} gradients.",
+            "use ReLU instead of sigmoid or tanh, He initialisation, normalisation layers or skip "
+            "connections; if the "
+            "training loss is near zero, training is over: stop earlier",
+        )
+
+
+class ExplodingTensor(DebuggerRule):
+    """Fires if a tensor holds a NaN or, unless ``only_nan``, an infinity; all tensors unless some are
+    named.
+    """
+
+    PARAMETERS: ClassVar[dict[str, Parameter]] = {
+        "collection_names": Parameter(names, None),
+        "tensor_regex": Parameter(patterns, None),
+        "only_nan": Parameter(boolean, default=False),
+    }
+    WANTS = "any tensor with numbers (or those that collection_names and tensor_regex name)"
+    NEEDED = 1
+
+    def judge(self, step: int) -> Finding | None:
+        """Count the values that are not finite."""
+        for name in self.selected(step, default_all=True):
+            value = self.reader.value(name, step)
+            if value is None or not np.issubdtype(value.dtype, np.floating) or not value.size:
+                continue
+            self.judged += 1
+            nans = int(np.isnan(value).sum())
+            infinities = 0 if self.parameters["only_nan"] else int(np.isinf(value).sum())
+            if nans or infinities:
+                return Finding(
+                    step,
+                    f"{name} holds {nans} NaN and {infinities} infinite of {value.size} values at step "
+                    f"{step}; none is "
+                    "allowed.",
+                    "lower lr by a factor of ten, clip gradients, and check the input for division by zero",
+                )
+        self.closest = f"All values finite up to step {step}."
+        return None

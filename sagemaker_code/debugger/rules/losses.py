@@ -1,0 +1,321 @@
+"""Rules on the course of the loss, and the history they keep of it.
+
+Single batches say little, so the rules compare means: over a validation pass, over the training steps between
+two validation passes, over ``num_steps`` training steps. This is our reading of "mean loss" and "step" in
+AWS's page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from debugger.rules.base import (
+    DebuggerRule,
+    Finding,
+    Parameter,
+    boolean,
+    count,
+    names,
+    number,
+    patterns,
+    positive,
+)
+
+TRAIN, EVAL = "TRAIN", "EVAL"
+FEWEST_TRAINING_VALUES = 3
+"""A training mean takes in older values until it has this many."""
+NEW_PASS = 4
+"""A gap this many times the usual one between saved validation steps begins a new pass."""
+
+
+def mode_name(text: str) -> str:
+    """A mode as smdebug names it; raises ValueError."""
+    mode = text.strip().upper().removeprefix("MODES.").removeprefix("MODE.")
+    if mode not in ("TRAIN", "EVAL", "PREDICT", "GLOBAL"):
+        raise ValueError(text)
+    return mode
+
+
+@dataclass
+class Pass:
+    """Consecutive saved steps of one mode."""
+
+    mode: str
+    steps: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+    def mean(self) -> float:
+        """Mean loss of the pass."""
+        return float(np.mean(self.values))
+
+    def continues(self, mode: str, step: int) -> bool:
+        """Whether a saved step belongs to this pass."""
+        if mode != self.mode:
+            return False
+        if mode == TRAIN or len(self.steps) < 2:
+            return True
+        return bool(step - self.steps[-1] <= NEW_PASS * min(np.diff(self.steps)))
+
+
+class LossRule(DebuggerRule):
+    """A rule on the losses: the tensors that tensor_regex names, or the collection ``losses``."""
+
+    WANTS = "the loss (collection 'losses') at training and at validation steps"
+
+    def loss(self, step: int) -> float | None:
+        """Mean of the scalar losses saved at a step."""
+        if self.parameters.get("tensor_regex") or self.parameters.get("collection_names"):
+            chosen = self.selected(step)
+        else:
+            chosen = []
+        if self.parameters.get("use_losses_collection", not chosen):
+            chosen = sorted({*chosen, *self.reader.in_collection("losses", step)})
+        values = [self.reader.value(name, step) for name in chosen]
+        scalars = [float(one.reshape(-1)[0]) for one in values if one is not None and one.size == 1]
+        return float(np.mean(scalars)) if scalars else None
+
+
+class PassRule(LossRule):
+    """A rule that compares a finished validation pass with the training before it."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._current: Pass | None = None
+        self._training: list[float] = []
+        self._since = 0
+
+    def judge(self, step: int) -> Finding | None:
+        """Add the step's loss to its pass; judge when that ends a validation pass."""
+        mode, loss = self.reader.mode(step), self.loss(step)
+        if mode not in (TRAIN, EVAL) or loss is None:
+            return None
+        finding = None
+        if self._current is None or not self._current.continues(mode, step):
+            finding = self.finish()
+            self._current = Pass(mode)
+        self._current.steps.append(step)
+        self._current.values.append(loss)
+        if mode == TRAIN:
+            self._training.append(loss)
+            self._since += 1
+        return finding
+
+    def finish(self) -> Finding | None:
+        """Judge a validation pass that nothing follows."""
+        ended, self._current = self._current, None
+        if ended is None or ended.mode != EVAL or not self._training:
+            return None
+        values = self._training[-max(self._since, FEWEST_TRAINING_VALUES) :]
+        self._since = 0
+        self.judged += 1
+        return self.compare(float(np.mean(values)), ended)
+
+    def compare(self, training: float, validation: Pass) -> Finding | None:
+        """Judge a training mean against the validation pass that followed it."""
+        raise NotImplementedError
+
+
+class Overfit(PassRule):
+    """Fires if (mean validation loss - mean training loss) / mean training loss exceeds ``ratio_threshold``
+    in ``patience`` consecutive comparisons from ``start_step`` on.
+
+    Our reading: one comparison a validation pass. The first does not count, because a model that has seen
+    every picture once cannot have learnt it by heart.
+    """
+
+    PARAMETERS: ClassVar[dict[str, Parameter]] = {
+        "tensor_regex": Parameter(patterns, None),
+        "start_step": Parameter(lambda text: int(float(text)), 0),
+        "patience": Parameter(count, 1),
+        "ratio_threshold": Parameter(positive, 0.1),
+    }
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._exceeded = 0
+        self._highest = -np.inf
+
+    def compare(self, training: float, validation: Pass) -> Finding | None:
+        """Count comparisons above the threshold."""
+        step = validation.steps[-1]
+        if self.judged == 1 or step < self.parameters["start_step"]:
+            return None
+        ratio = (validation.mean() - training) / max(abs(training), 1e-12)
+        threshold = self.parameters["ratio_threshold"]
+        if ratio > self._highest:
+            self._highest = ratio
+            self.closest = f"Largest ratio: {number(ratio)} at step {step}, threshold {threshold:g}."
+        self._exceeded = self._exceeded + 1 if ratio > threshold else 0
+        if self._exceeded < self.parameters["patience"]:
+            return None
+        return Finding(
+            step,
+            f"the validation loss {number(validation.mean())} exceeds the training loss {number(training)} "
+            "by the factor "
+            f"{number(ratio)} of it at step {step}, above the threshold {threshold:g}.",
+            "train fewer epochs or keep the best epoch, add augmentation, weight-decay or label-smoothing, "
+            "train fewer "
+            "layers, or collect more pictures",
+        )
+
+
+class Overtraining(PassRule):
+    """Fires if the training loss has not improved by ``delta`` for ``patience_train`` steps, or the
+    validation loss for ``patience_validation`` steps.
+
+    Our reading: a step is one validation pass with the training before it. A training loss that never
+    improved at all is not overtrained; that is LossNotDecreasing's matter.
+    """
+
+    PARAMETERS: ClassVar[dict[str, Parameter]] = {
+        "patience_train": Parameter(count, 5),
+        "patience_validation": Parameter(count, 10),
+        "delta": Parameter(positive, 0.01),
+    }
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._best = {TRAIN: np.inf, EVAL: np.inf}
+        self._best_step = {TRAIN: 0, EVAL: 0}
+        self._waited = {TRAIN: 0, EVAL: 0}
+        self._improved = False
+
+    def compare(self, training: float, validation: Pass) -> Finding | None:
+        """Count comparisons without an improvement."""
+        step = validation.steps[-1]
+        current = {TRAIN: training, EVAL: validation.mean()}
+        for mode, loss in current.items():
+            if loss < self._best[mode] - self.parameters["delta"]:
+                self._improved = self._improved or (mode == TRAIN and np.isfinite(self._best[mode]))
+                self._best[mode], self._best_step[mode], self._waited[mode] = loss, step, 0
+            else:
+                self._waited[mode] += 1
+        self.closest = (
+            f"Comparisons without improvement: {self._waited[TRAIN]} in training (patience "
+            f"{self.parameters['patience_train']}), {self._waited[EVAL]} in validation (patience "
+            f"{self.parameters['patience_validation']})."
+        )
+        if not self._improved:
+            return None
+        for mode, name in ((EVAL, "validation"), (TRAIN, "training")):
+            patience = self.parameters["patience_validation" if mode == EVAL else "patience_train"]
+            if self._waited[mode] >= patience:
+                return Finding(
+                    step,
+                    f"the {name} loss has not improved by {self.parameters['delta']:g} in "
+                    f"{self._waited[mode]} comparisons "
+                    f"(patience {patience}): best {number(self._best[mode])} at step "
+                    f"{self._best_step[mode]}, now "
+                    f"{number(current[mode])} at step {step}.",
+                    f"stop at the epoch around step {self._best_step[mode]} or lower epochs; keep the best "
+                    "epoch's model",
+                )
+        return None
+
+
+class LossNotDecreasing(LossRule):
+    """Fires if the loss does not fall by ``diff_percent`` over ``num_steps`` steps.
+
+    Our reading. The mean loss of the ``num_steps`` steps up to now is compared with the lowest such mean
+    before; with losses saved ``num_steps`` apart or more, that is the single value of AWS's page. Batches
+    differ, so a rise counts as real at once only if the noise (spread of the loss around its own trend) is
+    within ``increase_threshold_percent``; otherwise the loss must fail to fall three times in a row. A loss
+    that is not finite fires at once. Mode GLOBAL means training losses where the run tells modes apart.
+    """
+
+    PARAMETERS: ClassVar[dict[str, Parameter]] = {
+        "collection_names": Parameter(names, None),
+        "tensor_regex": Parameter(patterns, None),
+        "use_losses_collection": Parameter(boolean, default=True),
+        "num_steps": Parameter(count, 10),
+        "diff_percent": Parameter(positive, 0.1),
+        "increase_threshold_percent": Parameter(positive, 5.0),
+        "mode": Parameter(mode_name, "GLOBAL"),
+    }
+    WANTS = "the loss (collection 'losses') at training steps that lie num_steps apart"
+    NEEDED = 1
+    NOISY_TRIES = 3
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._steps: list[int] = []
+        self._losses: list[float] = []
+        self._anchor: int | None = None
+        self._window = 0
+        self._best = np.inf
+        self._best_step = 0
+        self._failed = 0
+
+    def judge(self, step: int) -> Finding | None:
+        """Compare the window that ends here with the best before it, every ``num_steps`` steps."""
+        mode, loss = self.reader.mode(step), self.loss(step)
+        wanted = (TRAIN, "GLOBAL") if self.parameters["mode"] == "GLOBAL" else (self.parameters["mode"],)
+        if mode not in wanted or loss is None:
+            return None
+        if not np.isfinite(loss):
+            self.judged += 1
+            return Finding(
+                step, f"the loss is {loss} at step {step}.", "lower lr by a factor of ten, clip gradients"
+            )
+        self._steps.append(step)
+        self._losses.append(loss)
+        if self._anchor is None:
+            self._anchor = step
+        if step - self._anchor < self.parameters["num_steps"]:
+            return None
+        if np.isfinite(self._best):
+            return self._compare()
+        self._window = len(self._steps) - 1
+        self._anchor = self._best_step = self._steps[self._window - 1]
+        self._best = float(np.mean(self._losses[: self._window]))
+        return self._compare() if self._window == 1 else None
+
+    def finish(self) -> Finding | None:
+        """Judge a run too short for a second full window by what it has."""
+        if self.judged or not np.isfinite(self._best) or self._window == len(self._steps):
+            return None
+        return self._compare()
+
+    def _compare(self) -> Finding | None:
+        """Compare the mean of the values since the last comparison with the best mean before."""
+        step = self._anchor = self._steps[-1]
+        current = float(np.mean(self._losses[self._window :]))
+        self._window = len(self._steps)
+        before, before_step = self._best, self._best_step
+        self.judged += 1
+        fall = 100.0 * (before - current) / max(abs(before), 1e-12)
+        if fall >= self.parameters["diff_percent"]:
+            self._best, self._best_step, self._failed = current, step, 0
+        else:
+            self._failed += 1
+        self.closest = (
+            f"Last: {number(current)} up to step {step} against {number(before)} up to step {before_step}, "
+            f"a fall of {number(fall)} % (threshold {self.parameters['diff_percent']:g} %)."
+        )
+        noisy = self._noise() > self.parameters["increase_threshold_percent"]
+        if self._failed < (self.NOISY_TRIES if noisy else 1):
+            return None
+        change = f"fell by only {number(fall)} %" if fall >= 0 else f"rose by {number(-fall)} %"
+        return Finding(
+            step,
+            f"the loss {change} from {number(before)} (up to step {before_step}) to {number(current)} "
+            f"(up to step {step}); it should fall by {self.parameters['diff_percent']:g} % every "
+            f"{self.parameters['num_steps']} steps, and failed to {self._failed} times in a row.",
+            "if it never fell, try lr ten times higher and check that labels belong to their pictures; if it "
+            "rose or jumps, try lr ten times lower",
+        )
+
+    def _noise(self) -> float:
+        """Spread of the loss around its trend, in per cent of it; infinite while it is not known.
+
+        Taken from second differences, which cancel the trend; their standard deviation is the noise's times
+        the square root of six. The median makes it robust (times 1.4826 for a normal distribution).
+        """
+        losses = np.array(self._losses[-50:])
+        if len(losses) < 3:
+            return float("inf")
+        spread = 1.4826 * float(np.median(np.abs(np.diff(losses, 2)))) / np.sqrt(6.0)
+        return float(100.0 * spread / max(float(np.mean(np.abs(losses))), 1e-12))

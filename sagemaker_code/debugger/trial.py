@@ -1,0 +1,151 @@
+"""A job's tensor folder, opened and followed without ever waiting inside smdebug.
+
+smdebug's ``create_trial`` blocks until collection files appear and its ``wait_for_steps`` until a step does.
+A rule evaluation must also notice that the job ended, so everything here looks once and says what is there. A
+folder in S3 is mirrored to a temporary one, new objects only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from debugger.files import is_s3, s3_client, split_s3
+
+END_MARKER = "training_job_end.ts"
+
+
+class ForeignTensorsError(ValueError):
+    """The tensor folder was written before the job began; the text names it."""
+
+
+class HalfWrittenError(ValueError):
+    """The folder's index cannot be read; the text says why. While the job runs, the next look may succeed."""
+
+
+class TensorFolder:
+    """The tensors below ``location``, a folder or S3 prefix, that need not exist yet.
+
+    With ``started`` (epoch seconds), a folder whose collection files are older belongs to another job.
+    """
+
+    def __init__(self, location: str, started: float | None = None) -> None:
+        self.location = location.rstrip("/")
+        self.trial: Any = None
+        self._started = started
+        self._mirror = _Mirror(self.location) if is_s3(self.location) else None
+        self._path = self._mirror.path if self._mirror else Path(self.location)
+
+    def open(self) -> bool:
+        """Open the trial if all its workers' collection files are there. Raises ForeignTensorsError."""
+        if self.trial is not None:
+            return True
+        self._fetch()
+        files = self._collection_files()
+        workers = _workers(files)
+        if not workers or len(files) < workers:
+            return False
+        age = max(one.stat().st_mtime for one in files)
+        if self._started is not None and age < self._started:
+            raise ForeignTensorsError(
+                f"the tensors under {self.location} were saved {self._started - age:.0f} s before this job "
+                "began, so they are another job's; give each job a folder of its own"
+            )
+        from smdebug.trials import create_trial  # noqa: PLC0415 - slow, and a job may end without tensors
+
+        try:
+            self.trial = create_trial(str(self._path))
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise HalfWrittenError(f"the index under {self.location} cannot be read: {error}") from error
+        self.trial.dynamic_refresh = False
+        return True
+
+    def refresh(self, *, ended: bool) -> list[int]:
+        """Global steps that are complete by now, in order; of a job that has ended, every saved step.
+
+        Raises HalfWrittenError.
+        """
+        self._fetch()
+        try:
+            self.trial.refresh_data()
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise HalfWrittenError(f"the index under {self.location} cannot be read: {error}") from error
+        finally:
+            if ended:
+                self.trial.loaded_all_steps = True
+        found: list[int] = self.trial.steps()
+        return found
+
+    def has_ended(self) -> bool:
+        """Whether the end-of-training marker is there."""
+        return (self._path / END_MARKER).exists()
+
+    def description(self) -> str:
+        """What the folder holds, for an outcome that has to say why it is not enough."""
+        files = self._collection_files()
+        workers = _workers(files)
+        if not files:
+            return f"the job saved no tensors under {self.location}"
+        if not workers:
+            return f"the collection file under {self.location} is half-written"
+        return f"{len(files)} of {workers} workers wrote their collections under {self.location}"
+
+    def _collection_files(self) -> list[Path]:
+        return sorted((self._path / "collections").glob("*/*_collections.json"))
+
+    def _fetch(self) -> None:
+        if self._mirror:
+            self._mirror.fetch()
+
+
+def _workers(files: list[Path]) -> int:
+    """Number of workers by the first collection file; 0 without one or while it is half-written."""
+    try:
+        return int(json.loads(files[0].read_text(encoding="utf-8"))["_meta"]["num_workers"]) if files else 0
+    except (ValueError, KeyError, TypeError, OSError):
+        return 0
+
+
+class _Mirror:
+    """A local copy of an S3 prefix that grows with it."""
+
+    def __init__(self, location: str) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="debugger-tensors-")
+        self.path = Path(self._folder.name)
+        self._bucket, self._prefix = split_s3(location)
+        self._client = s3_client()
+        self._have: set[tuple[str, str]] = set()
+
+    def fetch(self) -> None:
+        """Fetch new objects. The index is listed first and fetched last, so that it never runs ahead of its
+        data.
+        """
+        index = self._list("index/")
+        for name in ("collections/", "events/", END_MARKER):
+            self._get(self._list(name))
+        self._get(index)
+
+    def _list(self, name: str) -> list[dict[str, Any]]:
+        prefix = f"{self._prefix}/{name}" if self._prefix else name
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+        return [one for page in pages for one in page.get("Contents", [])]
+
+    def _get(self, objects: list[dict[str, Any]]) -> None:
+        for one in objects:
+            version = (one["Key"], one["ETag"])
+            if version in self._have:
+                continue
+            target = self.path / one["Key"][len(self._prefix) :].lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._client.download_file(self._bucket, one["Key"], str(target))
+            modified = one["LastModified"].timestamp()
+            os.utime(target, (modified, modified))
+            self._have.add(version)
+
+
+def quieten_smdebug() -> None:
+    """Keep smdebug's own log to warnings; call before it is first imported."""
+    os.environ.setdefault("SMDEBUG_LOG_LEVEL", "error")
