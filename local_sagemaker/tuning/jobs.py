@@ -81,6 +81,7 @@ class TuningJobs:
         summaries = self._summaries(job, plan)
         answer: Answer = {
             **{member: value for member, value in job.items() if not member.startswith("_")},
+            **_described_definitions(job, plan),
             **_counters(summaries),
             "TuningJobCompletionDetails": {
                 "NumberOfTrainingJobsObjectiveNotImproving": trials.not_improving(
@@ -225,6 +226,13 @@ def new_document(platform: Platform, request: Request) -> Document:
         "_inherited_best": inherited.best,
         "_trials": [],
     }
+
+
+def _described_definitions(job: Document, plan: Plan) -> dict[str, Any]:
+    definitions = [{**item.request, "StaticHyperParameters": item.static} for item in plan.definitions]
+    if "TrainingJobDefinition" in job:
+        return {"TrainingJobDefinition": definitions[0]}
+    return {"TrainingJobDefinitions": definitions}
 
 
 def _counters(summaries: Sequence[Summary]) -> dict[str, dict[str, int]]:

@@ -42,8 +42,9 @@ class Definition:
 
     @property
     def static(self) -> Mapping[str, str]:
-        static: Mapping[str, str] = self.request.get("StaticHyperParameters", {})
-        return static
+        """The static hyperparameters, with the objective metric's name, which AWS adds for the script."""
+        given: Mapping[str, str] = self.request.get("StaticHyperParameters", {})
+        return {**given, "_tuning_objective_metric": self.objective.metric}
 
 
 @dataclass(frozen=True)

@@ -47,11 +47,7 @@ def training_request(job: Document, record: Record, definition: Definition) -> d
     name = record["TrainingJobName"]
     request = {
         "TrainingJobName": name,
-        "HyperParameters": {
-            **definition.static,
-            **record["Values"],
-            "_tuning_objective_metric": definition.objective.metric,
-        },
+        "HyperParameters": {**definition.static, **record["Values"]},
         "ResourceConfig": _resource_config(item),
         "Tags": job.get("_tags", []),
     }

@@ -61,9 +61,10 @@ def inherit(request: Mapping[str, Any], plan: Plan, find: Find) -> Inheritance:
     for parent in parents:
         definition = read_plan(parent).definitions[0]
         _check_compatible(parent, definition, plan.definitions[0], identical)
-        trials += [seen_by_optimiser(record, definition) for record in parent["_trials"]]
+        ended = [record for record in parent["_trials"] if "Summary" in record]
+        trials += [seen_by_optimiser(record, definition) for record in ended]
         name = parent["HyperParameterTuningJobName"]
-        summaries += [{**record["Summary"], "TuningJobName": name} for record in parent["_trials"]]
+        summaries += [{**record["Summary"], "TuningJobName": name} for record in ended]
     _check_total(plan, trials)
     return Inheritance(tuple(trials), best(summaries, maximize=plan.maximize) if identical else None)
 

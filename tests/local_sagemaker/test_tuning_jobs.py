@@ -221,7 +221,7 @@ def test_early_stopping_stops_a_hopeless_trial(tune: Tune, sagemaker: Any) -> No
         strategy="Grid",
         values=["0.7", "0.0"],
         parallel=1,
-        static={"epochs": 30, "seconds": 0.1},
+        static={"epochs": 60, "seconds": 0.1},
         TrainingJobEarlyStoppingType="Auto",
     )
     wait_until_ended(sagemaker, name)
@@ -231,15 +231,17 @@ def test_early_stopping_stops_a_hopeless_trial(tune: Tune, sagemaker: Any) -> No
     assert objective(bad) < 0.5 * (1 - 0.7**2)  # not near its last epoch
 
 
-def test_hyperband_stops_trials(tune: Tune, sagemaker: Any) -> None:
-    name = tune(
-        "band",
+def test_hyperband_stops_trials(tune: Tune, sagemaker: Any) -> None:  # tune: the script is in S3
+    name = "band"  # a trial's bracket follows from the name
+    body = request(
+        name,
         strategy="Hyperband",
         jobs=6,
-        parallel=3,
-        static={"epochs": 9, "seconds": 0.15},
+        parallel=1,
+        static={"epochs": 9, "seconds": 0.3},
         StrategyConfig={"HyperbandStrategyConfig": {"MinResource": 1, "MaxResource": 9}},
     )
+    sagemaker.create_hyper_parameter_tuning_job(**body)
     answer = wait_until_ended(sagemaker, name)
     counters = answer["TrainingJobStatusCounters"]
     assert answer["HyperParameterTuningJobStatus"] == "Completed"

@@ -228,6 +228,8 @@ def test_a_trial_is_a_training_job_with_static_and_tuned_hyperparameters(make_be
         "_tuning_objective_metric": "accuracy",
     }
     assert sent["CheckpointConfig"]["S3Uri"] == f"s3://bucket/checkpoints/{name}"
+    described = bench.describe()["TrainingJobDefinition"]["StaticHyperParameters"]
+    assert described == {"epochs": "9", "_tuning_objective_metric": "accuracy"}
     assert sent["Environment"] == {"A": "1"}
     assert "StaticHyperParameters" not in sent
     stored = bench.platform.store.get("training-job", name)
