@@ -15,11 +15,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
-from wsgiref.types import WSGIApplication
+from typing import Any, Protocol, TypeVar
 
-from a2wsgi import WSGIMiddleware
-from a2wsgi.wsgi_typing import WSGIApp
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
@@ -45,7 +42,6 @@ _TARGET_PREFIX = "SageMaker."
 _JSON_1_1 = "application/x-amz-json-1.1"
 _API_THREADS = 16
 _INVOCATION_THREADS = 64
-_MOTO_THREADS = 16
 _MAX_INVOCATION_BYTES = 25 * 1024 * 1024  # quota "payload size" of a real-time endpoint
 
 _Result = TypeVar("_Result")
@@ -61,7 +57,7 @@ class Inference(Protocol):
         ...
 
 
-def build_app(services: Sequence[Service], inference: Inference, moto_app: WSGIApplication) -> Starlette:
+def build_app(services: Sequence[Service], inference: Inference, others: ASGIApp) -> Starlette:
     """The ASGI app. On start-up it lets every service resume before it serves; on shutdown it closes them."""
     gateway = _Gateway(services, inference)
 
@@ -76,13 +72,12 @@ def build_app(services: Sequence[Service], inference: Inference, moto_app: WSGIA
                 await asyncio.to_thread(service.close)
             gateway.close()
 
-    moto = cast("ASGIApp", WSGIMiddleware(cast("WSGIApp", moto_app), workers=_MOTO_THREADS))
     return Starlette(
         routes=[
             Route("/_local/health", gateway.health),
             Route("/endpoints/{name}/invocations", gateway.invoke, methods=["POST"]),
             Route("/endpoints/{name}/{operation}", gateway.refuse_runtime_operation, methods=["POST"]),
-            Mount("/", app=_ByTarget(gateway.call, moto)),
+            Mount("/", app=_ByTarget(gateway.call, others)),
         ],
         exception_handlers={
             ApiError: _api_error,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from moto.core.utils import utcnow
-from moto.s3.models import FakeBucket, FakeDeleteMarker, FakeKey, S3Backend, s3_backends
+from moto.s3.models import FakeBucket, FakeDeleteMarker, FakeKey, FakeMultipart, S3Backend, s3_backends
 from moto.utilities.utils import LowercaseDict
 
 from local_sagemaker.blobs import BlobReader
@@ -65,8 +65,8 @@ def attach_blob(key: FakeKey, blob: Path) -> None:
         key.multipart = None
 
 
-def add_key(bucket: FakeBucket, name: str, etag: str, blob: Path) -> None:
-    """Put a blob into a bucket as moto's PutObject would. `etag` is the content's MD5 in hex."""
+def add_key(bucket: FakeBucket, name: str, etag: str, blob: Path) -> FakeKey:
+    """Put a blob into a bucket as moto's PutObject would. `etag` is without quotes."""
     record = {
         "last_modified": utcnow().isoformat(),
         "contentsize": blob.stat().st_size,
@@ -75,7 +75,20 @@ def add_key(bucket: FakeBucket, name: str, etag: str, blob: Path) -> None:
         "_version_id": str(uuid.uuid4()) if bucket.is_versioned else "null",
     }
     older = bucket.keys.getlist(name, []) if bucket.is_versioned else []
-    bucket.keys.setlist(name, [*older, restore_version(bucket.name, name, record, blob, None)])
+    key = restore_version(bucket.name, name, record, blob, None)
+    bucket.keys.setlist(name, [*older, key])
+    return key
+
+
+def add_uploaded_key(bucket: FakeBucket, upload: FakeMultipart, etag: str, blob: Path) -> FakeKey:
+    """Put a blob into a bucket as moto's CompleteMultipartUpload would, and end the upload."""
+    key = add_key(bucket, upload.key_name, etag, blob)
+    key.set_storage_class(upload.storage)
+    key.encryption, key.kms_key_id = upload.sse_encryption, upload.kms_key_id
+    key.set_metadata(upload.metadata)
+    _tag(key, upload.tags)
+    del bucket.multiparts[upload.id]
+    return key
 
 
 def version_record(version: Version) -> Record:
@@ -113,10 +126,15 @@ def _key(bucket: str, name: str, record: Record, blob: Path) -> FakeKey:
     if "metadata" in record:
         key._metadata = LowercaseDict()
         key._metadata.update(record["metadata"])
-    if record.get("tags"):
-        backend.tagger.tag_resource(key.arn, backend.tagger.convert_dict_to_tags_input(record["tags"]))
+    _tag(key, record.get("tags"))
     attach_blob(key, blob)
     return key
+
+
+def _tag(resource: FakeKey | FakeBucket, tags: dict[str, str] | None) -> None:
+    if tags:
+        tagger = s3_backend().tagger
+        tagger.tag_resource(resource.arn, tagger.convert_dict_to_tags_input(tags))
 
 
 def bucket_record(bucket: FakeBucket) -> Record:
@@ -138,5 +156,4 @@ def restore_bucket(name: str, record: Record) -> None:
     bucket.creation_date = datetime.fromisoformat(record["created"])
     bucket.policy = None if record["policy"] is None else record["policy"].encode()
     backend.buckets[name] = bucket
-    if record["tags"]:
-        backend.tagger.tag_resource(bucket.arn, backend.tagger.convert_dict_to_tags_input(record["tags"]))
+    _tag(bucket, record["tags"])

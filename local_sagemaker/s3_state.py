@@ -22,10 +22,12 @@ from typing import BinaryIO, NamedTuple
 from moto.s3.models import FakeKey
 
 from local_sagemaker.blobs import Blobs
+from local_sagemaker.s3_multipart import Parts
 from local_sagemaker.s3_records import (
     Record,
     Version,
     add_key,
+    add_uploaded_key,
     attach_blob,
     blob_of,
     bucket_record,
@@ -122,6 +124,16 @@ class S3State:
         with self.lock:
             add_key(s3_backend().buckets[bucket], key, digest.hexdigest(), self._blobs.path(name))
             self.save_key(bucket, key)
+
+    def complete(self, bucket: str, parts: Parts) -> FakeKey:
+        """Make an object of an upload's parts."""
+        name = self._blobs.add(parts)
+        with self.lock:
+            key = add_uploaded_key(
+                s3_backend().buckets[bucket], parts.upload, parts.etag, self._blobs.path(name)
+            )
+            self.save_key(bucket, key.name)
+        return key
 
     def _save_version(self, version: Version, added: list[str]) -> _Row:
         record = version_record(version)

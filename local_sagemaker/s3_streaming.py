@@ -7,36 +7,19 @@ ranges.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import parse_qs
 from wsgiref.types import WSGIEnvironment
 
 from moto.s3.models import FakeKey
 
 from local_sagemaker.s3_records import blob_of, key_versions
+from local_sagemaker.wsgi import Answer, FileSlice
 
 _WORTHWHILE = 1024 * 1024  # bytes; below it moto's own answer costs less than a second look
-_CHUNK = 256 * 1024
 _PLAIN_PARAMETERS = {"x-id", "versionId"}  # others select another operation or override headers
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/\d+")
-
-
-class Slice(NamedTuple):
-    """Bytes of a file."""
-
-    path: Path
-    start: int
-    length: int
-
-    def chunks(self) -> Iterator[bytes]:
-        with self.path.open("rb") as file:
-            file.seek(self.start)
-            left = self.length
-            while left and (chunk := file.read(min(left, _CHUNK))):
-                left -= len(chunk)
-                yield chunk
 
 
 def large_blob(environ: WSGIEnvironment, bucket: str, key: str) -> Path | None:
@@ -52,13 +35,13 @@ def large_blob(environ: WSGIEnvironment, bucket: str, key: str) -> Path | None:
     return blob_of(versions[-1])
 
 
-def body_of(blob: Path, status: str, headers: list[tuple[str, str]]) -> Slice | None:
+def body_of(blob: Path, head: Answer) -> FileSlice | None:
     """What to send with moto's answer to HeadObject; None where it is no answer with a body."""
-    if status.startswith("200"):
-        return Slice(blob, 0, blob.stat().st_size)
-    named = {name.lower(): value for name, value in headers}
+    if head.status == HTTPStatus.OK:
+        return FileSlice(blob, 0, blob.stat().st_size)
+    named = {name.lower(): value for name, value in head.headers}
     found = _CONTENT_RANGE.fullmatch(named.get("content-range", ""))
-    if not status.startswith("206") or found is None:
+    if head.status != HTTPStatus.PARTIAL_CONTENT or found is None:
         return None
     first, last = int(found[1]), int(found[2])
-    return Slice(blob, first, last - first + 1)
+    return FileSlice(blob, first, last - first + 1)

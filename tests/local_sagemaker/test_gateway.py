@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from botocore.exceptions import ClientError
+from starlette.applications import Starlette
 
 from local_sagemaker.errors import ModelError
 from local_sagemaker.gateway import build_app
@@ -179,7 +180,7 @@ class _Faulty:
 
 def _ask_faulty(path: str, **headers: str) -> httpx.Response:
     service = _Faulty()
-    app = build_app([service], service, lambda _environ, _start: [])
+    app = build_app([service], service, Starlette())
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

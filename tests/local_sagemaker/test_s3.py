@@ -134,11 +134,56 @@ def test_multipart_upload_survives_and_downloads_whole(
     file = tmp_path / "model.tar.gz"
     file.write_bytes(content)
     s3 = crashing.client("s3")
-    s3.upload_file(str(file), own, "model.tar.gz")
+    about = {"ContentType": "application/gzip", "Metadata": {"run": "7"}, "Tagging": "stage=test"}
+    s3.upload_file(str(file), own, "model.tar.gz", ExtraArgs=about)
     restart()
-    assert s3.head_object(Bucket=own, Key="model.tar.gz")["ETag"].strip('"').endswith("-3")
+    head = s3.head_object(Bucket=own, Key="model.tar.gz")
+    assert head["ETag"].strip('"').endswith("-3")
+    assert (head["ContentType"], head["Metadata"]) == ("application/gzip", {"run": "7"})
+    tags = s3.get_object_tagging(Bucket=own, Key="model.tar.gz")["TagSet"]
+    assert tags == [{"Key": "stage", "Value": "test"}]
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=own)
     s3.download_file(own, "model.tar.gz", str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == content
+
+
+def _upload_parts(s3: Any, bucket: str, key: str, parts: list[bytes]) -> tuple[str, list[dict[str, Any]]]:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    done = []
+    for number, content in enumerate(parts, 1):
+        answer = s3.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=content)
+        done.append({"PartNumber": number, "ETag": answer["ETag"]})
+    return upload, done
+
+
+def _complete(s3: Any, bucket: str, key: str, upload: str, parts: list[dict[str, Any]]) -> Any:
+    return s3.complete_multipart_upload(
+        Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}
+    )
+
+
+def test_multipart_upload_out_of_order_is_refused(s3: Any, bucket: str) -> None:
+    upload, parts = _upload_parts(s3, bucket, "parts", [b"small", b"last"])
+    with pytest.raises(ClientError, match="EntityTooSmall"):
+        _complete(s3, bucket, "parts", upload, parts)
+    with pytest.raises(ClientError, match="InvalidPart"):
+        _complete(s3, bucket, "parts", upload, [{"PartNumber": 2, "ETag": '"0123"'}])
+    with pytest.raises(ClientError, match="NoSuchUpload"):
+        _complete(s3, bucket, "parts", "unknown", parts)
+    assert _complete(s3, bucket, "parts", upload, parts[1:])["Key"] == "parts"
+    assert s3.get_object(Bucket=bucket, Key="parts")["Body"].read() == b"last"
+    with pytest.raises(ClientError, match="NoSuchUpload"):
+        _complete(s3, bucket, "parts", upload, parts[1:])
+
+
+def test_multipart_upload_to_a_versioned_bucket(crashing: RuntimeProcess, own: str) -> None:
+    s3 = crashing.client("s3")
+    s3.put_bucket_versioning(Bucket=own, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_object(Bucket=own, Key="a & b", Body=b"before")
+    upload, parts = _upload_parts(s3, own, "a & b", [b"after"])
+    version = _complete(s3, own, "a & b", upload, parts)["VersionId"]
+    assert s3.get_object(Bucket=own, Key="a & b", VersionId=version)["Body"].read() == b"after"
+    assert len(s3.list_object_versions(Bucket=own)["Versions"]) == 2
 
 
 @pytest.mark.parametrize("size", [1000, 3_000_000])
