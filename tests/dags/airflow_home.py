@@ -1,4 +1,4 @@
-"""Airflow for tests: its own home in a temporary folder, with this repository's DAGs and plugins.
+"""Airflow for tests: its own home in a temporary folder, with a local SageMaker behind its connection.
 
 Import this before Airflow: Airflow reads its settings when it is imported.
 """
@@ -12,11 +12,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
+
+from tests.local_sagemaker.runtime_process import RuntimeProcess
 
 REPOSITORY = Path(__file__).parents[2]
 DAGS = REPOSITORY / "dags"
 PLUGINS = REPOSITORY / "plugins"
+BUCKET = "sagemaker-us-east-1-123456789012"
+ROLE_ARN = "arn:aws:iam::123456789012:role/SageMakerRetrainingRole"
 
 
 def settings(home: Path) -> dict[str, str]:
@@ -52,12 +57,23 @@ def migrate() -> None:
         raise RuntimeError(f"airflow db migrate: {done.stdout[-2000:]} {done.stderr[-2000:]}")
 
 
-def connect(url: str) -> None:
-    """Point the connection `aws_default` to a local SageMaker."""
+@cache
+def connected_runtime() -> RuntimeProcess:
+    """A local SageMaker behind the connection `aws_default`, with the default bucket and the role.
+
+    One for the whole test process, because the connection is an environment variable.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="sagemaker-"))
+    process = RuntimeProcess(folder).start()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(process.close)
+    process.client("s3").create_bucket(Bucket=BUCKET)
+    process.client("iam").create_role(RoleName=ROLE_ARN.rpartition("/")[2], AssumeRolePolicyDocument="{}")
     connection = {
         "conn_type": "aws",
         "login": "test",
         "password": "test",
-        "extra": {"region_name": "us-east-1", "endpoint_url": url},
+        "extra": {"region_name": "us-east-1", "endpoint_url": process.url},
     }
     os.environ["AIRFLOW_CONN_AWS_DEFAULT"] = json.dumps(connection)
+    return process

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from tests.dags.airflow_home import DAGS, connect, migrate, use_temporary_home
+from tests.dags.airflow_home import DAGS, connected_runtime, migrate, use_temporary_home
 
 use_temporary_home()
-
-from collections.abc import Iterator  # noqa: E402
 
 import pytest  # noqa: E402
 from airflow.dag_processing.dagbag import DagBag  # noqa: E402
 from airflow.sdk import DAG  # noqa: E402
 
 from tests.local_sagemaker.runtime_process import RuntimeProcess  # noqa: E402
-
-BUCKET = "sagemaker-us-east-1-123456789012"
 
 
 @pytest.fixture(scope="session")
@@ -35,11 +31,5 @@ def database() -> None:
 
 
 @pytest.fixture(scope="session")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeProcess]:
-    """A local SageMaker behind the connection `aws_default`, with the default bucket and the role."""
-    process = RuntimeProcess(tmp_path_factory.mktemp("sagemaker")).start()
-    process.client("s3").create_bucket(Bucket=BUCKET)
-    process.client("iam").create_role(RoleName="SageMakerRetrainingRole", AssumeRolePolicyDocument="{}")
-    connect(process.url)
-    yield process
-    process.close()
+def runtime() -> RuntimeProcess:
+    return connected_runtime()

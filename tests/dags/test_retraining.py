@@ -37,7 +37,7 @@ def test_every_pipeline_file_is_a_dag(dagbag: DagBag) -> None:
 
 
 def test_tasks_run_in_this_order(dag: DAG) -> None:
-    assert [task.task_id for task in dag.topological_sort()] == ORDER
+    assert [task.task_id for task in dag.topological_sort()] == ORDER  # type: ignore[no-untyped-call]
     for before, after in itertools.pairwise(ORDER):
         assert before in dag.get_task(after).get_flat_relative_ids(upstream=True)
 

@@ -11,7 +11,7 @@ from airflow.models.dagrun import DagRun
 from airflow.sdk import DAG
 from PIL import Image, ImageDraw
 
-from tests.dags.conftest import BUCKET
+from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import RuntimeProcess
 
 CLASSES = {"001.Disc": "ellipse", "002.Square": "rectangle"}
@@ -47,7 +47,8 @@ def sagemaker(runtime: RuntimeProcess, database: None) -> Iterator[Any]:
 
 
 def run(dag: DAG, **params: Any) -> DagRun:
-    return dag.test(run_conf={**SMALL, **params})
+    finished: DagRun = dag.test(run_conf={**SMALL, **params})
+    return finished
 
 
 def states(run: DagRun) -> dict[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tests.dags.airflow_home import REPOSITORY, connect, use_temporary_home
+from tests.dags.airflow_home import BUCKET, REPOSITORY, connected_runtime, use_temporary_home
 
 use_temporary_home()
 
 import io  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
+import tarfile  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
@@ -18,23 +19,14 @@ from retraining.pipeline import Pipeline, load_pipeline  # noqa: E402
 
 from tests.local_sagemaker.runtime_process import RuntimeProcess  # noqa: E402
 
-BUCKET = "sagemaker-us-east-1-123456789012"
-ROLE_ARN = "arn:aws:iam::123456789012:role/SageMakerRetrainingRole"
+INFERENCE_IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6-cpu-py312"
 
 MakeSettings = Callable[..., RunSettings]
 
 
 @pytest.fixture(scope="session")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeProcess]:
-    """One local SageMaker for all tests of a session, with the default bucket and the role."""
-    process = RuntimeProcess(tmp_path_factory.mktemp("sagemaker")).start()
-    process.client("s3").create_bucket(Bucket=BUCKET)
-    existing = process.client("iam").list_roles()["Roles"]
-    if not any(role["Arn"] == ROLE_ARN for role in existing):
-        process.client("iam").create_role(RoleName=ROLE_ARN.rpartition("/")[2], AssumeRolePolicyDocument="{}")
-    connect(process.url)
-    yield process
-    process.close()
+def runtime() -> RuntimeProcess:
+    return connected_runtime()
 
 
 @pytest.fixture
@@ -89,3 +81,14 @@ def dataset_files(classes: tuple[str, ...] = ("001.Red", "002.Blue"), count: int
         for place, label in enumerate(classes)
         for n in range(count)
     }
+
+
+def archive(**files: str) -> bytes:
+    """A tar.gz; a double underscore in a name stands for a slash."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name.replace("__", "/") + ".py")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content.encode()))
+    return buffer.getvalue()

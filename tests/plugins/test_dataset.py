@@ -13,7 +13,8 @@ from retraining.dataset import check_dataset, picture_problem
 from retraining.errors import DatasetError
 from retraining.pipeline import Pipeline
 
-from tests.plugins.conftest import BUCKET, MakeSettings, dataset_files, picture
+from tests.dags.airflow_home import BUCKET
+from tests.plugins.conftest import MakeSettings, dataset_files, picture
 
 Upload = Callable[[str, dict[str, bytes]], None]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 import threading
 import uuid
 from collections.abc import Callable
@@ -15,11 +13,11 @@ from airflow.sdk.exceptions import AirflowSkipException
 from retraining.errors import DeploymentError, JobFailedError
 from retraining.operators import EndpointOperator, TrainingOperator, TuningOperator
 
+from tests.dags.airflow_home import BUCKET, ROLE_ARN
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
-from tests.plugins.conftest import BUCKET, ROLE_ARN
+from tests.plugins.conftest import INFERENCE_IMAGE, archive
 
 TRAINING_IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.6-cpu-py312"
-INFERENCE_IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6-cpu-py312"
 CONTEXT = Context()
 
 # Behaves as its hyperparameter says and takes no time: the operators are under test, not the training.
@@ -52,17 +50,6 @@ def predict_fn(data, model):
 def output_fn(prediction, accept):
     return prediction
 """
-
-
-def archive(**files: str) -> bytes:
-    """A tar.gz; a double underscore in a name stands for a slash."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name.replace("__", "/") + ".py")
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content.encode()))
-    return buffer.getvalue()
 
 
 @pytest.fixture

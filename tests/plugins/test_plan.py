@@ -14,7 +14,8 @@ from retraining.pipeline import Pipeline
 
 from local_sagemaker.errors import ApiError
 from local_sagemaker.protocol import parse_request
-from tests.plugins.conftest import BUCKET, ROLE_ARN, MakeSettings
+from tests.dags.airflow_home import BUCKET, ROLE_ARN
+from tests.plugins.conftest import MakeSettings
 
 WHEN = datetime(2026, 11, 22, 6, 40, tzinfo=UTC)
 DATASET = {"uri": f"s3://{BUCKET}/datasets/dog_breed"}

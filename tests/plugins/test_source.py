@@ -12,7 +12,7 @@ from retraining.aws import Aws
 from retraining.errors import PlanError
 from retraining.source import digest_of, pack, source_folder, upload
 
-from tests.plugins.conftest import BUCKET
+from tests.dags.airflow_home import BUCKET
 
 
 @pytest.fixture

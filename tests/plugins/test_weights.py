@@ -14,8 +14,7 @@ from retraining.aws import Aws
 from retraining.errors import PlanError
 from retraining.weights import check_weights, find_weights, tensor_names
 
-from tests.dags.airflow_home import REPOSITORY
-from tests.plugins.conftest import BUCKET
+from tests.dags.airflow_home import BUCKET, REPOSITORY
 
 RESNET18 = ("conv1.weight", "layer1.0.conv1.weight", "layer1.1.conv2.weight", "fc.weight", "fc.bias")
 SHARED_DATA = Path(os.environ.get("SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
