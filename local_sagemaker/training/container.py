@@ -141,11 +141,22 @@ def _in_lower_case(folder: Path) -> Path:
     """The same folder under a name without capitals: smdebug reads the file in lower case, paths included."""
     if str(folder) == str(folder).lower():
         return folder
-    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    link = Path(tempfile.gettempdir()) / f"local-sagemaker-profiler-{digest}"
+    link = _link_to(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     if not link.is_symlink():
         link.symlink_to(folder)
     return link
+
+
+def _link_to(folder: Path) -> Path:
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"local-sagemaker-profiler-{digest}"
+
+
+def clean_up(job: Document, folders: JobFolders) -> None:
+    """Remove what the container had outside of the job's folder."""
+    if profiles(job):
+        _link_to(profiler_folder(job, folders)).unlink(missing_ok=True)
 
 
 def environment_variables(
@@ -159,6 +170,7 @@ def environment_variables(
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "UTF-8",
         "OMP_NUM_THREADS": threads_per_job(),
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin take the cores from other jobs
         "USE_SMDEBUG": "1"
         if "DebugHookConfig" in job
         else "0",  # "0" spares the toolkit an import of PyTorch

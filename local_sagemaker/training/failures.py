@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ _MESSAGE_LIMIT = 700  # leaves room for the rest of the reason
 _TOOLKIT_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ sagemaker[-_]training")
 _ERROR_LINE = re.compile(r"(?i)^[\w.]*(error|exception|interrupt|exit)\b.*")
 _TRACEBACK = "Traceback (most recent call last):"
+_IGNORED = "Exception ignored in"  # from __del__ and atexit, where Python goes on
 _KILLED = 137  # 128 + SIGKILL
 
 
@@ -58,8 +60,7 @@ def last_exception(log: Sequence[str]) -> str:
     line.
     """
     lines = _script_lines(log)
-    starts = [index for index, line in enumerate(lines) if line.startswith(_TRACEBACK)]
-    text = _after_frames(lines[starts[-1] + 1 :]) if starts else ""
+    text = _after_frames(_last_traceback(lines))
     if not text:
         errors = [line for line in lines if _ERROR_LINE.match(line)]
         errors = errors or [line for line in lines if "error" in line.lower()]
@@ -75,6 +76,19 @@ def _script_lines(log: Sequence[str]) -> list[str]:
             lines = lines[:index]
             break
     return [line for line in lines if not _TOOLKIT_LINE.match(line)]
+
+
+def _last_traceback(lines: Sequence[str]) -> list[str]:
+    """What follows the header of the last traceback that ended something, up to one that was ignored."""
+    starts = [
+        index
+        for index, line in enumerate(lines)
+        if line.startswith(_TRACEBACK) and not (index and lines[index - 1].startswith(_IGNORED))
+    ]
+    if not starts:
+        return []
+    following = lines[starts[-1] + 1 :]
+    return list(itertools.takewhile(lambda line: not line.startswith(_IGNORED), following))
 
 
 def _after_frames(lines: Sequence[str]) -> str:

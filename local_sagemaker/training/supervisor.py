@@ -236,8 +236,9 @@ class Supervisor:
             logger.info("%s failed: %s", self._name, reason)
             self._folders.discard_data()  # first, because a full disk would not let the store be written
         short = None if reason is None else reason[:LIMIT]
-        self._change(lambda document: documents.finish(document, now, short))
+        job = self._change(lambda document: documents.finish(document, now, short))
         self._folders.discard_data()
+        container.clean_up(job, self._folders)
 
     # -- small steps -------------------------------------------------------------------------------------
 

@@ -79,6 +79,11 @@ def test_an_exception_from_a_worker_keeps_both_ends() -> None:
     assert text.endswith("OSError: broken data stream when reading image file")
 
 
+def test_exceptions_that_python_ignores_do_not_count() -> None:
+    ignored = ["Exception ignored in atexit callback: <f>", "Traceback (most recent call last):", "OSError: late"]
+    assert last_exception([*CHAINED, *ignored, *TOOLKIT]).startswith("DataError: class folder 'cats'")
+
+
 def test_long_messages_fit_and_keep_both_ends() -> None:
     message = "ValueError: start " + "x" * 5000 + " end"
     reason = failure_reason(
