@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from local_sagemaker.errors import ApiError
@@ -58,18 +58,18 @@ class Fleet:
             self.grow(variant, variant.instances)
         self._supervisor.start()
 
-    def wait_ready(self, interrupted: threading.Event) -> None:
-        """Until every instance answers its ping.
+    def wait_ready(self, interrupted: threading.Event, instances: Collection[str] = ()) -> None:
+        """Until these instances, or all, answer their pings.
 
         Raises FleetFailedError for the first that cannot start, FleetInterruptedError when `interrupted` is
         set.
         """
         with self._gate:
-            while not all(worker.ready for worker in self._all()):
+            while waiting := self._not_ready(instances):
                 if interrupted.is_set():
                     raise FleetInterruptedError(self.record.id)
-                for variant, workers in self.workers.items():
-                    _check(variant, workers)
+                for variant, worker in waiting:
+                    _check(variant, worker)
                 self._gate.wait(STARTING_SECONDS)
 
     def grow(self, variant: VariantRecord, instances: Sequence[str]) -> None:
@@ -132,17 +132,24 @@ class Fleet:
             while any(worker.in_flight for worker in workers) and time.monotonic() < deadline:
                 self._gate.wait(1.0)
 
+    def _not_ready(self, instances: Collection[str]) -> list[tuple[str, Worker]]:
+        return [
+            (variant, worker)
+            for variant, workers in self.workers.items()
+            for worker in workers
+            if not worker.ready and (not instances or worker.instance.id in instances)
+        ]
+
     def _all(self) -> Iterator[Worker]:
         for workers in list(self.workers.values()):
             yield from workers
 
 
-def _check(variant: str, workers: Sequence[Worker]) -> None:
-    failed = next((worker for worker in workers if worker.failures and not worker.ready), None)
-    if failed is not None:
+def _check(variant: str, worker: Worker) -> None:
+    if worker.failures:
         raise FleetFailedError(
             f"The primary container for production variant {variant} did not pass the ping health check. "
-            f"Please check CloudWatch logs for this endpoint. {failed.failure}"
+            f"Please check CloudWatch logs for this endpoint. {worker.failure}"
         )
 
 

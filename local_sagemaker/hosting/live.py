@@ -183,7 +183,8 @@ class LiveEndpoint:
         self._save(fleet)
         for variant in fleet.record.variants:
             fleet.grow(variant, variant.pending)
-        fleet.wait_ready(self._closing)
+        if added := [name for variant in fleet.record.variants for name in variant.pending]:
+            fleet.wait_ready(self._closing, added)
         for variant in fleet.record.variants:
             variant.instances, variant.pending = [*variant.instances, *variant.pending], []
 

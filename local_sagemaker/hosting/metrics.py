@@ -9,6 +9,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any
 
 from moto.cloudwatch.models import cloudwatch_backends
@@ -61,8 +62,9 @@ class Recorder:
         """The metric's values in `start <= time < end`."""
         _, value = METRICS[metric]
         with self._lock:
-            samples = list(self._samples.get((endpoint, variant), ()))
-        return [value(sample) for sample in samples if start <= sample.time < end]
+            newest_first = reversed(self._samples.get((endpoint, variant), deque()))
+            samples = list(takewhile(lambda sample: sample.time >= start, newest_first))
+        return [value(sample) for sample in samples if sample.time < end]
 
     def variants(self) -> list[tuple[str, str]]:
         with self._lock:

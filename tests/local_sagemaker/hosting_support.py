@@ -19,7 +19,7 @@ from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312"
 UNKNOWN_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/nobody-knows-this:1"
-READY_SECONDS = 120.0
+READY_SECONDS = 200.0
 
 INFERENCE = """
 import json

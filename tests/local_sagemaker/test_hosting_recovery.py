@@ -88,6 +88,44 @@ def test_a_half_done_update_goes_on(hosting: HostingClient) -> None:
     wait_for(lambda: len(servers(hosting)) == 1, 10, "the old fleet to end")
 
 
+def test_a_canary_that_was_baking_starts_again_and_its_alarm_is_still_there(hosting: HostingClient) -> None:
+    endpoint = hosting.endpoint(hosting.config(hosting.model("old")))
+    new = hosting.config(hosting.model("new"))
+    cloudwatch = hosting.runtime.client("cloudwatch")
+    cloudwatch.put_metric_alarm(
+        AlarmName="errors",
+        Namespace="AWS/SageMaker",
+        MetricName="Invocation5XXErrors",
+        Dimensions=[
+            {"Name": "EndpointName", "Value": endpoint},
+            {"Name": "VariantName", "Value": "AllTraffic"},
+        ],
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanOrEqualToThreshold",
+    )
+    routing = {
+        "Type": "CANARY",
+        "WaitIntervalInSeconds": 5,
+        "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 50},
+    }
+    hosting.sagemaker.update_endpoint(
+        EndpointName=endpoint,
+        EndpointConfigName=new,
+        DeploymentConfig={
+            "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing},
+            "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "errors"}]},
+        },
+    )
+    wait_for(lambda: hosting.invoke(endpoint)["version"] == "new", 60, "the canary")
+    crash(hosting)
+    [alarm] = cloudwatch.describe_alarms(AlarmNames=["errors"])["MetricAlarms"]
+    assert (alarm["MetricName"], alarm["Threshold"]) == ("Invocation5XXErrors", 1.0)
+    assert hosting.settled(endpoint)["EndpointConfigName"] == new
+
+
 def test_a_half_done_deletion_is_finished(hosting: HostingClient) -> None:
     endpoint = hosting.endpoint(hosting.config(hosting.model("one", sleep=2)))
     hosting.sagemaker.delete_endpoint(EndpointName=endpoint)
