@@ -85,9 +85,16 @@ class AwsServices:
     def _iam(self, environ: WSGIEnvironment) -> Answer:
         with self.s3.lock:
             answer = ask(self._moto, environ)
-            if answer.succeeded:
-                save_iam(self._platform.store)
+            if answer.succeeded and environ["REQUEST_METHOD"] == "POST":
+                self._save_iam()
         return answer
+
+    def _save_iam(self) -> None:
+        try:
+            save_iam(self._platform.store)
+        except (OSError, sqlite3.Error):
+            restore_iam(self._platform.store)
+            raise
 
     def _collect_garbage(self, size: int) -> None:
         """Free the bodies of past requests: moto's requests are cycles, which would stay for long."""

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar
+from xml.sax.saxutils import escape
 
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
@@ -234,7 +235,10 @@ def _internal_failure(request: HttpRequest, error: Exception) -> Response:
     code = "InternalFailure"
     message = f"{type(error).__name__}: {error}. The local SageMaker's log has the traceback."
     logger.error("%s %s failed: %s", request.method, request.url.path, message)
-    return _error_response(500, code, {"__type": code, "message": message, "Message": message})
+    if "x-amz-target" in request.headers or _is_runtime(request):
+        return _error_response(500, code, {"__type": code, "message": message, "Message": message})
+    error_element = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+    return Response(f"<ErrorResponse>{error_element}</ErrorResponse>", 500, media_type="application/xml")
 
 
 def _error_response(status: int, code: str, body: dict[str, Any]) -> Response:

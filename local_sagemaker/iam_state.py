@@ -29,9 +29,9 @@ def save_iam(store: Store) -> None:
     backend = _backend()
     document = {
         "policies": [
-            {"name": policy.name, "path": policy.path, "document": policy.default_version.document}
+            {"name": policy.name, "path": policy.path, "document": _document(policy)}
             for policy in backend.managed_policies.values()
-            if not isinstance(policy, AWSManagedPolicy)
+            if _is_own(policy)
         ],
         "roles": [_role_record(role) for role in backend.roles.values()],
     }
@@ -42,11 +42,12 @@ def save_iam(store: Store) -> None:
 
 
 def restore_iam(store: Store) -> None:
-    """Put what was saved back into moto."""
-    document = store.get(_KIND, ACCOUNT)
-    if document is None:
-        return
+    """Make moto's roles and policies those that were saved."""
+    document = store.get(_KIND, ACCOUNT) or {"policies": [], "roles": []}
     backend = _backend()
+    backend.roles.clear()
+    for arn in [arn for arn, policy in backend.managed_policies.items() if _is_own(policy)]:
+        del backend.managed_policies[arn]
     for record in document["policies"]:
         policy = ManagedPolicy(
             record["name"],
@@ -62,6 +63,18 @@ def restore_iam(store: Store) -> None:
 
 def _backend() -> IAMBackend:
     return iam_backends[ACCOUNT]["aws"]
+
+
+def _document(policy: ManagedPolicy) -> str:
+    """The text of the policy's default version; older versions are not kept."""
+    document: str = next(
+        version.document for version in policy.versions if version.version_id == policy.default_version_id
+    )
+    return document
+
+
+def _is_own(policy: ManagedPolicy) -> bool:
+    return not isinstance(policy, AWSManagedPolicy)
 
 
 def _role_record(role: Role) -> Record:
