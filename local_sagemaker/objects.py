@@ -76,10 +76,14 @@ class Objects:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".part")
         blob = blob_of(key)
-        if blob is None:  # its upload is not acknowledged yet
-            partial.write_bytes(key.value)
-        else:
-            shutil.copyfile(blob, partial)
+        try:
+            if blob is None:  # its upload is not acknowledged yet
+                partial.write_bytes(key.value)
+            else:
+                shutil.copyfile(blob, partial)
+        except OSError:  # a full disk must not stay full by half a file
+            partial.unlink(missing_ok=True)
+            raise
         partial.replace(path)
 
     def upload(self, path: Path, uri: str) -> None:

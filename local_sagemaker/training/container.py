@@ -171,9 +171,7 @@ def environment_variables(
         "PYTHONIOENCODING": "UTF-8",
         "OMP_NUM_THREADS": threads_per_job(),
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin take the cores from other jobs
-        "USE_SMDEBUG": "1"
-        if "DebugHookConfig" in job
-        else "0",  # "0" spares the toolkit an import of PyTorch
+        "USE_SMDEBUG": str(int("DebugHookConfig" in job)),  # "0" spares the toolkit an import of PyTorch
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
@@ -204,7 +202,13 @@ def threads_per_job() -> str:
     Fixed rather than shared out among the jobs that happen to run, because the order of floating-point sums,
     and with it the model, depends on it.
     """
-    return os.environ.get(THREADS_VARIABLE) or str(len(os.sched_getaffinity(0)))
+    return os.environ.get(THREADS_VARIABLE) or str(_usable_cores())
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _inherited() -> Iterator[tuple[str, str]]:
