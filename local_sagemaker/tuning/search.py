@@ -45,7 +45,8 @@ class Strategy(StrEnum):
 class Trial:
     """One trial as the optimiser sees it: `values` may have members that are not searched.
 
-    `objective` is None while it runs and after a failure; `reports` is how often a stopped trial reported it.
+    `objective` is None while it runs and after a failure. `stopped_after` is the number of reports that a
+    stopped trial made of it.
     """
 
     values: Mapping[str, str]

@@ -113,13 +113,15 @@ class Hyperband:
         self.follow(number, reports)
 
     def _stops(self, number: int, epoch: int, value: float) -> bool:
-        """AWS stops a job that reaches MaxResource. Here it is stopped by the first report beyond, so that a
-        job that ends there by itself can still write its model.
+        """AWS stops a job that reaches MaxResource. Here it may report once more, as scripts do for the model
+        that they keep, so that one that ends there by itself can still write its model.
         """
         while len(self._trials) < number:
             self._trials.append(self._study.ask())
-        if epoch > self._max_resource or math.isnan(value):
+        if math.isnan(value):
             return True
+        if epoch >= self._max_resource:
+            return epoch > self._max_resource + 1
         trial = self._trials[number - 1]
         trial.report(value, epoch)
         return trial.should_prune()

@@ -95,8 +95,8 @@ def test_hyperband_spares_a_trial_until_min_resource() -> None:
 
 def test_hyperband_ends_a_trial_beyond_max_resource_and_one_that_diverged() -> None:
     rule = Hyperband("job", maximize=True, min_resource=1, max_resource=3)
-    assert not rule.follow(1, [0.1, 0.2, 0.3])
-    assert rule.follow(1, [0.1, 0.2, 0.3, 0.4])
+    assert not rule.follow(1, [0.1, 0.2, 0.3, 0.3])
+    assert rule.follow(1, [0.1, 0.2, 0.3, 0.3, 0.4])
     assert rule.follow(2, [float("nan")])
 
 
