@@ -94,7 +94,7 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
 
             return check(pipeline, RunSettings.from_params(params), Aws())
 
-        @task(multiple_outputs=True)
+        @task(multiple_outputs=True, show_return_value_in_logs=False)
         def plan(dataset: Result, params: Any = None, dag_run: Any = None) -> Result:
             """Builds **every request** of the run with the SageMaker SDK and uploads the training code. The
             log shows the requests; the names in them follow from the run, so that a retry finds its jobs.
@@ -106,7 +106,7 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
             settings = RunSettings.from_params(params)
             return plan_run(pipeline, settings, dataset, Aws(), run_id=dag_run.run_id, when=dag_run.run_after)
 
-        @task(trigger_rule="none_failed")
+        @task(trigger_rule="none_failed", show_return_value_in_logs=False)
         def choose_hyperparameters(training: Result, tuning: Result | None) -> Result:
             """Puts the **best trial's hyperparameters** into the training request; without tuning, those of
             the pipeline file stay.
@@ -115,7 +115,7 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
 
             return training_request(training, tuning)
 
-        @task
+        @task(show_return_value_in_logs=False)
         def choose_model(deployment: Result, training: Result) -> Result:
             """Puts the **model** that the training job left in S3 into the deployment request."""
             from retraining.plan import deployment_request

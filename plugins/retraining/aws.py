@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+from retraining.errors import SettingsError
+
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -29,7 +31,15 @@ class Aws:
 
     @cached_property
     def region(self) -> str:
-        return self.s3.meta.region_name
+        """The connection's region. Raises SettingsError where it names none."""
+        from botocore.exceptions import NoRegionError
+
+        try:
+            return self.sagemaker.meta.region_name
+        except NoRegionError as error:
+            raise SettingsError(
+                f'The connection {self.connection} names no region; add {{"region_name": ...}} to its extra.'
+            ) from error
 
     @cached_property
     def account(self) -> str:

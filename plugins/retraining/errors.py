@@ -9,6 +9,10 @@ class UserError(AirflowFailException):
     """Wrong input. The text names what is wrong and how to put it right."""
 
 
+class SettingsError(UserError):
+    """Airflow's connection to AWS lacks something."""
+
+
 class ParametersError(UserError):
     """The values of the trigger form do not fit together, or not the pipeline file."""
 

@@ -52,7 +52,7 @@ class JobKind:
     name: str
     status: str
     limit: int
-    compared: tuple[str, ...]
+    compared: tuple[tuple[str, ...], ...]
 
 
 TRAINING = JobKind(
@@ -60,14 +60,18 @@ TRAINING = JobKind(
     "TrainingJobName",
     "TrainingJobStatus",
     NAME_LIMIT,
-    ("HyperParameters", "InputDataConfig", "AlgorithmSpecification"),
+    (("HyperParameters",), ("InputDataConfig",)),
 )
 TUNING = JobKind(
     "tuning job",
     "HyperParameterTuningJobName",
     "HyperParameterTuningJobStatus",
     TUNING_JOB_LIMIT,
-    ("HyperParameterTuningJobConfig", "TrainingJobDefinition"),
+    (
+        ("HyperParameterTuningJobConfig",),
+        ("TrainingJobDefinition", "StaticHyperParameters"),
+        ("TrainingJobDefinition", "InputDataConfig"),
+    ),
 )
 
 
@@ -113,7 +117,9 @@ class _Follows(SageMakerBaseOperator):
             status = description[kind.status]
             if status in _ENDED_BADLY:
                 self.log.info("The %s %s is %s; another attempt follows", kind.noun, name, status)
-            elif not all(contains(description.get(key), self.config.get(key)) for key in kind.compared):
+            elif not all(
+                contains(member(description, path), member(self.config, path)) for path in kind.compared
+            ):
                 self.log.info(
                     "The %s %s was made from another request; another attempt follows", kind.noun, name
                 )
@@ -427,8 +433,15 @@ def describe_or_none(describe: Callable[[str], Answer], name: str) -> Answer | N
         raise
 
 
+def member(document: Any, path: tuple[str, ...]) -> Any:
+    """What lies in a document under a path of keys, or None."""
+    for key in path:
+        document = document.get(key) if isinstance(document, Mapping) else None
+    return document
+
+
 def contains(actual: Any, wanted: Any) -> bool:
-    """Whether everything in `wanted` is in `actual`, which may hold more (the service adds defaults)."""
+    """Whether `actual` says all that `wanted` says. The service adds defaults and may reorder lists."""
     if isinstance(wanted, Mapping):
         return isinstance(actual, Mapping) and all(
             contains(actual.get(key), value) for key, value in wanted.items()
@@ -437,7 +450,7 @@ def contains(actual: Any, wanted: Any) -> bool:
         return (
             isinstance(actual, list)
             and len(actual) == len(wanted)
-            and all(contains(a, w) for a, w in zip(actual, wanted, strict=True))
+            and all(any(contains(a, w) for a in actual) for w in wanted)
         )
     return bool(actual == wanted)
 
