@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -62,6 +63,8 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--stop-rule", action="append", default=[], help="rule whose finding requests stop_training"
     )
     parser.add_argument("--poll", type=float, default=1.0, help="seconds between two looks")
+    parser.add_argument("--parent", type=int, help="stop when this process, the parent, has gone")
+    parser.add_argument("--nice", type=int, default=0, help="lower this process's priority by so much")
     parser.add_argument(
         "--idle-timeout", type=float, default=3600.0, help="give up after this many seconds without news"
     )
@@ -89,6 +92,7 @@ def evaluate(options: argparse.Namespace) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
+    os.nice(options.nice)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     settings = EvaluatorSettings(
@@ -101,6 +105,7 @@ def evaluate(options: argparse.Namespace) -> None:
         poll=options.poll,
         idle_timeout=options.idle_timeout,
         stop_rules=frozenset(options.stop_rule),
+        parent=options.parent,
     )
     board = StatusBoard(options.output, changed=lambda status: print(status.line(), flush=True))
     Evaluation(read_rules(options.rules), settings, board, stop).run()

@@ -8,6 +8,7 @@ that out.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import time
@@ -45,6 +46,7 @@ class EvaluatorSettings:
     poll: float = POLL_S
     idle_timeout: float = IDLE_TIMEOUT_S
     stop_rules: frozenset[str] = frozenset()
+    parent: int | None = None
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Evaluation:
             if not self._open_rules() and not self._profiler:
                 break
             self.stop.wait(self.settings.poll)
-            if self.stop.is_set():
+            if self.stop.is_set() or self._orphaned():
                 self._all(self.board.stopped, "the evaluation was stopped before training ended")
                 break
         self._finish()
@@ -146,6 +148,9 @@ class Evaluation:
         if self._folder.has_ended():
             return True
         return time.monotonic() - self._last_news > self.settings.idle_timeout
+
+    def _orphaned(self) -> bool:
+        return self.settings.parent is not None and os.getppid() != self.settings.parent
 
     def _look(self, *, ended: bool) -> None:
         """Give each open rule the steps that are new, and the time since the last one."""

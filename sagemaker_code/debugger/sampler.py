@@ -85,6 +85,7 @@ class Sampler:
     output: Path
     node: str = field(default_factory=node_name)
     interval: float = INTERVAL_S
+    parent: int | None = None
 
     def __post_init__(self) -> None:
         self._gpus = NvidiaGpus()
@@ -93,9 +94,11 @@ class Sampler:
         self._file: Any = None
 
     def run(self, stop: threading.Event) -> None:
-        """Sample at multiples of the interval until ``stop`` is set."""
+        """Sample at multiples of the interval until ``stop`` is set or the ``parent`` process has gone."""
         try:
             while not stop.wait(self.interval - time.time() % self.interval):
+                if self.parent is not None and os.getppid() != self.parent:
+                    break
                 self.tick()
         finally:
             self.close()
@@ -190,16 +193,17 @@ def _core_use(old: Any, new: Any) -> tuple[float, float]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Sample until SIGTERM or SIGINT, or until the parent process has gone."""
+    """Sample until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m debugger sample", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder, AWS's profiler-output")
     parser.add_argument("--node", default=node_name(), help="name of this host in the samples")
     parser.add_argument("--interval-ms", type=int, default=int(1000 * INTERVAL_S), help="100 to 60000")
+    parser.add_argument("--parent", type=int, help="end when this process, the parent, has gone")
     options = parser.parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    Sampler(options.output, options.node, options.interval_ms / 1000).run(stop)
+    Sampler(options.output, options.node, options.interval_ms / 1000, options.parent).run(stop)
     return 0
 
 

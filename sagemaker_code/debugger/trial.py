@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +58,8 @@ class TensorFolder:
             )
         from smdebug.trials import create_trial  # noqa: PLC0415 - slow, and a job may end without tensors
 
-        try:
+        with self._damage_explained():
             self.trial = create_trial(str(self._path))
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise HalfWrittenError(f"the index under {self.location} cannot be read: {error}") from error
         self.trial.dynamic_refresh = False
         return True
 
@@ -70,9 +70,8 @@ class TensorFolder:
         """
         self._fetch()
         try:
-            self.trial.refresh_data()
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise HalfWrittenError(f"the index under {self.location} cannot be read: {error}") from error
+            with self._damage_explained():
+                self.trial.refresh_data()
         finally:
             if ended:
                 self.trial.loaded_all_steps = True
@@ -92,6 +91,15 @@ class TensorFolder:
         if not workers:
             return f"the collection file under {self.location} is half-written"
         return f"{len(files)} of {workers} workers wrote their collections under {self.location}"
+
+    @contextmanager
+    def _damage_explained(self) -> Iterator[None]:
+        from smdebug.exceptions import SMDebugError  # noqa: PLC0415 - as above
+
+        try:
+            yield
+        except (SMDebugError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise HalfWrittenError(f"the index under {self.location} cannot be read: {error}") from error
 
     def _collection_files(self) -> list[Path]:
         return sorted((self._path / "collections").glob("*/*_collections.json"))

@@ -222,7 +222,9 @@ class DebuggerRule(Rule):  # type: ignore[misc]
     def quiet(self) -> str:
         """What the rule looked at without finding anything."""
         times = "once" if self.judged == 1 else f"{self.judged} times"
-        return f"Judged {times}, the condition was never met. {self.closest}".strip()
+        lost = len(self.reader.unreadable)
+        damaged = f"{lost} tensors could not be read and were left out." if lost else ""
+        return " ".join(f"Judged {times}, the condition was never met. {self.closest} {damaged}".split())
 
     def shortage(self) -> str:
         """Why the rule has nothing to say."""

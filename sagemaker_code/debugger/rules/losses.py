@@ -222,8 +222,10 @@ class LossNotDecreasing(LossRule):
     Our reading. The mean loss of the ``num_steps`` steps up to now is compared with the lowest such mean
     before; with losses saved ``num_steps`` apart or more, that is the single value of AWS's page. Batches
     differ, so a rise counts as real at once only if the noise (spread of the loss around its own trend) is
-    within ``increase_threshold_percent``; otherwise the loss must fail to fall three times in a row. A loss
-    that is not finite fires at once. Mode GLOBAL means training losses where the run tells modes apart.
+    within ``increase_threshold_percent``. Otherwise the loss must fail to fall three times in a row, or its
+    whole course over six comparisons (three when training ends) must show no fall: the mean of the later half
+    is not below that of the earlier by even one standard error. A loss that is not finite fires at once. Mode
+    GLOBAL means training losses where the run tells modes apart.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -238,6 +240,12 @@ class LossNotDecreasing(LossRule):
     WANTS = "the loss (collection 'losses') at training steps that lie num_steps apart"
     NEEDED = 1
     NOISY_TRIES = 3
+    ADVICE = (
+        "if it never fell, try lr ten times higher and check that labels belong to their pictures; if it "
+        "rose or jumps, "
+        "try lr ten times lower"
+    )
+    COURSE_TRIES, COURSE_TRIES_AT_END = 6, 3
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -275,9 +283,9 @@ class LossNotDecreasing(LossRule):
 
     def finish(self) -> Finding | None:
         """Judge a run too short for a second full window by what it has."""
-        if self.judged or not np.isfinite(self._best) or self._window == len(self._steps):
-            return None
-        return self._compare()
+        if self.judged == 0 and np.isfinite(self._best) and self._window < len(self._steps):
+            return self._compare()
+        return self._course() if self.judged >= self.COURSE_TRIES_AT_END else None
 
     def _compare(self) -> Finding | None:
         """Compare the mean of the values since the last comparison with the best mean before."""
@@ -297,15 +305,35 @@ class LossNotDecreasing(LossRule):
         )
         noisy = self._noise() > self.parameters["increase_threshold_percent"]
         if self._failed < (self.NOISY_TRIES if noisy else 1):
-            return None
+            return self._course() if self.judged >= self.COURSE_TRIES else None
         change = f"fell by only {number(fall)} %" if fall >= 0 else f"rose by {number(-fall)} %"
         return Finding(
             step,
             f"the loss {change} from {number(before)} (up to step {before_step}) to {number(current)} "
             f"(up to step {step}); it should fall by {self.parameters['diff_percent']:g} % every "
             f"{self.parameters['num_steps']} steps, and failed to {self._failed} times in a row.",
-            "if it never fell, try lr ten times higher and check that labels belong to their pictures; if it "
-            "rose or jumps, try lr ten times lower",
+            self.ADVICE,
+        )
+
+    def _course(self) -> Finding | None:
+        """Compare the earlier and the later half of all losses so far."""
+        half = len(self._losses) // 2
+        earlier, later = np.array(self._losses[:half]), np.array(self._losses[half:])
+        if half < 2:
+            return None
+        fall = float(earlier.mean() - later.mean())
+        error = float(np.sqrt(earlier.var(ddof=1) / len(earlier) + later.var(ddof=1) / len(later)))
+        if fall > error:
+            return None
+        step = self._steps[-1]
+        return Finding(
+            step,
+            f"the loss does not fall: its mean is {number(float(earlier.mean()))} up to step "
+            f"{self._steps[half - 1]} and "
+            f"{number(float(later.mean()))} from there to step {step}, a difference within the noise of "
+            f"{number(error)}; it should fall by {self.parameters['diff_percent']:g} % every "
+            f"{self.parameters['num_steps']} steps.",
+            self.ADVICE,
         )
 
     def _noise(self) -> float:

@@ -1,0 +1,273 @@
+"""Rules and sampler beside the training script, in its own container: the ``in_job`` way.
+
+For a training script::
+
+    settings = monitor.MonitorSettings(mode, output_data_dir, rules)
+    with monitor.beside(settings, on_stop=stop.set) as watch:
+        configuration = watch.hook_configuration(RunLength(steps_per_epoch, epochs, evaluation_steps))
+        ...register model and loss with smdebug's hook, made from this file (None: no tensors)...
+        for images, labels in watch.steps.batches(loader, "TRAIN"):
+            with watch.steps.step("TRAIN"):
+                ...
+
+``mode`` chooses who evaluates. ``in_job``: two child processes here, the sampler and the evaluator. Each
+change of a rule's status is one line on stdout (see ``statuses.Status.line``)::
+
+    [debugger] rule=Overfit status=IssuesFound step=40 | the validation loss ... | try: train fewer epochs ...
+
+At the end ``<output_data>/debugger/rules/<Rule>.json`` and ``<output_data>/debugger/profiler-report.html``
+are there. A finding of a rule with the action stop_training calls ``on_stop``, which should do what SIGTERM
+does to the script. ``service``: the platform evaluates; the script only writes tensors and traces where the
+platform's configuration files say. ``off``: nothing.
+
+All of it is an observer: whatever goes wrong here is logged and never ends the training.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from debugger import hook_config
+from debugger.hook_config import RunLength
+from debugger.statuses import STOP_TRAINING
+from debugger.steps import StepTimer
+
+logger = logging.getLogger(__name__)
+
+SERVICE, IN_JOB, OFF = "service", "in_job", "off"
+MODES = (SERVICE, IN_JOB, OFF)
+FINISH_S = 120.0
+"""How long the end of the job waits for rules that are still looking at the last tensors."""
+DEFAULT_RULES = ("VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization", "ProfilerReport")
+
+
+def default_rules() -> list[dict[str, Any]]:
+    """Configurations of the rules every pipeline carries."""
+    return [rule_configuration(name) for name in DEFAULT_RULES]
+
+
+def rule_configuration(name: str, **parameters: str) -> dict[str, Any]:
+    """A DebugRuleConfiguration that invokes the rule ``name``."""
+    return {"RuleConfigurationName": name, "RuleParameters": {"rule_to_invoke": name, **parameters}}
+
+
+@dataclass(frozen=True)
+class MonitorSettings:
+    """``rules`` are DebugRuleConfiguration objects; ``stop_rules`` names those whose finding ends the
+    training.
+    """
+
+    mode: str
+    output_data: Path
+    rules: Sequence[dict[str, Any]] = field(default_factory=default_rules)
+    stop_rules: Sequence[str] = ()
+    base_dir: Path = Path("/opt/ml")
+    profile_steps: int = 0
+    sampling_ms: int = 500
+
+
+class Watch:
+    """What a training script sees of its monitor."""
+
+    def __init__(self, settings: MonitorSettings, folder: Path | None) -> None:
+        self._settings = settings
+        self._folder = folder
+        self.steps = StepTimer(_traces(settings, folder), profile_steps=settings.profile_steps)
+
+    def hook_configuration(self, run: RunLength) -> Path | None:
+        """smdebug's configuration file for this run, with intervals that fit its length; None: save no
+        tensors.
+        """
+        given = self._given()
+        if given is None:
+            return None
+        target = Path(tempfile.mkdtemp(prefix="debugger-hook-")) if self._folder is None else self._folder
+        return hook_config.write(hook_config.fitted(given, run), target / "debughookconfig.json")
+
+    def _given(self) -> dict[str, Any] | None:
+        if self._settings.mode == OFF:
+            return None
+        if self._folder is not None:
+            names = [
+                (one.get("RuleParameters") or {}).get("rule_to_invoke", "") for one in self._settings.rules
+            ]
+            return hook_config.for_rules(names, self._folder / "tensors")
+        path = Path(
+            os.environ.get("SMDEBUG_CONFIG_FILE_PATH")
+            or self._settings.base_dir / "input/config/debughookconfig.json"
+        )
+        return _read_json(path)
+
+
+def _traces(settings: MonitorSettings, folder: Path | None) -> Path | None:
+    """Folder for step traces: the monitor's own, or the one the platform's profiler configuration names."""
+    if settings.mode == OFF:
+        return None
+    if folder is not None:
+        return folder / "profiler"
+    path = Path(
+        os.environ.get("SMPROFILER_CONFIG_PATH") or settings.base_dir / "input/config/profilerconfig.json"
+    )
+    configuration = _read_json(path)
+    if configuration is None:
+        return None
+    place = (configuration.get("ProfilingParameters") or {}).get("LocalPath") or configuration.get(
+        "LocalPath"
+    )
+    return Path(place) if place else settings.base_dir / "output/profiler"
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """A configuration file's content; None if it is not there or not readable, with a warning in the latter
+    case.
+    """
+    if not path.is_file():
+        return None
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        logger.warning("debugger: %s is not JSON (%s)", path, error)
+        return None
+    return document if isinstance(document, dict) else None
+
+
+@contextmanager
+def beside(settings: MonitorSettings, on_stop: Callable[[], None] = lambda: None) -> Iterator[Watch]:
+    """Run what ``settings`` ask for while the block trains; see the module's text."""
+    if settings.mode not in MODES:
+        raise ValueError(f"debugger mode {settings.mode!r}; choose one of {', '.join(MODES)}")
+    if settings.mode != IN_JOB:
+        watch = Watch(settings, None)
+        try:
+            yield watch
+        finally:
+            watch.steps.close()
+        return
+    folder = Path(tempfile.mkdtemp(prefix="debugger-"))
+    children = _Children(settings, folder, on_stop)
+    watch = Watch(settings, folder)
+    children.start()
+    try:
+        yield watch
+    finally:
+        close_hook()
+        watch.steps.close()
+        children.finish()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def close_hook() -> None:
+    """Have smdebug write the tensors of the last step now; it would do so only when the interpreter exits."""
+    smdebug = sys.modules.get("smdebug.pytorch")
+    hook = smdebug.get_hook() if smdebug is not None else None
+    if hook is None:
+        return
+    try:
+        hook.close()
+    except Exception as error:  # noqa: BLE001 - a third party's hook decides what it raises
+        logger.warning("debugger: smdebug's hook could not be closed: %s", error)
+
+
+class _Children:
+    """The sampler and the evaluator, as child processes in sessions of their own."""
+
+    def __init__(self, settings: MonitorSettings, folder: Path, on_stop: Callable[[], None]) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._on_stop = on_stop
+        self._sampler: subprocess.Popen[str] | None = None
+        self._evaluator: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+
+    @property
+    def _ended_file(self) -> Path:
+        return self._folder / "training_ended"
+
+    def start(self) -> None:
+        """Start both; a failure to do so is logged and training goes on without."""
+        results = self._settings.output_data / "debugger"
+        rules = self._folder / "rules.json"
+        rules.write_text(json.dumps(list(self._settings.rules)), encoding="utf-8")
+        parent = ["--parent", str(os.getpid())]
+        sample = ["sample", "--output", str(self._folder / "profiler")]
+        evaluate = ["evaluate", "--rules", str(rules), "--tensors", str(self._folder / "tensors")]
+        evaluate += [
+            "--output",
+            str(results / "rules"),
+            "--job",
+            os.environ.get("TRAINING_JOB_NAME", "training"),
+        ]
+        evaluate += ["--ended-file", str(self._ended_file), "--profiler", str(self._folder / "profiler")]
+        evaluate += ["--report", str(results), "--nice", "10"]
+        for rule in self._settings.stop_rules:
+            evaluate += ["--stop-rule", rule]
+        try:
+            interval = ["--interval-ms", str(self._settings.sampling_ms)]
+            self._sampler = _start([*sample, *interval, *parent], stdout=None)
+            self._evaluator = _start([*evaluate, *parent], stdout=subprocess.PIPE)
+        except OSError as error:
+            logger.warning("debugger: rules and sampler do not run: %s", error)
+            return
+        self._reader = threading.Thread(target=self._follow, name="debugger", daemon=True)
+        self._reader.start()
+
+    def _follow(self) -> None:
+        """Pass the evaluator's lines on, and act on a request to stop."""
+        if self._evaluator is None or self._evaluator.stdout is None:
+            return
+        for line in self._evaluator.stdout:
+            print(line, end="", flush=True)
+            if line.rstrip().endswith(f"| action: {STOP_TRAINING}"):
+                self._on_stop()
+
+    def finish(self) -> None:
+        """Let the rules look at everything that was saved, then end both processes."""
+        _end(self._sampler, 10.0)
+        self._ended_file.touch()
+        if self._evaluator is None:
+            return
+        deadline = time.monotonic() + FINISH_S
+        try:
+            self._evaluator.wait(FINISH_S)
+        except subprocess.TimeoutExpired:
+            logger.warning("debugger: rules did not finish within %.0f s and are stopped", FINISH_S)
+            _end(self._evaluator, 10.0)
+        if self._reader is not None:
+            self._reader.join(max(1.0, deadline - time.monotonic()))
+
+
+def _start(command: list[str], stdout: int | None) -> subprocess.Popen[str]:
+    """Start ``python -m debugger`` with this package on its path."""
+    package = str(Path(__file__).resolve().parent.parent)
+    path = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH", "")) if part)
+    return subprocess.Popen(
+        [sys.executable, "-m", "debugger", *command],
+        stdout=stdout,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def _end(process: subprocess.Popen[str] | None, grace: float) -> None:
+    if process is None or process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(grace)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
