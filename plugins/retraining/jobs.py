@@ -36,8 +36,9 @@ _ATTEMPTS = 9
 _ENDED_BADLY = {"Failed", "Stopped", "Stopping", "Deleting", "DeleteFailed"}
 _RUNNING = {"InProgress", "Stopping"}
 _ENDPOINT_MOVING = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
-# The script's or the request's fault: the same job again would fail the same way.
-_WILL_FAIL_AGAIN = ("AlgorithmError", "ClientError")
+# The platform's fault. Any other failure (AlgorithmError, ClientError) is the script's or the request's, and
+# the same job again would fail the same way.
+_WORTH_ANOTHER_TRY = ("InternalServerError", "CapacityError")
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 30.0
 
 
@@ -104,43 +105,36 @@ class _Follows(SageMakerBaseOperator):
     ) -> str:
         """Make sure that a job with the request `self.config` runs or has completed, and return its name.
 
-        Raises JobFailedError when nine attempts of the run have ended badly.
+        Raises JobFailedError when all attempts' names are used up.
         """
         wanted = self.config[kind.name]
         for attempt in range(1, _ATTEMPTS + 1):
-            name = attempt_name(wanted, attempt, kind.limit)
-            description = describe_or_none(describe, name)
+            self.job_name = attempt_name(wanted, attempt, kind.limit)  # before it exists: a kill now finds it
+            description = describe_or_none(describe, self.job_name)
             if description is None:
-                self.log.info("Creating the %s %s", kind.noun, name)
-                self.job_name = name  # before it exists, so that a kill at this moment finds it
-                description = self._create(create, {**self.config, kind.name: name}, describe, name)
-            status = description[kind.status]
-            if status in _ENDED_BADLY:
-                self.log.info("The %s %s is %s; another attempt follows", kind.noun, name, status)
-            elif not all(
-                contains(member(description, path), member(self.config, path)) for path in kind.compared
-            ):
-                self.log.info(
-                    "The %s %s was made from another request; another attempt follows", kind.noun, name
-                )
-            else:
-                self.log.info("Following the %s %s (%s)", kind.noun, name, status)
-                self.job_name = name
-                return name
-        raise JobFailedError(
-            f"{_ATTEMPTS} attempts of the {kind.noun} {wanted} ended badly; start a new run."
-        )
+                self._create(kind, create)
+                return self.job_name
+            obstacle = self._obstacle(kind, description)
+            if obstacle is None:
+                self.log.info("Following the %s %s", kind.noun, self.job_name)
+                return self.job_name
+            self.log.info("The %s %s %s; another attempt follows", kind.noun, self.job_name, obstacle)
+        raise JobFailedError(f"The {kind.noun} {wanted} was tried {_ATTEMPTS} times; start a new run.")
 
-    @staticmethod
-    def _create(
-        create: Callable[[Request], Any], request: Request, describe: Callable[[str], Answer], name: str
-    ) -> Answer:
+    def _obstacle(self, kind: JobKind, description: Answer) -> str | None:
+        """Why an existing job is not the one that this task wants, or None."""
+        if description[kind.status] in _ENDED_BADLY:
+            return f"is {description[kind.status]}"
+        pairs = ((member(description, path), member(self.config, path)) for path in kind.compared)
+        return None if all(contains(*pair) for pair in pairs) else "was made from another request"
+
+    def _create(self, kind: JobKind, create: Callable[[Request], Any]) -> None:
+        self.log.info("Creating the %s %s", kind.noun, self.job_name)
         try:
-            create(request)
+            create({**self.config, kind.name: self.job_name})
         except ClientError as error:
             if error.response["Error"]["Code"] != "ResourceInUse":  # else another try has just created it
                 raise
-        return describe(name)
 
     def check_ended_well(self, kind: JobKind, description: Answer) -> None:
         """Raise for a job that did not complete: JobFailedError where a retry is useless."""
@@ -150,17 +144,12 @@ class _Follows(SageMakerBaseOperator):
             return
         if status != "Failed":
             detail = description.get("SecondaryStatus", status)
-            hint = (
-                "; raise job.max_runtime_seconds in the pipeline file"
-                if detail == "MaxRuntimeExceeded"
-                else ""
-            )
+            hint = "; raise the pipeline file's limit of its time" if detail == "MaxRuntimeExceeded" else ""
             raise JobFailedError(
                 f"The {kind.noun} {name} was stopped ({detail}){hint}. Clear the task to try again."
             )
-        if reason.startswith(_WILL_FAIL_AGAIN):
-            raise JobFailedError(f"The {kind.noun} {name} failed: {reason}")
-        raise AirflowException(f"The {kind.noun} {name} failed: {reason}")
+        retry = reason.startswith(_WORTH_ANOTHER_TRY)
+        raise (AirflowException if retry else JobFailedError)(f"The {kind.noun} {name} failed: {reason}")
 
 
 class AdoptingTuningOperator(_Follows, SageMakerTuningOperator):

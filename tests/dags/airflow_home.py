@@ -38,15 +38,13 @@ def settings(home: Path) -> dict[str, str]:
     }
 
 
+@cache
 def use_temporary_home() -> Path:
-    """A home of this test process; the same on every call, and gone when the process ends."""
-    if "RETRAINING_TEST_HOME" not in os.environ:
-        home = Path(tempfile.mkdtemp(prefix="airflow-"))
-        owner = os.getpid()
-        atexit.register(lambda: shutil.rmtree(home, ignore_errors=True) if os.getpid() == owner else None)
-        os.environ["RETRAINING_TEST_HOME"] = str(home)
-        os.environ.update(settings(home))
-    return Path(os.environ["RETRAINING_TEST_HOME"])
+    """A home of this test process, which is gone when the process ends."""
+    home = Path(tempfile.mkdtemp(prefix="airflow-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    os.environ.update(settings(home))
+    return home
 
 
 def migrate() -> None:
