@@ -76,5 +76,6 @@ pins: setup  ## compile the requirement files from their .in files
 	@$(COMPILE) requirements.in -o requirements.txt
 	@$(COMPILE) -c requirements.txt local_sagemaker/requirements.in -o local_sagemaker/requirements.txt
 	@$(COMPILE) local_sagemaker/images/pytorch/requirements.in -o local_sagemaker/images/pytorch/requirements.txt
+	@$(COMPILE) -c requirements.txt requirements-compose.in -o requirements-compose.txt
 	@$(COMPILE) -c requirements.txt -c local_sagemaker/requirements.txt \
 		-c local_sagemaker/images/pytorch/requirements.txt requirements-dev.in -o requirements-dev.txt

@@ -26,7 +26,7 @@ def stop_services(settings: Settings, out: Console) -> None:
 def demo_command(settings: Settings, out: Console) -> bool:
     demo = Demo(settings, read_choice(os.environ), out)
     try:
-        succeeded = run_demo(demo)
+        succeeded = run_demo(demo, end_earlier=True)
     finally:
         if os.environ.get("KEEP") == "0":
             stop_services(settings, out)
@@ -45,7 +45,8 @@ def up_command(settings: Settings, out: Console) -> bool:
 
 def trigger_command(settings: Settings, out: Console) -> bool:
     """Another run with what the last `make demo` chose, but for what is given now."""
-    succeeded = run_demo(Demo(settings, read_choice(os.environ, last_choice(settings.choice)), out))
+    demo = Demo(settings, read_choice(os.environ, last_choice(settings.choice)), out)
+    succeeded = run_demo(demo, end_earlier=False)
     show_addresses(settings, out)
     return succeeded
 

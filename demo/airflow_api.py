@@ -105,6 +105,11 @@ class AirflowApi:
         answer = self.call("GET", f"dags/{dag_id}/dagRuns", params={"state": ["running", "queued"]})
         return [run["dag_run_id"] for run in answer["dag_runs"]]
 
+    def end_run(self, dag_id: str, run_id: str) -> None:
+        """Mark a run as failed, which ends its tasks."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}"
+        self.call("PATCH", path, params={"update_mask": "state"}, json={"state": "failed"})
+
     def run(self, dag_id: str, run_id: str) -> DagRun:
         answer = self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")
         return DagRun(run_id, answer["state"], moment(answer["start_date"]), moment(answer["end_date"]))

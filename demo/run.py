@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -172,11 +172,24 @@ def show_addresses(settings: Settings, out: Console) -> None:
         out.print(f"SageMaker: {sagemaker.url}  (boto3: endpoint_url)", markup=False, highlight=False)
 
 
+def end_earlier_runs(demo: Demo, api: AirflowApi, aws: Aws) -> None:
+    """End what an interrupted call left going, so that the new run need not wait for it."""
+    for run_id in api.active_runs(DAG_ID):
+        demo.out.print(f"  ending {run_id}, which was still going", highlight=False, soft_wrap=True)
+        api.end_run(DAG_ID, run_id)
+    for tuning in aws.sagemaker.list_hyper_parameter_tuning_jobs(StatusEquals="InProgress")[
+        "HyperParameterTuningJobSummaries"
+    ]:
+        name = tuning["HyperParameterTuningJobName"]
+        aws.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    for job in aws.sagemaker.list_training_jobs(StatusEquals="InProgress")["TrainingJobSummaries"]:
+        with suppress(ClientError):  # a trial may have ended with its tuning job
+            aws.sagemaker.stop_training_job(TrainingJobName=job["TrainingJobName"])
+
+
 def run_dag(demo: Demo, api: AirflowApi, aws: Aws) -> bool:
     """Trigger a run, watch it, ask the endpoint, write the record; whether all of it succeeded."""
     conf = run_params(demo.choice)
-    if active := api.active_runs(DAG_ID):
-        demo.out.print(f"  {active[0]} is still going: this run starts when it has ended", highlight=False)
     since, started = datetime.now(UTC), time.monotonic()
     api.unpause(DAG_ID)
     run_id = api.trigger(DAG_ID, conf)
@@ -207,11 +220,16 @@ def prepare_dataset(demo: Demo) -> None:
     dataset_files(demo.dataset)
 
 
-def run_demo(demo: Demo) -> bool:
-    """The whole demonstration; whether the run succeeded and the endpoint answered."""
+def run_demo(demo: Demo, *, end_earlier: bool) -> bool:
+    """The whole demonstration; whether the run succeeded and the endpoint answered.
+
+    A run that is still going is ended first (`end_earlier`), or the new one waits for it.
+    """
     prepare_dataset(demo)
     aws, airflow = start_services(demo)
     put_inputs(demo, aws)
     write_choice(demo.settings.choice, demo.choice)
     with log_in(demo, airflow) as api:
+        if end_earlier:
+            end_earlier_runs(demo, api, aws)
         return run_dag(demo, api, aws)

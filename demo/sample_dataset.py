@@ -29,7 +29,7 @@ DONE = ".complete.json"
 
 @dataclass(frozen=True)
 class Breed:
-    """Lengths are in px on a canvas of 288; `shade` is the coat, `markings` what lies on it."""
+    """Lengths are in px on a canvas of 288; `reach` is the part of the canvas that the dog fills."""
 
     name: str
     shade: Colour
@@ -41,32 +41,74 @@ class Breed:
     legs: int
     head: int
     muzzle: int
+    reach: float
 
 
 BREEDS = (
     Breed(
-        "001.Amber_foxling", (214, 128, 52), (250, 240, 222), "bib", "pointed", "bushy", (104, 56), 42, 27, 26
+        "001.Amber_foxling",
+        shade=(224, 122, 38),
+        markings=(250, 240, 222),
+        pattern="bib",
+        ears="pointed",
+        tail="bushy",
+        body=(104, 56),
+        legs=42,
+        head=27,
+        muzzle=26,
+        reach=0.86,
     ),
     Breed(
-        "002.Inkwell_mastiff", (46, 42, 48), (96, 66, 48), "plain", "folded", "thin", (136, 86), 54, 40, 24
+        "002.Inkwell_mastiff",
+        shade=(42, 38, 44),
+        markings=(104, 70, 48),
+        pattern="plain",
+        ears="folded",
+        tail="thin",
+        body=(136, 86),
+        legs=54,
+        head=40,
+        muzzle=24,
+        reach=1.0,
     ),
     Breed(
-        "003.Brook_speckle", (238, 236, 230), (52, 44, 42), "spots", "hanging", "thin", (126, 58), 66, 29, 30
+        "003.Brook_speckle",
+        shade=(246, 244, 240),
+        markings=(48, 42, 42),
+        pattern="spots",
+        ears="hanging",
+        tail="thin",
+        body=(126, 58),
+        legs=66,
+        head=29,
+        muzzle=30,
+        reach=0.96,
     ),
     Breed(
-        "004.Cloud_curl", (232, 206, 172), (250, 236, 212), "curls", "hanging", "pompon", (94, 66), 46, 32, 18
+        "004.Russet_curl",
+        shade=(138, 56, 48),
+        markings=(188, 104, 92),
+        pattern="curls",
+        ears="hanging",
+        tail="pompon",
+        body=(94, 66),
+        legs=46,
+        head=32,
+        muzzle=18,
+        reach=0.84,
     ),
     Breed(
         "005.Slate_brindle",
-        (112, 126, 146),
-        (54, 62, 80),
-        "stripes",
-        "pointed",
-        "curled",
-        (122, 62),
-        56,
-        31,
-        24,
+        shade=(98, 130, 178),
+        markings=(44, 54, 88),
+        pattern="stripes",
+        ears="pointed",
+        tail="curled",
+        body=(122, 62),
+        legs=56,
+        head=31,
+        muzzle=24,
+        reach=0.92,
     ),
 )
 
@@ -137,7 +179,7 @@ def scene(rng: np.random.Generator) -> Image.Image:
                 (x, horizon - height * 0.8),
                 height * 0.7,
                 height * 0.8,
-                shaded((84, 134, 84), rng.uniform(0.7, 1.2)),
+                shaded((116, 144, 110), rng.uniform(0.7, 1.2)),
             )
         else:
             box = shaded((170, 150, 140), rng.uniform(0.6, 1.3))
@@ -258,16 +300,17 @@ def draw_dog(breed: Breed, rng: np.random.Generator) -> Image.Image:
     return markings
 
 
-def placed(dog: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The dog tilted, turned, resized and moved within the canvas."""
+def placed(dog: Image.Image, reach: float, rng: np.random.Generator) -> Image.Image:
+    """The dog tilted and turned, filling about the part `reach` of the canvas, somewhere within it."""
     if rng.random() < 0.5:
         dog = dog.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     dog = dog.rotate(rng.uniform(-9, 9), resample=Image.Resampling.BILINEAR)
-    side = round(CANVAS * rng.uniform(0.74, 1.02))
-    dog = dog.resize((side, side), Image.Resampling.BILINEAR)
+    dog = dog.crop(dog.getbbox())
+    scale = CANVAS * reach * rng.uniform(0.9, 1.0) / max(dog.size)
+    width, height = round(dog.width * scale), round(dog.height * scale)
     layer = Image.new("RGBA", (CANVAS, CANVAS), (0, 0, 0, 0))
-    spare = CANVAS - side
-    layer.paste(dog, (round(spare / 2 + rng.uniform(-26, 26)), round(spare / 2 + rng.uniform(-6, 24))))
+    left, top = round(rng.uniform(0, CANVAS - width)), round((CANVAS - height) * rng.uniform(0.4, 0.9))
+    layer.paste(dog.resize((width, height), Image.Resampling.BILINEAR), (left, top))
     return layer
 
 
@@ -285,7 +328,7 @@ def lit(pixels: np.ndarray[tuple[int, ...], np.dtype[np.float64]], rng: np.rando
 
 def draw_image(breed: Breed, side: int, rng: np.random.Generator) -> Image.Image:
     picture = scene(rng)
-    dog = placed(draw_dog(breed, rng), rng)
+    dog = placed(draw_dog(breed, rng), breed.reach, rng)
     picture.paste(dog, mask=dog.getchannel("A"))
     small = picture.resize((side, side), Image.Resampling.LANCZOS)
     return lit(np.asarray(small, dtype=np.float64), rng)

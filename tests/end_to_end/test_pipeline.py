@@ -1,0 +1,122 @@
+"""The whole pipeline on real pictures: Airflow runs the DAG, the local SageMaker its jobs, an endpoint serves.
+
+Nothing is replaced: what runs is `make demo DATA=... WEIGHTS=...`, with fewer trials and epochs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from demo import services
+from demo.aws import Aws
+from demo.prediction import ask
+from demo.run import Demo, run_demo
+from demo.settings import ENDPOINT, ROOT, Choice, DemoError, Settings
+
+SHARED_DATA = Path(os.environ.get("SHARED_DATA") or ROOT.parent / "shared" / "data")
+DATASET = SHARED_DATA / "dogImages"
+WEIGHTS = SHARED_DATA / "weights" / "squeezenet1_0.pth"
+PARAMS = {"max_jobs": 2, "max_parallel_jobs": 1, "epochs_min": 1, "epochs_max": 2, "image_size": 128}
+TEST_ACCURACY = 0.5  # of a head on frozen features after two epochs at most; chance is 1 of 6
+
+pytestmark = [
+    pytest.mark.end_to_end,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        not (DATASET.is_dir() and WEIGHTS.is_file()),
+        reason="the pictures and weights are not there: set SHARED_DATA to their folder",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended: its record, its terminal output, and the services, which still run."""
+
+    succeeded: bool
+    record: dict[str, Any]
+    output: str
+    aws: Aws
+    settings: Settings
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    local = tmp_path_factory.mktemp("local")
+    (local / "envs").symlink_to(Path(sys.prefix).parent)
+    settings = Settings(local, airflow_port=0, sagemaker_port=0)
+    output = StringIO()
+    demo = Demo(settings, Choice(DATASET, WEIGHTS, "squeezenet1_0", PARAMS), Console(file=output, width=120))
+    try:
+        succeeded = run_demo(demo, end_earlier=True)
+        sagemaker = services.find(settings, "sagemaker")
+        if sagemaker is None:
+            raise DemoError("The local SageMaker ended during the run")
+        record = json.loads(settings.report.read_text())
+        yield Finished(succeeded, record, output.getvalue(), Aws(sagemaker.url), settings)
+    finally:
+        print(output.getvalue())
+        for name in ("airflow", "sagemaker"):
+            services.stop(settings, name)
+
+
+def test_the_run_succeeds_and_every_task_with_it(finished: Finished) -> None:
+    assert finished.succeeded, finished.output
+    assert finished.record["state"] == "success"
+    assert {task["state"] for task in finished.record["tasks"]} == {"success"}
+
+
+def test_tuning_tries_what_was_asked_and_training_takes_the_best(finished: Finished) -> None:
+    trials = finished.record["tuning"]["trials"]
+    best = max(trials, key=lambda trial: trial["objective"])
+    assert len(trials) == PARAMS["max_jobs"]
+    assert finished.record["tuning"]["best_trial"] == best["name"]
+    used = finished.record["training"]["hyperparameters"]
+    assert {name: used[name] for name in finished.record["best_hyperparameters"]} == finished.record[
+        "best_hyperparameters"
+    ]
+
+
+def test_the_model_has_learned(finished: Finished) -> None:
+    assert finished.record["metrics"]["test_accuracy"] >= TEST_ACCURACY
+
+
+def test_the_endpoint_gives_the_models_answers_for_the_whole_test_set(finished: Finished) -> None:
+    pictures = sorted(DATASET.glob("test/*/*"))
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda picture: ask(finished.aws, ENDPOINT, picture), pictures))
+    accuracy = sum(answer.right for answer in answers) / len(answers)
+    assert accuracy == pytest.approx(finished.record["metrics"]["test_accuracy"], abs=1e-4)
+
+
+def test_the_endpoint_refuses_a_text_and_goes_on_serving(finished: Finished) -> None:
+    runtime = finished.aws.runtime
+    with pytest.raises(runtime.exceptions.ModelError) as refused:
+        runtime.invoke_endpoint(EndpointName=ENDPOINT, ContentType="image/jpeg", Body=b"not a picture")
+    assert dict(refused.value.response)["OriginalStatusCode"] == 400
+    picture = next(DATASET.glob("test/*/*"))
+    assert ask(finished.aws, ENDPOINT, picture).predictions
+
+
+def test_the_record_divides_the_time_into_jobs_and_orchestration(finished: Finished) -> None:
+    timing = finished.record["timing"]
+    assert timing["job_seconds"] > 0
+    assert timing["job_seconds"] + timing["orchestration_seconds"] == pytest.approx(
+        timing["run_seconds"], abs=0.1
+    )
+
+
+def test_the_terminal_shows_tasks_trials_epochs_and_breeds(finished: Finished) -> None:
+    for expected in ("task tune: success", "trial 001", "epoch=1 ", "Test accuracy: ", "Chihuahua"):
+        assert expected in finished.output
