@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import sqlite3
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ GRACE_SECONDS = 120.0  # between SIGTERM and SIGKILL (StopTrainingJob)
 
 _POLL_SECONDS = 0.25
 _SYNC_SECONDS = 2.0
+_KILL_SECONDS = 10.0
 _REMEMBERED_LINES = 1000  # for the exception at the end of a log
 _END_MARKER = "training_job_end.ts"  # smdebug/core/access_layer/utils.py: readers of tensors wait for it
 
@@ -89,7 +91,7 @@ class Supervisor:
             reason = f"ClientError: {error}"
         except ProcessStartError as error:
             reason = f"InternalServerError: {error}"
-        except OSError as error:
+        except (OSError, sqlite3.OperationalError) as error:
             reason = self._disk_reason(error)
         finally:
             if not self._closing.is_set() or reason is None:
@@ -107,7 +109,12 @@ class Supervisor:
         with _Background(self._syncs()) as syncs:
             exit_code = self._follow(group)
         reason = self._reason(exit_code)
-        self._upload(syncs.folders, with_model=reason is None)
+        try:
+            self._upload(syncs.folders, with_model=reason is None)
+        except (OSError, sqlite3.OperationalError):
+            if reason is None:
+                raise
+            logger.warning("%s: the output of the failed job is not in S3", self._name, exc_info=True)
         return reason
 
     def _launch(self) -> ProcessGroup | None:
@@ -234,6 +241,7 @@ class Supervisor:
         now = self._platform.clock()
         if reason is not None:
             logger.info("%s failed: %s", self._name, reason)
+            self._end_process()
             self._folders.discard_data()  # first, because a full disk would not let the store be written
         short = None if reason is None else reason[:LIMIT]
         job = self._change(lambda document: documents.finish(document, now, short))
@@ -294,13 +302,24 @@ class Supervisor:
         if self._closing.is_set():
             raise RuntimeClosingError
 
-    def _disk_reason(self, error: OSError) -> str:
-        if error.errno == errno.ENOSPC:
-            return (
-                f"ClientError: The disk is full ({error.filename or self._platform.settings.root}). "
-                f"Free space on the disk of {self._platform.settings.root} and create the job again"
-            )
-        return f"InternalServerError: {error}"
+    def _end_process(self) -> None:
+        """Leave no process behind a job that failed for another reason than its process's end."""
+        group = processes.find(self._folders.process)
+        if group is not None and group.running():
+            group.kill()
+            group.wait(_KILL_SECONDS)
+
+    def _disk_reason(self, error: OSError | sqlite3.OperationalError) -> str:
+        full = (
+            "disk is full" in str(error) if isinstance(error, sqlite3.Error) else error.errno == errno.ENOSPC
+        )
+        if not full:
+            return f"InternalServerError: {error}"
+        root = self._platform.settings.root
+        return (
+            f"ClientError: The disk is full ({getattr(error, 'filename', None) or root}). Free space on the "
+            f"disk of {root} and create the job again"
+        )
 
 
 class _Background:
@@ -328,5 +347,5 @@ class _Background:
             for folder in self.folders:
                 try:
                     folder.sync()
-                except (OSError, BucketMissingError) as error:
+                except (OSError, sqlite3.OperationalError, BucketMissingError) as error:
                     logger.warning("sync to S3 is behind, and will be tried again: %s", error)
