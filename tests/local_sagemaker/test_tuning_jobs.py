@@ -292,11 +292,12 @@ def test_killed_and_started_again_it_goes_on(make_runtime: MakeRuntime) -> None:
     body = request(name, strategy="Bayesian", jobs=5, static={"epochs": 10, "seconds": 0.1})
     client.create_hyper_parameter_tuning_job(**body, Tags=[{"Key": "team", "Value": "breeds"}])
     wait_for(
-        lambda: describe(client, name)["TrainingJobStatusCounters"]["Completed"] >= 1,
-        60,
-        "a first trial",
+        lambda: [item for item in trials(client, name) if item["TrainingJobStatus"] in ENDED],
+        120,
+        "the end of a trial",
         every=0.1,
     )
+    assert trials(client, name, StatusEquals="Failed") == []
     before = {item["TrainingJobName"]: item["TunedHyperParameters"] for item in trials(client, name)}
     runtime.kill()
     runtime.start()
