@@ -6,6 +6,7 @@ The mapping is a YAML file (`images/images.yaml`), the first match wins:
     images:
       - match: '.*/pytorch-training:.*'    # a regular expression over the whole image URI
         environment: training              # a folder there, or an absolute path, with bin/python
+        python_path: ../../code            # optional, relative to the file: code that the image carries
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Environment:
 
     image: str
     folder: Path
+    python_path: Path | None = None
 
     @property
     def python(self) -> Path:
@@ -46,6 +48,7 @@ class Environment:
 class _Entry:
     match: re.Pattern[str]
     folder: Path
+    python_path: Path | None
 
 
 class Images:
@@ -59,13 +62,13 @@ class Images:
         """The environment for an image URI. Raises ValidationError where the file has none, or it is not
         built.
         """
-        folder = next((entry.folder for entry in self._entries if entry.match.fullmatch(image)), None)
-        if folder is None:
+        entry = next((entry for entry in self._entries if entry.match.fullmatch(image)), None)
+        if entry is None:
             raise ValidationError(
                 f"The image {image!r} has no environment on this machine: no 'match' in {self._path} fits it."
                 " Add an entry there, or use an image that it names."
             )
-        environment = Environment(image, folder)
+        environment = Environment(image, entry.folder, entry.python_path)
         if not environment.python.exists():
             raise ValidationError(
                 f"The environment of the image {image!r} is not built: {environment.python} is missing. "
@@ -133,8 +136,13 @@ def _read(path: Path) -> list[_Entry]:
 
 def _entry(path: Path, base: Path, item: Any) -> _Entry:
     try:
-        return _Entry(re.compile(item["match"]), Path(os.path.normpath(base / item["environment"])))
-    except (KeyError, TypeError) as error:
+        code = item.get("python_path")
+        return _Entry(
+            re.compile(item["match"]),
+            Path(os.path.normpath(base / item["environment"])),
+            None if code is None else (path.resolve().parent / code).resolve(),
+        )
+    except (AttributeError, KeyError, TypeError) as error:
         raise ImagesFileError(f"{path}: each image needs 'match' and 'environment', got {item!r}") from error
     except re.error as error:
         raise ImagesFileError(f"{path}: {item['match']!r} is not a regular expression: {error}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from local_sagemaker.debugging import statuses as rules
 from local_sagemaker.platform import Request
 from local_sagemaker.store import Document
 from local_sagemaker.training.artifacts import join_uri
@@ -57,9 +58,10 @@ def new_document(request: Request, arn: str, now: float, tuning_job_arn: str | N
         "EnableManagedSpotTraining",
     ):
         job.setdefault(switch, False)
-    for rules in ("DebugRuleConfigurations", "ProfilerRuleConfigurations"):
-        if rules in job:
-            job[rules] = [{"VolumeSizeInGB": 0, **rule} for rule in job[rules]]
+    for member in rules.MEMBERS:
+        if member in job:
+            job[member] = [{"VolumeSizeInGB": 0, **rule} for rule in job[member]]
+    rules.begin(job, now, arn.rpartition(":")[0] + ":processing-job/")
     if "ProfilerConfig" in job:
         job["ProfilerConfig"] = {"DisableProfiler": False, **job["ProfilerConfig"]}
         job["ProfilingStatus"] = "Disabled" if job["ProfilerConfig"]["DisableProfiler"] else "Enabled"
@@ -140,8 +142,8 @@ def update(job: Document, request: Request) -> None:
     if (config := request.get("ProfilerConfig")) is not None:
         job["ProfilerConfig"] = {"DisableProfiler": False, **job.get("ProfilerConfig", {}), **config}
         job["ProfilingStatus"] = "Disabled" if job["ProfilerConfig"]["DisableProfiler"] else "Enabled"
-    if rules := request.get("ProfilerRuleConfigurations"):
-        added = [{"VolumeSizeInGB": 0, **rule} for rule in rules]
+    if configurations := request.get("ProfilerRuleConfigurations"):
+        added = [{"VolumeSizeInGB": 0, **rule} for rule in configurations]
         job["ProfilerRuleConfigurations"] = [*job.get("ProfilerRuleConfigurations", []), *added]
     if (resources := request.get("ResourceConfig")) is not None:
         job["ResourceConfig"] |= resources

@@ -38,6 +38,15 @@ class JobFolders:
         return self.root / "log.jsonl"
 
     @property
+    def rules(self) -> Path:
+        """What runs beside the job: the evaluation of its Debugger rules, the system sampler."""
+        return self.root / "rules"
+
+    @property
+    def output(self) -> Path:
+        return self.base / "output"
+
+    @property
     def transfer(self) -> Path:
         """Archives on their way to or from S3."""
         return self.root / "transfer"
@@ -88,18 +97,25 @@ class JobFolders:
         ):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def discard_data(self) -> None:
-        """Free the disk once the job has ended: configuration, failure text, log and exit code stay."""
-        kept = {self.config, self.failure}
+    def discard_data(self, *, keep_output: bool = False) -> None:
+        """Free the disk once the job has ended: configuration, failure text, logs and exit codes stay.
+
+        `keep_output`: its rules are still reading what the job wrote.
+        """
+        kept = {self.config, self.failure, self.rules} | ({self.output} if keep_output else set())
         for folder in (self.base / "input", self.base / "output", self.base, self.root):
             parents = {parent for path in kept for parent in path.parents}
             for path in _children(folder):
-                if path.is_dir() and path not in kept | parents | {self.process}:
+                if path.is_dir() and not _within(path, kept) and path not in parents | {self.process}:
                     shutil.rmtree(path, ignore_errors=True)
 
     def remove(self) -> None:
         """Leave nothing of the job on disk."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _within(path: Path, folders: set[Path]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 def _children(folder: Path) -> list[Path]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Mapping
 
 from local_sagemaker.channels import ObjectCache
+from local_sagemaker.debugging import statuses
+from local_sagemaker.debugging.watch import RuleWatch
 from local_sagemaker.errors import ResourceInUseError, ValidationError
 from local_sagemaker.hosting.listing import select
 from local_sagemaker.images import Images
@@ -49,6 +53,7 @@ class TrainingJobs:
         )
         self._lock = threading.Lock()
         self._running: dict[str, tuple[Supervisor, threading.Thread]] = {}
+        self._watches: dict[str, RuleWatch] = {}
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -66,7 +71,10 @@ class TrainingJobs:
             name = job["TrainingJobName"]
             if job["TrainingJobStatus"] in ENDED:
                 folders = self._folders(name)
-                folders.discard_data()
+                pending = statuses.pending(job)
+                folders.discard_data(keep_output=pending)
+                if pending:
+                    self._watch_rules(name).start(job)
                 self._services.logs.put(LOG_GROUP, job["_LogStream"], list(read_journal(folders.journal)))
             else:
                 logger.info("Going on with training job %s (%s)", name, job["SecondaryStatus"])
@@ -76,10 +84,14 @@ class TrainingJobs:
         """Stop following; the jobs themselves run on."""
         with self._lock:
             running = list(self._running.values())
+            watches = list(self._watches.values())
         for supervisor, _ in running:
             supervisor.close()
+        for watch in watches:
+            watch.close()
+        deadline = time.monotonic() + _JOIN_SECONDS
         for _, thread in running:
-            thread.join(_JOIN_SECONDS)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     # -- for other services ------------------------------------------------------------------------------
 
@@ -187,11 +199,29 @@ class TrainingJobs:
         return JobFolders(self._platform.folder(KIND, name))
 
     def _supervise(self, name: str) -> None:
-        supervisor = Supervisor(name, self._services)
+        supervisor = Supervisor(name, self._services, self._watch_rules(name))
         thread = threading.Thread(target=self._run, args=(name, supervisor), name=f"job-{name}", daemon=True)
         with self._lock:
             self._running[name] = (supervisor, thread)
         thread.start()
+
+    def _watch_rules(self, name: str) -> RuleWatch:
+        watch = RuleWatch(
+            name,
+            self._platform,
+            self._services.objects,
+            self._services.images,
+            stop_training=lambda: self._stop_for_rule(name),
+        )
+        with self._lock:
+            self._watches = {other: one for other, one in self._watches.items() if not one.ended}
+            self._watches[name] = watch
+        return watch
+
+    def _stop_for_rule(self, name: str) -> None:
+        """The built-in action StopTraining; a job that ends anyway is left to it."""
+        with contextlib.suppress(ValidationError):
+            self.stop(name)
 
     def _run(self, name: str, supervisor: Supervisor) -> None:
         try:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from local_sagemaker import images, processes
 from local_sagemaker.channels import ChannelError, ObjectCache, provide
+from local_sagemaker.debugging import statuses
+from local_sagemaker.debugging.watch import RuleWatch
 from local_sagemaker.images import Images
 from local_sagemaker.logs import CloudWatchLogs, LogEvent, LogFollower, read_journal
 from local_sagemaker.objects import BucketMissingError, ObjectMissingError, Objects
@@ -35,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 120.0  # between SIGTERM and SIGKILL (StopTrainingJob)
 
+_NOT_STARTED = "The training job ended before its container ran; there was nothing to look at."
 _POLL_SECONDS = 0.25
 _SYNC_SECONDS = 2.0
 _KILL_SECONDS = 10.0
@@ -60,9 +63,10 @@ class Services:
 class Supervisor:
     """Takes one job from where it is to its end. `run` is for a thread of its own."""
 
-    def __init__(self, name: str, services: Services) -> None:
+    def __init__(self, name: str, services: Services, rules: RuleWatch) -> None:
         self._name = name
         self._services = services
+        self._rules = rules
         self._platform = services.platform
         self._folders = JobFolders(services.platform.folder(KIND, name))
         self._closing = threading.Event()
@@ -106,6 +110,7 @@ class Supervisor:
             group = self._launch()
         if group is None:
             return None
+        self._rules.start(self._job())
         with _Background(self._syncs()) as syncs:
             exit_code = self._follow(group)
         reason = self._reason(exit_code)
@@ -228,6 +233,7 @@ class Supervisor:
         """Tell those who read tensors that no more will come: with TRAINING_JOB_NAME set, smdebug leaves it
         to us.
         """
+        self._rules.training_ended()
         marked: list[Path] = []
         if "DebugHookConfig" in job:
             marked.append(container.tensors_folder(job, self._folders))
@@ -244,8 +250,10 @@ class Supervisor:
             self._end_process()
             self._folders.discard_data()  # first, because a full disk would not let the store be written
         short = None if reason is None else reason[:LIMIT]
+        if not self._rules.started:
+            self._change(lambda document: statuses.close(document, statuses.STOPPED, _NOT_STARTED, now))
         job = self._change(lambda document: documents.finish(document, now, short))
-        self._folders.discard_data()
+        self._folders.discard_data(keep_output=statuses.pending(job))
         container.clean_up(job, self._folders)
 
     # -- small steps -------------------------------------------------------------------------------------

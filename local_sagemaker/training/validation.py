@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from local_sagemaker.channels import ChannelError, placements, s3_uri
+from local_sagemaker.debugging.statuses import configurations
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.images import Images
 from local_sagemaker.objects import BucketMissingError, ObjectMissingError, Objects
@@ -22,6 +23,7 @@ def check_request(
 ) -> None:
     """Raises ValidationError naming the member, its value and what to change."""
     _check_algorithm(request, images)
+    _check_rules(request, images)
     _check_resources(request)
     _check_stopping(request)
     _check_local_paths(request, folders)
@@ -51,6 +53,13 @@ def _check_algorithm(request: Request, images: Images) -> None:
     definitions(algorithm)
     names = [item["Name"] for item in algorithm.get("MetricDefinitions", [])]
     _check_unique(names, "MetricDefinitions")
+
+
+def _check_rules(request: Request, images: Images) -> None:
+    rules = configurations(request)
+    _check_unique([rule["RuleConfigurationName"] for rule in rules], "The list of rule configurations")
+    for rule in rules:
+        images.resolve(rule["RuleEvaluatorImage"])
 
 
 def _check_mode(mode: str, member: str) -> None:

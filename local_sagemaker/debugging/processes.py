@@ -1,0 +1,151 @@
+"""The programs of the rules image that run beside a training job: the evaluator of rules, the system sampler.
+
+Their contract (`python -m debugger evaluate` and `python -m debugger sample`) is that of the image named
+`sagemaker-debugger-rules` in the images file; this runtime knows the command lines and the status files only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from local_sagemaker import processes
+from local_sagemaker.debugging.statuses import Configuration
+from local_sagemaker.images import Environment
+from local_sagemaker.platform import Settings
+from local_sagemaker.processes import ProcessGroup
+
+_LOW_PRIORITY = ("nice", "-n", "10")  # on AWS rules have a machine of their own and do not slow training
+_STOP_SECONDS = 10.0
+_LOG_LINES = 5
+
+
+@dataclass(frozen=True)
+class RuleFolders:
+    """Where the rules of one job are on disk. `output` goes to S3 as `rule-output`."""
+
+    root: Path
+
+    @property
+    def evaluator(self) -> Path:
+        return self.root / "evaluator"
+
+    @property
+    def sampler(self) -> Path:
+        return self.root / "sampler"
+
+    @property
+    def statuses(self) -> Path:
+        return self.root / "statuses"
+
+    @property
+    def output(self) -> Path:
+        return self.root / "output"
+
+    @property
+    def ended(self) -> Path:
+        """The evaluator looks for this file to learn that no more tensors will come."""
+        return self.root / "training-ended"
+
+    def log(self, process: Path) -> Path:
+        return self.root / f"{process.name}.log"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the programs read and write. `started` is when the job was created, in epoch seconds."""
+
+    job: str
+    started: float
+    tensors: Path
+    profile: Path
+
+
+def start_evaluator(
+    folders: RuleFolders,
+    environment: Environment,
+    rules: Sequence[Configuration],
+    observed: Observed,
+    settings: Settings,
+) -> ProcessGroup:
+    """One process for all rules; started twice, it is the first. Raises ProcessStartError."""
+    folders.root.mkdir(parents=True, exist_ok=True)
+    configurations = folders.root / "rules.json"
+    configurations.write_text(json.dumps(list(rules), indent=1))
+    command = [
+        *(str(environment.python), "-m", "debugger", "evaluate"),
+        *("--rules", str(configurations), "--job", observed.job, "--started", str(observed.started)),
+        *("--tensors", str(observed.tensors), "--profiler", str(observed.profile)),
+        *("--output", str(folders.statuses), "--ended-file", str(folders.ended)),
+        *_report_arguments(folders, rules),
+    ]
+    return _start(folders, folders.evaluator, command, environment, settings)
+
+
+def start_sampler(
+    folders: RuleFolders, environment: Environment, observed: Observed, interval_ms: int, settings: Settings
+) -> ProcessGroup:
+    """Samples the system into the job's profile until it is stopped. Raises ProcessStartError."""
+    folders.root.mkdir(parents=True, exist_ok=True)
+    command = [
+        *(str(environment.python), "-m", "debugger", "sample"),
+        *("--output", str(observed.profile), "--interval-ms", str(interval_ms)),
+    ]
+    return _start(folders, folders.sampler, command, environment, settings)
+
+
+def stop(process: Path) -> None:
+    """End the program of a folder, if it runs."""
+    group = processes.find(process)
+    if group is not None and group.running():
+        group.stop(_STOP_SECONDS)
+
+
+def read_statuses(folders: RuleFolders) -> list[dict[str, Any]]:
+    """What the evaluator has reported so far, in the order of the files' names."""
+    if not folders.statuses.is_dir():
+        return []
+    return [json.loads(path.read_text()) for path in sorted(folders.statuses.glob("[!.]*.json"))]
+
+
+def last_lines(folders: RuleFolders, process: Path) -> str:
+    log = folders.log(process)
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    return " / ".join(lines[-_LOG_LINES:]) or "its log is empty"
+
+
+def _report_arguments(folders: RuleFolders, rules: Sequence[Configuration]) -> list[str]:
+    for rule in rules:
+        if rule.get("RuleParameters", {}).get("rule_to_invoke") == "ProfilerReport":
+            return ["--report", str(folders.output / rule["RuleConfigurationName"] / "profiler-output")]
+    return []
+
+
+def _start(
+    folders: RuleFolders, process: Path, command: Sequence[str], environment: Environment, settings: Settings
+) -> ProcessGroup:
+    return processes.start(
+        process,
+        [*_LOW_PRIORITY, *command],
+        environment=dict(_variables(environment, settings)),
+        cwd=folders.root,
+        log=folders.log(process),
+    )
+
+
+def _variables(environment: Environment, settings: Settings) -> Iterator[tuple[str, str]]:
+    inherited: Mapping[str, str] = os.environ
+    for name in ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH"):
+        if name in inherited:
+            yield name, inherited[name]
+    if environment.python_path is not None:
+        yield "PYTHONPATH", str(environment.python_path)
+    yield "OMP_NUM_THREADS", "1"
+    yield "AWS_ENDPOINT_URL", settings.url
+    yield "AWS_DEFAULT_REGION", settings.region
+    yield "AWS_ACCESS_KEY_ID", "local"
+    yield "AWS_SECRET_ACCESS_KEY", "local"

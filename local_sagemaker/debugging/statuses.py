@@ -1,0 +1,85 @@
+"""Rule evaluations in the document of a training job, as DescribeTrainingJob shows them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from local_sagemaker.store import Document
+
+Configuration = Mapping[str, Any]
+
+# configurations in the request → evaluations in the answer
+MEMBERS = {
+    "DebugRuleConfigurations": "DebugRuleEvaluationStatuses",
+    "ProfilerRuleConfigurations": "ProfilerRuleEvaluationStatuses",
+}
+IN_PROGRESS = "InProgress"
+ERROR = "Error"
+STOPPED = "Stopped"
+
+_SHOWN = ("RuleEvaluationStatus", "StatusDetails", "LastModifiedTime")
+_DETAILS_LIMIT = 1024  # StatusDetails
+_JOB_PART, _HASH_PART = 26, 8  # of a rule job's name, as AWS's answers have it
+
+
+def configurations(job: Document) -> list[Configuration]:
+    """All rules of a job, those of the profiler last."""
+    return [rule for member in MEMBERS for rule in job.get(member, [])]
+
+
+def begin(job: Document, now: float, arn_prefix: str) -> None:
+    """Give every rule without one an evaluation in progress; `arn_prefix` ends with `processing-job/`."""
+    for member, statuses in MEMBERS.items():
+        if member not in job:
+            continue
+        known = {status["RuleConfigurationName"] for status in job.get(statuses, [])}
+        job[statuses] = [
+            *job.get(statuses, []),
+            *(
+                {
+                    "RuleConfigurationName": rule["RuleConfigurationName"],
+                    "RuleEvaluationJobArn": arn_prefix + _job_name(job, rule["RuleConfigurationName"]),
+                    "RuleEvaluationStatus": IN_PROGRESS,
+                    "LastModifiedTime": now,
+                }
+                for rule in job[member]
+                if rule["RuleConfigurationName"] not in known
+            ),
+        ]
+
+
+def _job_name(job: Document, rule: str) -> str:
+    digest = hashlib.sha256(f"{job['TrainingJobArn']} {rule}".encode()).hexdigest()[:_HASH_PART]
+    return f"{job['TrainingJobName'][:_JOB_PART]}-{rule.lower()}-{digest}"
+
+
+def evaluations(job: Document) -> Iterator[dict[str, Any]]:
+    for statuses in MEMBERS.values():
+        yield from job.get(statuses, [])
+
+
+def pending(job: Document) -> bool:
+    """Whether a rule is still being evaluated."""
+    return any(status["RuleEvaluationStatus"] == IN_PROGRESS for status in evaluations(job))
+
+
+def apply(job: Document, reported: Iterable[Mapping[str, Any]]) -> None:
+    """Take over what an evaluator reported of rules that are still open."""
+    by_name = {report["RuleConfigurationName"]: report for report in reported}
+    for status in evaluations(job):
+        report = by_name.get(status["RuleConfigurationName"])
+        if report is not None and status["RuleEvaluationStatus"] == IN_PROGRESS:
+            status |= {member: report[member] for member in _SHOWN if report.get(member)}
+
+
+def close(job: Document, outcome: str, details: str, now: float) -> None:
+    """End every open evaluation with the same outcome."""
+    for status in evaluations(job):
+        if status["RuleEvaluationStatus"] == IN_PROGRESS:
+            status |= {
+                "RuleEvaluationStatus": outcome,
+                "StatusDetails": details[:_DETAILS_LIMIT],
+                "LastModifiedTime": now,
+            }
