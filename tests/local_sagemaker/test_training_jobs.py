@@ -138,6 +138,7 @@ def test_script_gets_the_container_contract(seen: dict[str, Any]) -> None:
     assert environment["SM_CURRENT_HOST"] == "algo-1"
     assert environment["SM_CURRENT_INSTANCE_TYPE"] == "ml.m5.large"
     assert environment["AWS_REGION"] == "us-east-1"
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
     assert "AIRFLOW_HOME" not in environment
     assert {"model", "input/data/train", "output/data", "code"} <= set(seen["folders"])
     assert seen["configuration"]["inputdataconfig"] == {
