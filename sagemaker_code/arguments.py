@@ -86,13 +86,16 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="what is trained; auto: the head on pretrained weights, all without",
     )
     group.add_argument(
-        "--image-size", type=_integer(16, 1024), default=224, help="side of the square input, pixels"
+        "--image-size",
+        type=_auto_or(_integer(16, 1024)),
+        default=None,
+        help="side of the square input in pixels; auto: by the size of the training pictures, 224 at most",
     )
     group.add_argument(
         "--num-workers",
         type=_auto_or(_integer(0, 64)),
         default=None,
-        help="processes that decode pictures; auto: none if the decoded pictures fit into memory, else one a CPU",
+        help="processes that decode pictures; auto: none for pictures in memory, else one per CPU",
     )
     group.add_argument(
         "--cache-mb",
@@ -146,7 +149,7 @@ def pretrained_file(channel: Path | None) -> Path | None:
     if len(weights) != 1:
         found = ", ".join(file.name for file in files) or "nothing"
         raise DatasetValueError(
-            f"channel 'pretrained' must hold one file ending in {' or '.join(WEIGHTS_SUFFIXES)} but holds {found}: "
+            f"channel 'pretrained' holds {found} but must hold one {', '.join(WEIGHTS_SUFFIXES)} file: "
             "correct its S3 prefix, or leave the channel out to train from random weights"
         )
     return weights[0]

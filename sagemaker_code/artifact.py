@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from data import MEAN, STD
@@ -44,10 +45,11 @@ class ModelCard:
         """Raise ModelValueError if the folder holds no readable card."""
         file = model_dir / CARD
         try:
-            fields = json.loads(file.read_text())
-            return cls(
-                **{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-            )
+            fields: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in json.loads(file.read_text()).items()
+            }
+            return cls(**fields)
         except (OSError, ValueError, TypeError) as error:
             raise ModelValueError(f"{file} cannot be read ({error}): train the model again") from error
 

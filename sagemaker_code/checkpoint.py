@@ -1,8 +1,8 @@
 """One checkpoint per epoch, from which an interrupted job goes on as if nothing had happened.
 
 SageMaker copies the checkpoint folder to S3 while a job runs, and back when a spot instance was taken away.
-The order and the views of the pictures and the random numbers of an epoch follow from its number and the seed, so
-no random state has to be stored.
+The order and the views of the pictures and the random numbers of an epoch follow from its number and the
+seed, so no random state has to be stored.
 """
 
 import io
@@ -33,7 +33,7 @@ class Progress:
     best_state: State = field(default_factory=dict)
 
     def add(self, figures: dict[str, float], model: nn.Module) -> None:
-        """Add an epoch; its model is the best if more valid pictures are right, or as many at a lower loss."""
+        """Add an epoch; its model is the best if it has the highest accuracy, then the lowest loss."""
         self.history.append(figures)
         best = max(self.history, key=lambda row: (row["valid_accuracy"], -row["valid_loss"]))
         if best is figures:
@@ -46,7 +46,7 @@ class Progress:
 def save_checkpoint(
     folder: Path, job: Mapping[str, Any], model: nn.Module, optimisation: Optimisation, progress: Progress
 ) -> None:
-    """Replace the folder's checkpoint; `job` is what a job must have in common with this one to go on from it."""
+    """Replace the folder's checkpoint; only a job with an equal `job` can go on from it."""
     best_is_current = progress.best_epoch == len(progress.history)
     content = {
         "job": dict(job),

@@ -11,9 +11,6 @@ from hook import Phase, TensorHook
 from model import train_mode
 from torch import nn
 
-MAX_GRADIENT_NORM = 2.0
-"""Gradients are clipped to this L2 norm, so that the search space's largest learning rates do not diverge."""
-
 
 class StopRequestedError(Exception):
     """Training was asked to end before its last epoch."""
@@ -61,13 +58,15 @@ class Optimisation:
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
+    max_gradient_norm: float
+    """Gradients with a larger L2 norm are shortened to it."""
 
     def step(self, model: nn.Module, loss: torch.Tensor) -> None:
         """Update the model once from the gradients of `loss`."""
         self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
+        torch.autograd.backward(self.scaler.scale(loss))
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+        nn.utils.clip_grad_norm_(model.parameters(), self.max_gradient_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()

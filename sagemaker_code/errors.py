@@ -1,4 +1,4 @@
-"""What a user can do wrong: every error names the input and the fix, because its text becomes the job's FailureReason.
+"""What a user can do wrong: every error names the input and the fix, as it becomes the FailureReason.
 
 The classes derive from ValueError for AWS's training toolkit too: it reports the part of stderr that starts
 at the first line with the name of a built-in exception in it.

@@ -1,7 +1,7 @@
 """Answer pictures with classes, through AWS's PyTorch inference toolkit.
 
-The toolkit calls `model_fn` once, then `input_fn`, `predict_fn` and `output_fn` for each request, and answers what
-the raised error's status code says.
+The toolkit calls `model_fn` once, then `input_fn`, `predict_fn` and `output_fn` for each request, and turns a
+raised error into an answer with the error's status code.
 """
 
 import io
@@ -40,7 +40,7 @@ def model_fn(model_dir: str) -> Classifier:
 
 
 def input_fn(body: bytes | bytearray, content_type: str) -> Image.Image:
-    """The request's picture, its header checked; answers 415 for other content types and 400 for what is no picture."""
+    """The request's picture, its header checked; 415 for other content types, 400 for what is no picture."""
     if content_type.partition(";")[0].strip().lower() not in CONTENT_TYPES:
         raise _http_error(
             415,
@@ -55,7 +55,7 @@ def input_fn(body: bytes | bytearray, content_type: str) -> Image.Image:
 
 
 def predict_fn(picture: Image.Image, classifier: Classifier) -> dict[str, Any]:
-    """The most probable classes, as the model sees the picture in evaluation; answers 400 for a damaged picture."""
+    """The most probable classes, from the view that evaluation takes; 400 for a damaged picture."""
     card = classifier.card
     try:
         view = centre_view(decode(picture, card.image_size), card.image_size)

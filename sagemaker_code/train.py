@@ -1,7 +1,7 @@
 """Train an image classifier in a SageMaker training container.
 
-Reads the channels `train`, `valid`, `test` and, if there is one, `pretrained`. Prints one line of metrics per epoch,
-from which SageMaker takes the tuning objective. Keeps the model of the best epoch.
+Reads the channels `train`, `valid`, `test` and, if there is one, `pretrained`. Prints one line of metrics per
+epoch, from which SageMaker takes the tuning objective. Keeps the model of the best epoch.
 """
 
 import csv
@@ -24,18 +24,34 @@ import torch
 from arguments import AUTO, base_dir, hyperparameters, parse_arguments, pretrained_file
 from artifact import ModelCard, save_model
 from checkpoint import Progress, load_checkpoint, save_checkpoint
-from data import LoaderOptions, PictureDataset, evaluation_loader, list_pictures, training_loader
+from data import (
+    Listing,
+    LoaderOptions,
+    PictureDataset,
+    evaluation_loader,
+    list_pictures,
+    normalise,
+    suitable_size,
+    training_loader,
+)
 from engine import Evaluation, Optimisation, StopRequestedError, evaluate, train_one_epoch
 from errors import InputValueError
 from files import write_atomically
 from hook import Phase, TensorHook, debugger_configuration, open_hook
-from model import build, freeze, load_pretrained
+from model import build, freeze, head_input_energy, load_pretrained, native_size
 from torch import nn
+from torch.utils.data import DataLoader, Subset
 
 logger = logging.getLogger("train")
 
 WARM_UP = 0.1
 """Part of all steps in which the learning rate rises to its peak; it then falls to zero along a cosine."""
+MAX_GRADIENT_NORM = 2.0
+"""Limit of the gradients' L2 norm: networks without batch normalisation diverge at large rates otherwise."""
+HEAD_INPUT_NORM = 15.0
+"""Best of 7, 10, 15 and 20 for learning rates of 0.01 to 0.1, on SqueezeNet's features of dogs."""
+HEAD_INPUT_SAMPLE = 256
+"""Training pictures on which the size of a head's inputs is measured."""
 
 
 @dataclass(frozen=True)
@@ -96,22 +112,17 @@ def make_reproducible() -> None:
 
 
 def prepare(arguments: Namespace, device: torch.device, stop: threading.Event) -> Job:
-    """Load the data and build everything that trains on it; whatever is wrong with the input is found here."""
+    """Load the data and build what trains on it; whatever is wrong with the input is found here."""
     train = list_pictures("train", arguments.train)
-    listings = [
-        train,
-        *(list_pictures(name, getattr(arguments, name), train.classes) for name in ("valid", "test")),
+    listings = [train] + [
+        list_pictures(name, getattr(arguments, name), train.classes) for name in ("valid", "test")
     ]
-    model = make_model(arguments, len(train.classes)).to(device, memory_format=torch.channels_last)
-    cache_bytes = arguments.cache_mb * 2**20
-    datasets: dict[str, PictureDataset] = {}
-    for listing in listings:
-        dataset = PictureDataset(listing, arguments.image_size, cache_bytes=cache_bytes)
-        cache_bytes -= dataset.cache_bytes
-        datasets[listing.channel] = dataset
+    if arguments.image_size is None:
+        arguments.image_size = max(suitable_size(train), native_size(arguments.arch))
+    model = make_model(arguments, len(train.classes)).to(device)
+    datasets = load_datasets(listings, arguments.image_size, arguments.cache_mb * 2**20)
     criterion = nn.CrossEntropyLoss(label_smoothing=arguments.label_smoothing)
     hook = open_hook(debugger_configuration(base_dir()), model, criterion)
-    steps = math.ceil(len(datasets["train"]) / arguments.batch_size) * arguments.epochs
     return Job(
         arguments=arguments,
         device=device,
@@ -121,11 +132,20 @@ def prepare(arguments: Namespace, device: torch.device, stop: threading.Event) -
         model=model,
         criterion=criterion,
         hook=hook,
-        optimisation=make_optimisation(
-            arguments, model, steps, mixed_precision=_mixed_precision(device, hook)
-        ),
+        optimisation=make_optimisation(arguments, model, datasets["train"], device, hook),
         stop=stop,
     )
+
+
+def load_datasets(
+    listings: Sequence[Listing], image_size: int, cache_bytes: int
+) -> dict[str, PictureDataset]:
+    """A data set per channel; they share the memory for decoded pictures, first come, first served."""
+    datasets: dict[str, PictureDataset] = {}
+    for listing in listings:
+        datasets[listing.channel] = PictureDataset(listing, image_size, cache_bytes=cache_bytes)
+        cache_bytes -= datasets[listing.channel].cache_bytes
+    return datasets
 
 
 def make_model(arguments: Namespace, class_count: int) -> nn.Module:
@@ -143,41 +163,75 @@ def make_model(arguments: Namespace, class_count: int) -> nn.Module:
     elif arguments.trainable != "all" and not weights:
         logger.warning("trainable=%s leaves most of the random weights as they are", arguments.trainable)
     freeze(model, arguments.trainable)
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    total = sum(parameter.numel() for parameter in model.parameters())
     logger.info(
-        "%s, trainable=%s: %s of %s parameters are trained",
-        arguments.arch, arguments.trainable, f"{trained:,}", f"{total:,}",
-    )  # fmt: skip
+        "%s at %d pixels, trainable=%s: %s of %s parameters are trained",
+        arguments.arch,
+        arguments.image_size,
+        arguments.trainable,
+        f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,}",
+        f"{sum(p.numel() for p in model.parameters()):,}",
+    )
     return model
 
 
 def make_optimisation(
-    arguments: Namespace, model: nn.Module, steps: int, *, mixed_precision: bool
+    arguments: Namespace,
+    model: nn.Module,
+    train: PictureDataset,
+    device: torch.device,
+    hook: TensorHook | None,
 ) -> Optimisation:
-    """SGD with Nesterov momentum; the learning rate warms up, then decays to zero over `steps`."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(
-        [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": arguments.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=arguments.lr,
-        momentum=arguments.momentum,
-        nesterov=arguments.momentum > 0,
-    )
+    """SGD with Nesterov momentum; the learning rate warms up, then falls to zero.
+
+    Mixed precision is for GPUs, and not with a debugger: it would see gradients multiplied by the loss scale.
+    """
+    steps: int = math.ceil(len(train) / arguments.batch_size) * arguments.epochs
     warm_up = max(1, round(WARM_UP * steps))
 
     def factor(step: int) -> float:
         if step < warm_up:
             return (step + 1) / warm_up
-        return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+        return 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / (steps - warm_up + 1))
 
+    optimizer = torch.optim.SGD(
+        parameter_groups(arguments, model, train, device),
+        lr=arguments.lr,
+        momentum=arguments.momentum,
+        nesterov=arguments.momentum > 0,
+    )
     return Optimisation(
         optimizer,
         torch.optim.lr_scheduler.LambdaLR(optimizer, factor),
-        torch.amp.GradScaler(enabled=mixed_precision),
+        torch.amp.GradScaler(enabled=device.type == "cuda" and hook is None),
+        max_gradient_norm=math.inf if arguments.trainable == "head" else MAX_GRADIENT_NORM,
     )
+
+
+def parameter_groups(
+    arguments: Namespace, model: nn.Module, train: PictureDataset, device: torch.device
+) -> list[dict[str, Any]]:
+    """Weights, which decay, and biases and norms, which do not.
+
+    A head alone on a fixed backbone is trained as if its inputs had the L2 norm HEAD_INPUT_NORM: the same
+    learning rates then suit every backbone, whatever the scale of its features (normalised least mean
+    squares, Widrow and Hoff). Inputs divided by c mean initial weights divided by c and a learning rate
+    divided by c^2.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weights: dict[str, Any] = {
+        "params": [parameter for parameter in trained if parameter.ndim > 1],
+        "weight_decay": arguments.weight_decay,
+    }
+    if arguments.trainable == "head":
+        sample = Subset(train, range(0, len(train), max(1, len(train) // HEAD_INPUT_SAMPLE)))
+        batches = DataLoader(sample, batch_size=arguments.batch_size)
+        energy = head_input_energy(model, (normalise(images.to(device)) for images, _ in batches))
+        c = math.sqrt(energy) / HEAD_INPUT_NORM
+        if c > 0:
+            for weight in weights["params"]:
+                weight.data.div_(c)
+            weights |= {"lr": arguments.lr / c**2, "weight_decay": arguments.weight_decay * c**2}
+    return [weights, {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}]
 
 
 def resume(job: Job) -> Progress:
@@ -240,7 +294,8 @@ def test_best(job: Job, progress: Progress) -> Evaluation:
     result = evaluate_on(job, "test", Phase.TEST)
     best = progress.history[progress.best_epoch - 1]
     logger.info(
-        "final best_epoch=%d valid_loss=%.4f valid_accuracy=%.4f test_loss=%.4f test_accuracy=%.4f test_images=%d",
+        "final best_epoch=%d valid_loss=%.4f valid_accuracy=%.4f test_loss=%.4f test_accuracy=%.4f "
+        "test_images=%d",
         progress.best_epoch,
         best["valid_loss"],
         best["valid_accuracy"],
@@ -252,7 +307,7 @@ def test_best(job: Job, progress: Progress) -> Evaluation:
 
 
 def write_results(job: Job, progress: Progress, test: Evaluation | None = None) -> None:
-    """Write metrics.json and history.csv; `final` is null in the former if the job was stopped before the test."""
+    """Write metrics.json, whose `final` is null if the job was stopped before the test, and history.csv."""
     folder: Path = job.arguments.output_data_dir
     folder.mkdir(parents=True, exist_ok=True)
     final = None
@@ -289,14 +344,9 @@ def _checkpoint_dir(job: Job) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _mixed_precision(device: torch.device, hook: TensorHook | None) -> bool:
-    """On a GPU, unless gradients are saved: those of mixed precision are multiplied by the loss scale."""
-    return device.type == "cuda" and hook is None
-
-
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return str(torch.cuda.get_device_name(device))
     return f"{torch.get_num_threads()} CPU threads, as there is no GPU"
 
 

@@ -87,4 +87,6 @@ def _tensor(entry: Mapping[str, Any], data: memoryview) -> torch.Tensor:
     dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
     if end > len(data) or end - begin != math.prod(shape) * dtype.itemsize:
         raise ValueError("the header does not match the file's length")
+    if begin == end:
+        return torch.empty(shape, dtype=dtype)
     return torch.frombuffer(bytearray(data[begin:end]), dtype=dtype).reshape(shape)
