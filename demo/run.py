@@ -28,7 +28,7 @@ from demo.upload import Synced, create_bucket_and_role, dataset_files, put_datas
 PICTURES_SHOWN = 6
 BREEDS_SHOWN = 3
 # A small picture shows a drawn dog well enough.
-SAMPLE_PARAMS: Mapping[str, Any] = {"image_size": 64, "max_jobs": 2, "max_parallel_jobs": 1}
+SAMPLE_PARAMS: Mapping[str, Any] = {"image_size": 48, "max_jobs": 2, "max_parallel_jobs": 1}
 
 
 @dataclass

@@ -177,19 +177,23 @@ def aws_connection(sagemaker_url: str) -> str:
     return json.dumps({"conn_type": "aws", "login": "local", "password": "local", "extra": extra})
 
 
-def password(settings: Settings) -> str:
-    """The password of Airflow's user `admin`, made once; the file is the user's alone."""
-    path = settings.airflow_home / "passwords.json"
+def password_file(path: Path) -> Path:
+    """The file of Airflow's simple auth manager, made once with a password for the user `admin`."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.write_text(json.dumps({"admin": secrets.token_urlsafe(9)}))
-    return str(json.loads(path.read_text())["admin"])
+    return path
+
+
+def password(settings: Settings) -> str:
+    """The password of Airflow's user `admin`."""
+    return str(json.loads(password_file(settings.airflow_home / "passwords.json").read_text())["admin"])
 
 
 def airflow_environment(settings: Settings, port: int, sagemaker_url: str) -> dict[str, str]:
     """Airflow's settings. Small pools and short intervals: two cores, one DAG, somebody watching."""
-    password(settings)
+    passwords = password_file(settings.airflow_home / "passwords.json")
     url = f"http://{HOST}:{port}"
     binaries = settings.environments / "airflow" / "bin"
     return {
@@ -199,7 +203,7 @@ def airflow_environment(settings: Settings, port: int, sagemaker_url: str) -> di
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(settings.airflow_home / "passwords.json"),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         "AIRFLOW__API__HOST": HOST,
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": url,

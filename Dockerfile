@@ -1,0 +1,43 @@
+# Two images of one file: `airflow` (Airflow with the DAGs) and `sagemaker` (the local SageMaker with the training
+# container's environment). Environments are built in stages of their own, so that a change of the code rebuilds none.
+FROM python:3.11-slim-bookworm AS base
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+RUN useradd --create-home --uid 1000 app
+WORKDIR /app
+
+FROM base AS installer
+RUN pip install --no-cache-dir uv==0.13.9
+ENV UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
+
+FROM installer AS airflow-environment
+COPY requirements.txt requirements-compose.txt ./
+RUN uv venv /opt/envs/airflow \
+    && uv pip install --python /opt/envs/airflow/bin/python -r requirements.txt -r requirements-compose.txt
+
+FROM installer AS runtime-environment
+COPY local_sagemaker/requirements.txt ./
+RUN uv venv /opt/envs/runtime && uv pip install --python /opt/envs/runtime/bin/python -r requirements.txt
+
+FROM installer AS training-environment
+COPY local_sagemaker/images/pytorch/requirements.txt ./
+RUN uv venv --seed /opt/envs/training && uv pip install --python /opt/envs/training/bin/python -r requirements.txt
+
+FROM base AS airflow
+COPY --from=airflow-environment /opt/envs/airflow /opt/envs/airflow
+ENV PATH=/opt/envs/airflow/bin:$PATH AIRFLOW_HOME=/airflow
+RUN mkdir /airflow && chown app:app /airflow
+COPY demo demo
+COPY sagemaker_code sagemaker_code
+COPY plugins plugins
+COPY dags dags
+USER app
+
+FROM base AS sagemaker
+COPY --from=training-environment /opt/envs/training /opt/envs/training
+COPY --from=runtime-environment /opt/envs/runtime /opt/envs/runtime
+ENV LOCAL_SAGEMAKER_ENVIRONMENTS=/opt/envs
+RUN mkdir /sagemaker && chown app:app /sagemaker
+COPY local_sagemaker local_sagemaker
+COPY sagemaker_code sagemaker_code
+USER app
+CMD ["/opt/envs/runtime/bin/python", "-m", "local_sagemaker", "--root", "/sagemaker", "--host", "0.0.0.0"]
