@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from local_sagemaker.errors import ValidationError
-from local_sagemaker.hosting import deployment
+from local_sagemaker.hosting import capture, deployment
 from local_sagemaker.hosting.alarms import Alarms
 from local_sagemaker.hosting.configs import EndpointConfigs
 from local_sagemaker.hosting.launch import Launcher
@@ -109,6 +109,8 @@ class Endpoints:
         answer = {key: value for key, value in document.items() if not key.startswith("_")}
         if shown is not None and document["EndpointStatus"] != "Creating":
             answer["ProductionVariants"] = [variant.describe() for variant in shown.variants]
+        if shown is not None and shown.capture:
+            answer["DataCaptureConfig"] = capture.describe(shown.capture)
         if document["_serving"] and document["_next"] in fleets:
             answer["PendingDeploymentSummary"] = _pending(fleets[document["_next"]], document)
         return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import time
@@ -14,6 +15,8 @@ from local_sagemaker.hosting.model_data import ModelDataError
 from local_sagemaker.hosting.records import FleetRecord, VariantRecord
 from local_sagemaker.hosting.worker import Worker
 from local_sagemaker.logs import LogFollower
+
+logger = logging.getLogger(__name__)
 
 STARTING_SECONDS = 0.1  # between two looks at instances of which one is not ready
 WATCHING_SECONDS = 0.5  # between two looks at instances that all are
@@ -118,13 +121,19 @@ class Fleet:
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
-            for worker in list(self._all()):
-                worker.tick()
-            for follower in list(self._followers.values()):
-                follower.poll()
+            try:
+                self._look()
+            except OSError:
+                logger.exception("Endpoint %s: cannot look after its instances", self._endpoint)
             settled = all(worker.ready for worker in self._all())
             self._wake.wait(WATCHING_SECONDS if settled else STARTING_SECONDS)
             self._wake.clear()
+
+    def _look(self) -> None:
+        for worker in list(self._all()):
+            worker.tick()
+        for follower in list(self._followers.values()):
+            follower.poll()
 
     def _drain(self, workers: Sequence[Worker]) -> None:
         deadline = time.monotonic() + DRAIN_SECONDS

@@ -11,15 +11,17 @@ from local_sagemaker.hosting.launch import Launcher, log_group
 from local_sagemaker.hosting.router import Lease, NoSuchVariantError, NoWorkerError, Router
 from local_sagemaker.hosting.worker import Reply, WorkerLostError, WorkerTimeoutError
 from local_sagemaker.platform import ACCOUNT, Platform
+from local_sagemaker.store import Document
 
 INVOCATION_SECONDS = 60.0  # a container must answer within it
 MAX_BODY_BYTES = 25 * 1024 * 1024  # quota of a real-time endpoint's request and response
 _ATTEMPTS = 2
 
+INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 TARGET_VARIANT = "X-Amzn-SageMaker-Target-Variant"
 INVOKED_VARIANT = "x-Amzn-Invoked-Production-Variant"
-_TO_CONTAINER = ("Content-Type", "Accept", CUSTOM_ATTRIBUTES, "X-Amzn-SageMaker-Inference-Id")
+_TO_CONTAINER = ("Content-Type", "Accept", CUSTOM_ATTRIBUTES, INFERENCE_ID)
 _FROM_CONTAINER = ("Content-Type", CUSTOM_ATTRIBUTES)
 
 
@@ -28,7 +30,8 @@ class Invocation:
     """A finished invocation, for those who watch: metrics, and data capture.
 
     `status` is the container's, or 0 where it gave no answer. `model_seconds` is the time that the container
-    took, `overhead_seconds` what the runtime added. `reply` is None where there was no answer.
+    took, `overhead_seconds` what the runtime added. `reply` is None where there was no answer. `capture` is
+    the fleet's DataCaptureConfig.
     """
 
     endpoint: str
@@ -39,6 +42,7 @@ class Invocation:
     reply: Reply | None
     model_seconds: float
     overhead_seconds: float
+    capture: Document
 
 
 Observer = Callable[[Invocation], None]
@@ -86,7 +90,7 @@ class Invoker:
         except NoSuchVariantError as error:
             raise ValidationError(f"Variant {error} was not found for endpoint {endpoint}.") from error
         except NoWorkerError as error:
-            self._observe(request, str(error), None, time.monotonic())
+            self._observe(request, str(error), None, time.monotonic(), capture={})
             raise self._timed_out(endpoint) from error
 
     def _attempt(
@@ -98,7 +102,7 @@ class Invoker:
             except WorkerLostError as error:
                 lease.fleet.nudge()
                 if last:
-                    self._observe(request, lease.variant, None, time.monotonic())
+                    self._observe_call(request, lease, None, time.monotonic())
                     raise self._lost(request.endpoint, lease) from error
         return self._attempt(request, router, target, last=True)
 
@@ -107,15 +111,20 @@ class Invoker:
         try:
             reply = lease.worker.call(request.body, request.headers, request.remaining())
         except WorkerTimeoutError as error:
-            self._observe(request, lease.variant, None, sent)
+            self._observe_call(request, lease, None, sent)
             raise self._timed_out(request.endpoint, lease) from error
-        self._observe(request, lease.variant, reply, sent)
+        self._observe_call(request, lease, reply, sent)
         if not 200 <= reply.status < 300:
             raise self._refused(request.endpoint, lease, reply)
         answer = {name: reply.headers[name] for name in _FROM_CONTAINER if name in reply.headers}
         return reply.status, {**answer, INVOKED_VARIANT: lease.variant}, reply.body
 
-    def _observe(self, request: _Request, variant: str, reply: Reply | None, sent: float) -> None:
+    def _observe_call(self, request: _Request, lease: Lease, reply: Reply | None, sent: float) -> None:
+        self._observe(request, lease.variant, reply, sent, capture=lease.fleet.record.capture)
+
+    def _observe(
+        self, request: _Request, variant: str, reply: Reply | None, sent: float, *, capture: Document
+    ) -> None:
         invocation = Invocation(
             endpoint=request.endpoint,
             variant=variant,
@@ -125,6 +134,7 @@ class Invoker:
             reply=reply,
             model_seconds=time.monotonic() - sent,
             overhead_seconds=sent - request.started,
+            capture=capture,
         )
         for observer in self._observers:
             observer(invocation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -56,7 +56,10 @@ class Launcher:
         requirements = base / "model" / "code" / "requirements.txt"
         if requirements.exists():
             environment = _install(environment, requirements, folder / "environment")
-        variables = self._variables(endpoint, variant, base, max(1, _cores() // fleet.instance_count))
+        variables = self._variables(endpoint, variant, base)
+        variables.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // fleet.instance_count)))
+        if environment.python_path is not None:
+            variables.setdefault("PYTHONPATH", str(environment.python_path))
 
         def instance(name: str) -> Instance:
             log = self._platform.folder(LOG_KIND, endpoint) / variant.name / f"{name}.log"
@@ -85,9 +88,7 @@ class Launcher:
     def _put(self, group: str, stream: str, events: Sequence[LogEvent]) -> None:
         self._logs.put(group, stream, events)
 
-    def _variables(
-        self, endpoint: str, variant: VariantRecord, base: Path, threads: int
-    ) -> Mapping[str, str]:
+    def _variables(self, endpoint: str, variant: VariantRecord, base: Path) -> dict[str, str]:
         settings = self._platform.settings
         variables = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         variables |= {
@@ -96,7 +97,6 @@ class Launcher:
             "AWS_DEFAULT_REGION": settings.region,
             "AWS_REGION": settings.region,
             "AWS_ENDPOINT_URL": settings.url,
-            "OMP_NUM_THREADS": str(threads),
             "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin take the cores from other jobs
             "PYTHONUNBUFFERED": "1",
             "S3_ENDPOINT_URL": settings.url,

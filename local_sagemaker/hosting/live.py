@@ -80,6 +80,9 @@ class LiveEndpoint:
                 transition()
             except (FleetInterruptedError, DeploymentInterruptedError):
                 logger.info("Endpoint %s: interrupted, goes on when the runtime is started again", self.name)
+            except Exception as error:
+                self._abandon(f"{type(error).__name__}: {error}")
+                raise
 
         self._thread = threading.Thread(target=run, name=f"endpoint-{self.name}", daemon=True)
         self._thread.start()
@@ -153,6 +156,15 @@ class LiveEndpoint:
         self._update(_next=None, _phase=None, FailureReason=reason, **rolling_back)
         self._retire(new)
         self._update(EndpointStatus="InService" if old else "Failed", _deployment=None)
+
+    def _abandon(self, reason: str) -> None:
+        """Something unforeseen stopped a transition: back to the state before, so that nobody waits for ever."""
+        document = self._document()
+        old, new = self._fleet(document["_serving"]), self._fleet(document["_next"])
+        if new is not None:
+            self._give_up(old, new, reason)
+        else:
+            self._update(EndpointStatus="InService" if old else "Failed", FailureReason=reason)
 
     def _scale(self) -> None:
         document = self._document()

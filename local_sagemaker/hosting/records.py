@@ -49,17 +49,18 @@ class VariantRecord:
 
 @dataclass
 class FleetRecord:
-    """All instances that run one endpoint configuration for one endpoint."""
+    """All instances that run one endpoint configuration for one endpoint. `capture` is its
+    DataCaptureConfig."""
 
     id: str
     config: str
     variants: list[VariantRecord]
+    capture: Document = field(default_factory=dict)
 
     @classmethod
     def load(cls, document: Document) -> FleetRecord:
-        return cls(
-            document["id"], document["config"], [VariantRecord(**item) for item in document["variants"]]
-        )
+        variants = [VariantRecord(**item) for item in document["variants"]]
+        return cls(document["id"], document["config"], variants, document["capture"])
 
     def dump(self) -> Document:
         return asdict(self)
@@ -94,12 +95,19 @@ def new_fleet(config: Document, containers: dict[str, Document], now: float) -> 
         )
         for item in config["ProductionVariants"]
     ]
-    return FleetRecord(f"fleet-{secrets.token_hex(4)}", config["EndpointConfigName"], variants)
+    identifier = f"fleet-{secrets.token_hex(4)}"
+    return FleetRecord(
+        identifier, config["EndpointConfigName"], variants, config.get("DataCaptureConfig", {})
+    )
 
 
 def retain(record: FleetRecord, current: FleetRecord, excluded: Iterable[str]) -> None:
-    """Give variants that `current` also has its weights and instance counts (RetainAllVariantProperties)."""
+    """What RetainAllVariantProperties keeps of `current`: data capture, and the weights and instance counts
+    of variants that both have.
+    """
     left_out = set(excluded)
+    if "DataCaptureConfig" not in left_out:
+        record.capture = current.capture
     for variant in record.variants:
         old = current.variant(variant.name)
         if old is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from itertools import count
 
 from local_sagemaker.hosting.alarms import Alarms
+from local_sagemaker.hosting.capture import DataCapture
 from local_sagemaker.hosting.configs import EndpointConfigs
 from local_sagemaker.hosting.endpoints import Endpoints
 from local_sagemaker.hosting.invocation import Invoker
@@ -17,8 +19,10 @@ from local_sagemaker.images import Images
 from local_sagemaker.objects import Objects
 from local_sagemaker.platform import Operation, Platform
 
+logger = logging.getLogger(__name__)
+
 REFRESH_SECONDS = 1.0  # between two looks at the alarms
-PUBLISH_EVERY = 5  # looks between two publications of metrics
+PUBLISH_EVERY = 5  # looks between two publications of metrics and captured requests
 
 
 class Hosting:
@@ -36,7 +40,9 @@ class Hosting:
         self._endpoints = Endpoints(
             platform, self._models, self._configs, images=images, launcher=self._launcher, alarms=self._alarms
         )
-        self._invoker = Invoker(platform, self._launcher, observers=(recorder.observe,))
+        self._capture = DataCapture(objects)
+        observers = (recorder.observe, self._capture.observe)
+        self._invoker = Invoker(platform, self._launcher, observers)
         self._closing = threading.Event()
         self._monitor = threading.Thread(target=self._watch, name="endpoint-metrics", daemon=True)
 
@@ -55,6 +61,7 @@ class Hosting:
     def close(self) -> None:
         self._closing.set()
         self._endpoints.close()
+        self._publish()
 
     def invoke(
         self, endpoint_name: str, body: bytes, headers: Mapping[str, str]
@@ -64,10 +71,17 @@ class Hosting:
         return self._invoker.invoke(endpoint_name, router, body, headers)
 
     def _watch(self) -> None:
-        """Keep the alarms' states and CloudWatch's figures up to date."""
+        """Keep the alarms' states, CloudWatch's figures and what was captured up to date."""
         for round_ in count(1):
             if self._closing.wait(REFRESH_SECONDS):
                 return
             self._alarms.refresh()
             if round_ % PUBLISH_EVERY == 0:
-                self._publisher.publish()
+                self._publish()
+
+    def _publish(self) -> None:
+        self._publisher.publish()
+        try:
+            self._capture.flush()
+        except OSError:
+            logger.exception("Captured requests are lost")
