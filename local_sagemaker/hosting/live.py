@@ -158,7 +158,7 @@ class LiveEndpoint:
         self._update(EndpointStatus="InService" if old else "Failed", _deployment=None)
 
     def _abandon(self, reason: str) -> None:
-        """Something unforeseen stopped a transition: back to the state before, so that nobody waits for ever."""
+        """After an unforeseen error: back to the state before the transition, so that nobody waits for it."""
         document = self._document()
         old, new = self._fleet(document["_serving"]), self._fleet(document["_next"])
         if new is not None:

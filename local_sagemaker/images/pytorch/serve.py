@@ -39,6 +39,7 @@ from types import TracebackType
 from typing import Any
 
 QUEUE_LENGTH = 100
+SHUTDOWN_POLL_SECONDS = 0.1
 EXIT_STUCK = 75  # EX_TEMPFAIL: a prediction ran past the time-out and cannot be interrupted
 FAILURE_CHARACTERS = 900  # leaves room in a FailureReason of 1,024
 
@@ -291,7 +292,9 @@ def main() -> None:
     sys.path.insert(0, str(model_dir / "code"))
     model = ModelServer(model_dir, float(os.environ.get("SAGEMAKER_MODEL_SERVER_TIMEOUT", "60")))
     server = Server(arguments.port, model)
-    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, args=(SHUTDOWN_POLL_SECONDS,), name="http", daemon=True
+    ).start()
     publish(arguments.port_file, str(server.server_port))
     signal.signal(signal.SIGTERM, lambda *_: model.stop())
     started = time.monotonic()
