@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from debugger import golden, profiler_report, sampler
-from debugger.trial import quieten_smdebug
+from debugger.trial import prepare_smdebug
 
 COMMANDS = {"profiler_report": profiler_report.main, "golden": golden.main, "sample": sampler.main}
 
@@ -85,7 +85,7 @@ def read_rules(path: Path) -> list[dict[str, Any]]:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Run an evaluation to its end; SIGTERM ends it early with the status Stopped."""
-    quieten_smdebug()
+    prepare_smdebug()
     from debugger.evaluator import Evaluation, EvaluatorSettings  # noqa: PLC0415 - imports smdebug
     from debugger.statuses import StatusBoard  # noqa: PLC0415
 

@@ -48,10 +48,13 @@ class RunLength:
 def for_rules(
     rules: Iterable[str], folder: Path, *, train_interval: int = 100, eval_interval: int = 10
 ) -> dict[str, Any]:
-    """A hook configuration that saves what ``rules`` need into ``folder``."""
+    """A hook configuration that saves what ``rules`` need into ``folder``: losses in both modes, the rest in
+    training, because no rule looks at it elsewhere.
+    """
     collections: dict[str, dict[str, str]] = {LOSSES: {}}
     for rule in rules:
-        collections.update(COLLECTIONS.get(rule, {}))
+        for name, parameters in COLLECTIONS.get(rule, {}).items():
+            collections[name] = {**parameters, "eval.save_interval": NEVER, "predict.save_interval": NEVER}
     return {
         "LocalPath": str(folder),
         "HookParameters": {
@@ -75,8 +78,10 @@ def fitted(configuration: Mapping[str, Any], run: RunLength) -> dict[str, Any]:
     collections = found.setdefault("CollectionConfigurations", []) or []
     for collection in collections:
         parameters = collection.setdefault("CollectionParameters", {})
-        small = collection.get("CollectionName") in SMALL
-        _shorten(parameters, whole, often if small else rarely, evaluation)
+        name = collection.get("CollectionName")
+        _shorten(
+            parameters, whole, often if name in SMALL else rarely, evaluation if name == LOSSES else None
+        )
     if not any(one.get("CollectionName") == LOSSES for one in collections):
         losses: dict[str, str] = {}
         _shorten(losses, whole, often, evaluation)
@@ -85,8 +90,12 @@ def fitted(configuration: Mapping[str, Any], run: RunLength) -> dict[str, Any]:
     return found
 
 
-def _shorten(parameters: dict[str, str], whole: Mapping[str, str], training: int, evaluation: int) -> None:
+def _shorten(
+    parameters: dict[str, str], whole: Mapping[str, str], training: int, evaluation: int | None
+) -> None:
     for mode, limit in (("train", training), ("eval", evaluation)):
+        if limit is None:
+            continue
         key = f"{mode}.save_interval"
         given = (
             parameters.get(key)

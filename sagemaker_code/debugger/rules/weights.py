@@ -13,8 +13,9 @@ class WeightUpdateRatio(DebuggerRule):
     """Fires if the ratio of update to weight is above ``large_threshold`` or below ``small_threshold``.
 
     Our reading: the ratio is mean|w(s) - w(earlier)| / (mean|w(earlier)| + epsilon), between saved training
-    steps that lie ``num_steps`` apart or more (default: the saved step before). Weights that never moved
-    while others did are frozen and not judged.
+    steps that lie ``num_steps`` apart or more (default: the saved step before). Judged are weights of two
+    axes or more: scales of normalisations start at zero or one by design, and from zero any step is
+    infinitely large. Weights that never moved while others did are frozen and not judged.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -69,7 +70,7 @@ class WeightUpdateRatio(DebuggerRule):
         ratios = {}
         for name in self.reader.in_collection("weights", step):
             value = self.reader.value(name, step)
-            if value is None or not value.size:
+            if value is None or value.ndim < 2 or not value.any():
                 continue
             earlier = self._before.get(name)
             if earlier is None:

@@ -114,6 +114,9 @@ def test_an_unknown_mode_is_named(tmp_path: Path) -> None:
 def test_intervals_are_never_lengthened() -> None:
     short = hook_config.for_rules(["VanishingGradient"], Path("x"), train_interval=3, eval_interval=1)
     fitted = hook_config.fitted(short, RunLength(steps_per_epoch=1000, epochs=50, evaluation_steps=300))
-    for collection in fitted["CollectionConfigurations"]:
-        assert collection["CollectionParameters"]["train.save_interval"] == "3"
-        assert collection["CollectionParameters"]["eval.save_interval"] == "1"
+    collections = {
+        one["CollectionName"]: one["CollectionParameters"] for one in fitted["CollectionConfigurations"]
+    }
+    assert {one["train.save_interval"] for one in collections.values()} == {"3"}
+    assert collections["losses"]["eval.save_interval"] == "1"
+    assert collections["gradients"]["eval.save_interval"] == hook_config.NEVER
