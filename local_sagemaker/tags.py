@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from local_sagemaker.errors import ResourceLimitExceededError, ResourceNotFoundError, ValidationError
+from local_sagemaker.errors import ResourceLimitExceededError, ResourceNotFoundError
+from local_sagemaker.listing import page
 from local_sagemaker.platform import ACCOUNT, Answer, Operation, Platform, Request
 from local_sagemaker.store import DocumentExistsError
 
@@ -55,12 +55,8 @@ class Tags:
 
     def page(self, request: Request) -> Answer:
         tags = self._tags(self._known(request["ResourceArn"]))
-        start = _offset(request.get("NextToken"))
-        size = request.get("MaxResults", _PAGE)
-        answer: Answer = {"Tags": tags[start : start + size]}
-        if start + size < len(tags):
-            answer["NextToken"] = str(start + size)
-        return answer
+        shown, token = page(tags, request, _PAGE)
+        return {"Tags": shown, "NextToken": token}
 
     def delete(self, request: Request) -> Answer:
         arn = self._known(request["ResourceArn"])
@@ -81,11 +77,3 @@ class Tags:
 
     def _is_ours(self, arn: str) -> bool:
         return arn.startswith(self._platform.arn("", "").removesuffix("/"))
-
-
-def _offset(token: Any) -> int:
-    if token is None:
-        return 0
-    if not str(token).isdigit():
-        raise ValidationError(f"Invalid NextToken {token!r}: pass the one from the answer before")
-    return int(token)

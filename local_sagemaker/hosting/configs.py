@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from local_sagemaker.errors import ValidationError
-from local_sagemaker.hosting.listing import select
 from local_sagemaker.hosting.models import Models
+from local_sagemaker.listing import select
 from local_sagemaker.platform import Answer, Operation, Platform, Request
 from local_sagemaker.store import Document, DocumentExistsError
 from local_sagemaker.tags import forget_tags, set_tags

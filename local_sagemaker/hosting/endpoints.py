@@ -11,12 +11,12 @@ from local_sagemaker.hosting import capture, deployment
 from local_sagemaker.hosting.alarms import Alarms
 from local_sagemaker.hosting.configs import EndpointConfigs
 from local_sagemaker.hosting.launch import Launcher
-from local_sagemaker.hosting.listing import select
 from local_sagemaker.hosting.live import KIND, LiveEndpoint
 from local_sagemaker.hosting.models import Models, container_of
 from local_sagemaker.hosting.records import FleetRecord, VariantRecord, new_fleet, retain
 from local_sagemaker.hosting.router import Router
 from local_sagemaker.images import Images
+from local_sagemaker.listing import select
 from local_sagemaker.platform import ACCOUNT, Answer, Operation, Platform, Request
 from local_sagemaker.store import Document, DocumentExistsError, DocumentMissingError
 from local_sagemaker.tags import set_tags

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from local_sagemaker.errors import ValidationError
-from local_sagemaker.hosting.listing import select
 from local_sagemaker.hosting.model_data import ModelData
 from local_sagemaker.images import Images
+from local_sagemaker.listing import select
 from local_sagemaker.objects import Objects
 from local_sagemaker.platform import Answer, Operation, Platform, Request
 from local_sagemaker.store import Document, DocumentExistsError

@@ -12,8 +12,8 @@ from local_sagemaker.channels import ObjectCache
 from local_sagemaker.debugging import statuses
 from local_sagemaker.debugging.watch import RuleWatch
 from local_sagemaker.errors import ResourceInUseError, ValidationError
-from local_sagemaker.hosting.listing import select
 from local_sagemaker.images import Images
+from local_sagemaker.listing import select
 from local_sagemaker.logs import CloudWatchLogs, read_journal
 from local_sagemaker.objects import Objects
 from local_sagemaker.platform import Answer, Operation, Platform, Request

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from local_sagemaker.errors import ApiError, ResourceInUseError, ResourceNotFoundError, ValidationError
+from local_sagemaker.listing import page
 from local_sagemaker.platform import Answer, Operation, Platform, Request
 from local_sagemaker.store import Document, DocumentExistsError
 from local_sagemaker.tags import forget_tags, set_tags
@@ -19,7 +20,6 @@ from local_sagemaker.tuning.supervisor import Supervisor
 from local_sagemaker.tuning.trials import Summary
 from local_sagemaker.tuning.warm_start import inherit
 
-_PAGE = 10  # MaxResults where a request has none, API reference
 _REQUEST_MEMBERS = (
     "HyperParameterTuningJobName",
     "HyperParameterTuningJobConfig",
@@ -140,8 +140,9 @@ class TuningJobs:
             "CreationTime": lambda job: job["CreationTime"],
         }
         jobs.sort(key=keys[request.get("SortBy", "Name")], reverse=_is_descending(request))
-        page, token = _page(jobs, request)
-        return {"HyperParameterTuningJobSummaries": [self._list_item(job) for job in page], **token}
+        shown, token = page(jobs, request)
+        summaries = [self._list_item(job) for job in shown]
+        return {"HyperParameterTuningJobSummaries": summaries, "NextToken": token}
 
     def list_training_jobs(self, request: Request) -> Answer:
         job = self._get(request, ValidationError)
@@ -159,8 +160,8 @@ class TuningJobs:
             "FinalObjectiveMetricValue": trials.objective_value,
         }
         summaries.sort(key=keys[sort_by], reverse=_is_descending(request))
-        page, token = _page(summaries, request)
-        return {"TrainingJobSummaries": page, **token}
+        shown, token = page(summaries, request)
+        return {"TrainingJobSummaries": shown, "NextToken": token}
 
     def _check_training(self, job: Document) -> None:
         """Refuse what every trial would be refused for: AWS would start the trials, and they would fail."""
@@ -262,14 +263,6 @@ def _matches(job: Document, request: Request) -> bool:
             job["LastModifiedTime"] < request.get("LastModifiedTimeBefore", float("inf")),
         )
     )
-
-
-def _page(items: Sequence[Any], request: Request) -> tuple[Sequence[Any], dict[str, str]]:
-    token = request.get("NextToken", "0")
-    if not token.isdigit():
-        raise ValidationError(f"Invalid NextToken {token!r}: pass the one from the answer before.")
-    start, end = int(token), int(token) + request.get("MaxResults", _PAGE)
-    return items[start:end], {"NextToken": str(end)} if end < len(items) else {}
 
 
 def _name_taken(arn: str) -> ResourceInUseError:

@@ -1,12 +1,17 @@
-"""The filters, order and pages that ListModels, ListEndpointConfigs and ListEndpoints have in common."""
+"""The filters, order and pages that the List operations have in common."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
 
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.platform import Request
 from local_sagemaker.store import Document
 
 PAGE = 10  # SageMaker's default for MaxResults
+
+_Item = TypeVar("_Item")
 
 
 def select(
@@ -22,8 +27,16 @@ def select(
     found.sort(
         key=lambda document: document[member], reverse=request.get("SortOrder", "Descending") == "Descending"
     )
-    start, size = _offset(request.get("NextToken")), request.get("MaxResults", PAGE)
-    return found[start : start + size], str(start + size) if start + size < len(found) else None
+    return page(found, request)
+
+
+def page(items: Sequence[_Item], request: Request, size: int = PAGE) -> tuple[list[_Item], str | None]:
+    """The items from NextToken on, MaxResults or `size` of them, and the token of those that follow, if any.
+
+    Raises ValidationError for a token that no earlier answer gave.
+    """
+    start, size = _offset(request.get("NextToken")), request.get("MaxResults", size)
+    return list(items[start : start + size]), str(start + size) if start + size < len(items) else None
 
 
 def _matches(document: Document, request: Request, name: str, status: str) -> bool:
