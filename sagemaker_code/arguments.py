@@ -58,22 +58,18 @@ def _build_parser() -> argparse.ArgumentParser:
 
 
 def _add_optimisation(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--lr", type=_number(0, 10, exclusive=True), default=0.05, help="peak learning rate")
+    group.add_argument("--lr", type=number(0, 10, exclusive=True), default=0.05, help="peak learning rate")
+    group.add_argument("--momentum", type=number(0, 0.999), default=0.9, help="Nesterov momentum; 0 for none")
     group.add_argument(
-        "--momentum", type=_number(0, 0.999), default=0.9, help="Nesterov momentum; 0 for none"
+        "--weight-decay", type=number(0, 1), default=1e-4, help="of weights, not of biases or norms"
     )
     group.add_argument(
-        "--weight-decay", type=_number(0, 1), default=1e-4, help="of weights, not of biases or norms"
+        "--label-smoothing", type=number(0, 0.9), default=0.0, help="in training and evaluation"
     )
+    group.add_argument("--batch-size", type=integer(1, 4096), default=32, help="pictures per step")
+    group.add_argument("--epochs", type=integer(1, 1000), default=5, help="passes over the training pictures")
     group.add_argument(
-        "--label-smoothing", type=_number(0, 0.9), default=0.0, help="in training and evaluation"
-    )
-    group.add_argument("--batch-size", type=_integer(1, 4096), default=32, help="pictures per step")
-    group.add_argument(
-        "--epochs", type=_integer(1, 1000), default=5, help="passes over the training pictures"
-    )
-    group.add_argument(
-        "--seed", type=_integer(0, 2**31 - 1), default=0, help="of weights, order and augmentation"
+        "--seed", type=integer(0, 2**31 - 1), default=0, help="of weights, order and augmentation"
     )
 
 
@@ -87,19 +83,19 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--image-size",
-        type=_auto_or(_integer(16, 1024)),
+        type=_auto_or(integer(16, 1024)),
         default=None,
         help="side of the square input in pixels; auto: by the size of the training pictures, 224 at most",
     )
     group.add_argument(
         "--num-workers",
-        type=_auto_or(_integer(0, 64)),
+        type=_auto_or(integer(0, 64)),
         default=None,
         help="processes that decode pictures; auto: none for pictures in memory, else one per CPU",
     )
     group.add_argument(
         "--cache-mb",
-        type=_integer(0, 1_000_000),
+        type=integer(0, 1_000_000),
         default=2048,
         help="memory for decoded pictures, MiB; 0: none",
     )
@@ -169,7 +165,7 @@ def _path_of(variable: str, default: Path | None = None) -> Path | None:
     return Path(value) if value else default
 
 
-def _number(low: float, high: float, *, exclusive: bool = False) -> Callable[[str], float]:
+def number(low: float, high: float, *, exclusive: bool = False) -> Callable[[str], float]:
     """A converter for a finite number from `low` (not itself if `exclusive`) to `high`."""
 
     def convert(text: str) -> float:
@@ -185,7 +181,7 @@ def _number(low: float, high: float, *, exclusive: bool = False) -> Callable[[st
     return convert
 
 
-def _integer(low: int, high: int) -> Callable[[str], int]:
+def integer(low: int, high: int) -> Callable[[str], int]:
     """A converter for a whole number from `low` to `high`; 8.0 counts, as tuners may write it so."""
 
     def convert(text: str) -> int:

@@ -52,7 +52,9 @@ def open_hook(configuration: Path | None, model: nn.Module, criterion: nn.Module
 
         hook = smd.get_hook(json_config_path=str(configuration), create_if_not_exists=True)
         if hook is None:
-            logger.warning("no tensors are saved: smdebug does not support this job's configuration")
+            logger.warning(
+                "no tensors are saved: smdebug made no hook from %s; its reason is above", configuration
+            )
             return None
         hook.register_module(model)
         hook.register_loss(criterion)

@@ -1,0 +1,245 @@
+"""A trained model answers pictures through AWS's inference toolkit, and refuses everything else."""
+
+import importlib
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import inference
+import numpy as np
+import pytest
+import torch
+import train
+from artifact import ModelCard, load_model, save_model
+from errors import ModelValueError
+from model import build
+from PIL import Image
+
+from tests.sagemaker_code.containers import CLASSES, TINY, channels_of, draw_picture
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished training job."""
+    base = tmp_path_factory.mktemp("trained")
+    options = TINY | {"epochs": 6} | channels_of(dataset)
+    options |= {
+        "model-dir": base / "model",
+        "output-data-dir": base / "output",
+        "checkpoint-dir": base / "none",
+    }
+    train.main([text for name, value in options.items() for text in (f"--{name}", str(value))])
+    torch.use_deterministic_algorithms(mode=False)
+    return base
+
+
+@dataclass
+class Request:
+    """What a model server gives the toolkit's transformer as its context."""
+
+    content_type: str
+    accept: str
+    model_dir: str
+    model_name: str = "model"
+    status: int = 200
+    phrase: str = ""
+    answer_type: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def system_properties(self) -> dict[str, str]:
+        return {"model_dir": self.model_dir}
+
+    @property
+    def request_processor(self) -> list["Request"]:
+        return [self]
+
+    def get_request_properties(self) -> dict[str, str]:
+        return {"Content-Type": self.content_type, "Accept": self.accept}
+
+    def set_response_status(self, code: int, phrase: str) -> None:
+        self.status, self.phrase = code, phrase
+
+    def set_response_content_type(self, _: int, value: str) -> None:
+        self.answer_type = value
+
+
+class Endpoint:
+    """AWS's transformer around the code that lies in the model's own folder."""
+
+    def __init__(self, model_dir: Path) -> None:
+        from sagemaker_inference.transformer import Transformer
+        from sagemaker_pytorch_serving_container.default_pytorch_inference_handler import (
+            DefaultPytorchInferenceHandler,
+        )
+
+        self._model_dir = model_dir
+        self._transformer = Transformer(DefaultPytorchInferenceHandler())
+
+    def ask(self, body: bytes, content_type: str = "image/jpeg", accept: str = "*/*") -> tuple[int, str]:
+        request = Request(content_type, accept, str(self._model_dir))
+        (answer,) = self._transformer.transform([{"body": body}], request)
+        return request.status, answer
+
+
+@pytest.fixture(scope="module")
+def endpoint(trained: Path) -> Iterator[Endpoint]:
+    """An endpoint that imports its modules from the model's code folder, not from the source tree."""
+    names = [path.stem for path in (trained / "model/code").glob("*.py")]
+    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    sys.path.insert(0, str(trained / "model/code"))
+    importlib.invalidate_caches()
+    endpoint = Endpoint(trained / "model")
+    endpoint.ask(b"")
+    assert Path(str(sys.modules["inference"].__file__)).parent == trained / "model/code"
+    yield endpoint
+    sys.path.remove(str(trained / "model/code"))
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(before)
+
+
+def as_bytes(picture: Image.Image, file_format: str = "JPEG") -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, file_format)
+    return buffer.getvalue()
+
+
+def picture_bytes(file_format: str = "JPEG") -> bytes:
+    return as_bytes(draw_picture("001.Red_disc", np.random.default_rng(1)), file_format)
+
+
+class TestAnswers:
+    @pytest.mark.parametrize(
+        ("content_type", "file_format"),
+        [
+            ("image/jpeg", "JPEG"),
+            ("image/png", "PNG"),
+            ("application/x-image", "PNG"),
+            ("application/octet-stream", "JPEG"),
+            ("image/JPEG; charset=binary", "JPEG"),
+        ],
+    )
+    def test_pictures_of_every_content_type(
+        self, endpoint: Endpoint, content_type: str, file_format: str
+    ) -> None:
+        status, body = endpoint.ask(picture_bytes(file_format), content_type)
+        answer = json.loads(body)
+        assert status == 200
+        predictions = answer["predictions"]
+        assert {prediction["class"] for prediction in predictions} == set(CLASSES)
+        probabilities = [prediction["probability"] for prediction in predictions]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert sum(probabilities) == pytest.approx(1)
+        assert answer["model"]["arch"] == "resnet18"
+        assert answer["model"]["classes"] == 3
+
+    def test_labels_are_for_people(self, endpoint: Endpoint) -> None:
+        answer = json.loads(endpoint.ask(picture_bytes())[1])
+        assert {prediction["label"] for prediction in answer["predictions"]} == {
+            "Red disc",
+            "Green bar",
+            "Blue box",
+        }
+
+    @pytest.mark.parametrize(
+        ("class_name", "label"),
+        [
+            ("002.German_shepherd", "German shepherd"),
+            ("tabby", "tabby"),
+            ("v1.final", "v1.final"),
+            ("n02085620-Chihuahua", "n02085620-Chihuahua"),
+        ],
+    )
+    def test_label(self, class_name: str, label: str) -> None:
+        assert inference.label(class_name) == label
+
+    @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "I;16"])
+    def test_every_colour_mode(self, endpoint: Endpoint, mode: str) -> None:
+        file_format = "JPEG" if mode == "CMYK" else "PNG"
+        assert endpoint.ask(as_bytes(Image.new(mode, (50, 70)), file_format), "application/x-image")[0] == 200
+
+    def test_the_endpoint_sees_what_evaluation_saw(
+        self, endpoint: Endpoint, trained: Path, dataset: Path
+    ) -> None:
+        classes = sorted(CLASSES)
+        confusion = np.zeros((3, 3), int)
+        for file in sorted((dataset / "test").rglob("*.jpg")):
+            answer = json.loads(endpoint.ask(file.read_bytes())[1])
+            predicted = classes.index(answer["predictions"][0]["class"])
+            confusion[classes.index(file.parent.name), predicted] += 1
+        metrics = json.loads((trained / "output/metrics.json").read_text())
+        assert confusion.tolist() == metrics["final"]["confusion"]
+
+    @pytest.mark.parametrize("accept", ["application/json", "*/*", "text/html, application/json;q=0.9"])
+    def test_accepted_answers(self, endpoint: Endpoint, accept: str) -> None:
+        assert endpoint.ask(picture_bytes(), accept=accept)[0] == 200
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("body", "content_type", "status", "reason"),
+        [
+            (b"no picture", "image/jpeg", 400, "the request body is not a picture"),
+            (b"", "image/jpeg", 400, "no body"),
+            (picture_bytes()[:-300], "image/jpeg", 400, "damaged or cut off"),
+            (as_bytes(Image.new("1", (9000, 9000)), "PNG"), "image/png", 400, "at most 64,000,000"),
+            (b"1,2,3", "text/csv", 415, "content type 'text/csv' is not supported"),
+            (b"{}", "application/json", 415, "send a picture as image/jpeg"),
+        ],
+    )
+    def test_a_refusal_has_a_status_and_a_reason_and_serving_goes_on(
+        self, endpoint: Endpoint, body: bytes, content_type: str, status: int, reason: str
+    ) -> None:
+        answered, text = endpoint.ask(body, content_type)
+        assert answered == status
+        assert reason in text
+        assert endpoint.ask(picture_bytes())[0] == 200
+
+    def test_unacceptable_answer_type(self, endpoint: Endpoint) -> None:
+        status, text = endpoint.ask(picture_bytes(), accept="text/csv")
+        assert status == 406
+        assert "accept application/json" in text
+
+    def test_the_reason_is_there_without_the_toolkit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("sagemaker_inference", "sagemaker_inference.errors"):
+            monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(ValueError, match="is not a picture"):
+            inference.input_fn(b"no picture", "image/png")
+
+
+class TestArtifact:
+    CARD = ModelCard("squeezenet1_1", ("a", "b", "c"), 32)
+
+    def test_a_saved_model_answers_the_same(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        model = build("squeezenet1_1", 3, 32).eval()
+        save_model(model.state_dict(), self.CARD, tmp_path)
+        loaded, card = load_model(tmp_path, torch.device("cpu"))
+        batch = torch.randn(2, 3, 32, 32)
+        assert torch.equal(loaded(batch), model(batch))
+        assert card.classes == self.CARD.classes
+        assert len(card.weights_sha256) == 64
+
+    def test_serving_needs_only_what_lies_in_the_folder(self, tmp_path: Path) -> None:
+        """In a process that sees neither the source tree nor packages the inference container lacks."""
+        save_model(build("squeezenet1_1", 3, 32).state_dict(), self.CARD, tmp_path)
+        program = (
+            "import sys; sys.modules.update(dict.fromkeys(['safetensors', 'smdebug', 'sagemaker_training']));"
+            "import inference; inference.model_fn(sys.argv[1])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path)],
+            cwd=tmp_path / "code",
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+
+    def test_folder_without_a_model(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelValueError, match=r"model\.json cannot be read"):
+            load_model(tmp_path, torch.device("cpu"))
