@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.sdk import DAG, CronTriggerTimetable, dag, task
 from retraining.form import form
-from retraining.operators import EndpointOperator, TrainingOperator, TuningOperator
+from retraining.operators import DebuggerStatusOperator, EndpointOperator, TrainingOperator, TuningOperator
 from retraining.pipeline import Pipeline, load_pipelines
 
 Result = dict[str, Any]
@@ -25,9 +25,10 @@ DOC = """
 1. **check_dataset** reads every picture in S3 and stops the run at the first sign that training would fail.
 2. **plan** builds all requests to SageMaker and uploads the training code; its log shows what the run will
 do. 3. **tune** searches for hyperparameters ({search_space}). 4. **train** trains with the best of them,
-under Debugger rules ({rules}) and the profiler. 5. **deploy** puts the model into service at the endpoint
-`{endpoint}`. 6. **verify** sends test pictures to the endpoint and compares its answers with the trained
-model's accuracy. 7. **report** puts all results into one document.
+under Debugger rules ({rules}) and the profiler. 5. **debugger_status** shows what the rules found and stops
+the run where a rule's policy says so. 6. **deploy** puts the model into service at the endpoint `{endpoint}`.
+7. **verify** sends test pictures to the endpoint and compares its answers with the trained model's accuracy.
+8. **report** puts all results into one document.
 
 A task that runs again finds the job that its first try started. The connection `aws_default` decides where
 all of this happens. Defaults and limits: `dags/pipelines/{name}.yaml`.
@@ -41,6 +42,12 @@ ends. Skipped if the form says *Skip tuning*. Killing the task stops the job.
 TRAIN_DOC = """
 Runs the **training job** with the best trial's hyperparameters. The log carries the script's own lines and
 the status of each Debugger rule as it changes. Killing the task stops the job.
+"""
+
+RULES_DOC = """
+Waits for **Debugger rules** that end after the training and prints them in one table: what each found, at
+which step, and what to try. A finding of a rule with the policy `fail` ends the run here; an evaluation that
+went wrong counts neither as a finding nor as its absence. The button opens the profiler report.
 """
 
 DEPLOY_DOC = """
@@ -134,23 +141,46 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
 
         @task(trigger_rule="none_failed")
         def report(
-            plan: Result, dataset: Result, tuning: Result | None, training: Result, verification: Result
+            *,
+            plan: Result,
+            dataset: Result,
+            tuning: Result | None,
+            training: Result,
+            debugger: Result,
+            verification: Result,
         ) -> Result:
-            """Puts the run's **results** into one document: data, trials, metrics, endpoint."""
+            """Puts the run's **results** into one document: data, trials, metrics, rules, endpoint."""
             from retraining.report import run_report
 
-            return run_report(plan, dataset, tuning, training, verification)
+            return run_report(
+                plan=plan,
+                dataset=dataset,
+                tuning=tuning,
+                training=training,
+                debugger=debugger,
+                verification=verification,
+            )
 
         dataset = check_dataset()
         requests = plan(dataset)
         tune = TuningOperator(task_id="tune", config=requests["tuning"], doc_md=TUNE_DOC)
         chosen = choose_hyperparameters(requests["training"], tune.output)
         train = TrainingOperator(task_id="train", config=chosen, doc_md=TRAIN_DOC)
-        deploy = EndpointOperator(
-            task_id="deploy", config=choose_model(requests["deployment"], train.output), doc_md=DEPLOY_DOC
+        rules = DebuggerStatusOperator(
+            task_id="debugger_status", pipeline=pipeline, training=train.output, doc_md=RULES_DOC
         )
+        model = choose_model(requests["deployment"], train.output)
+        deploy = EndpointOperator(task_id="deploy", config=model, doc_md=DEPLOY_DOC)
+        rules >> model
         verification = verify(dataset, train.output, deploy.output)
-        report(requests, dataset, tune.output, train.output, verification)
+        report(
+            plan=requests,
+            dataset=dataset,
+            tuning=tune.output,
+            training=train.output,
+            debugger=rules.output,
+            verification=verification,
+        )
 
     return retraining()
 

@@ -5,6 +5,7 @@ The SDK takes seconds to import, so import this module inside a task only.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from sagemaker.core.debugger import (
@@ -53,6 +54,39 @@ def debugger_request(pipeline: Pipeline, job: str, region: str, output: str) -> 
         "DebugRuleConfigurations": [rule.to_debugger_rule_config_dict() for rule in rules],
         "ProfilerConfig": _profiler(pipeline.profiler, output),
         **_profiler_rules(pipeline.profiler, region),
+    }
+
+
+def debugger_hyperparameters(pipeline: Pipeline) -> dict[str, str]:
+    """What the training script must know to evaluate the rules itself, or to leave Debugger out."""
+    if pipeline.debugger == "service":
+        return {}
+    if pipeline.debugger == "off":
+        return {"debugger": "off"}
+    rules = [
+        {
+            "RuleConfigurationName": name,
+            "RuleParameters": {
+                "rule_to_invoke": name,
+                **rule.parameters,
+                **({"stop_training_on_fire": "true"} if rule.stop_training else {}),
+            },
+        }
+        for name, rule in pipeline.rules.items()
+    ]
+    if pipeline.profiler.report:
+        rules.append(
+            {
+                "RuleConfigurationName": "ProfilerReport",
+                "RuleParameters": {"rule_to_invoke": "ProfilerReport"},
+            }
+        )
+    return {
+        "debugger": "in_job",
+        # AWS's toolkit decodes JSON once, and passes structures on in a form of its own: hence JSON in JSON
+        "debugger-rules": json.dumps(json.dumps(rules, separators=(",", ":"))),
+        "debugger-sampling-ms": str(pipeline.profiler.system_interval_ms),
+        "debugger-profile-steps": str(pipeline.profiler.framework_steps),
     }
 
 

@@ -29,6 +29,10 @@ class JobFailedError(UserError):
     """A job ended Failed or Stopped for a reason that running it again would not change."""
 
 
+class RuleFindingError(UserError):
+    """A Debugger rule whose policy is `fail` found something in the training."""
+
+
 class DeploymentError(UserError):
     """The endpoint does not run what was asked for."""
 

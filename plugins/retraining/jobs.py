@@ -28,6 +28,7 @@ from retraining.answers import as_json
 from retraining.errors import DeploymentError, JobFailedError
 from retraining.joblogs import TRAINING_JOBS, LogTail
 from retraining.names import NAME_LIMIT, TUNING_JOB_LIMIT, attempt_name
+from retraining.rules import RuleState, show_changes, states
 
 Request = dict[str, Any]
 Answer = Mapping[str, Any]
@@ -39,7 +40,7 @@ _ENDPOINT_MOVING = {"Creating", "Updating", "SystemUpdating", "RollingBack", "De
 # The platform's fault. Any other failure (AlgorithmError, ClientError) is the script's or the request's, and
 # the same job again would fail the same way.
 _WORTH_ANOTHER_TRY = ("InternalServerError", "CapacityError")
-_FIRST_WAIT, _LONGEST_WAIT = 2.0, 30.0
+_FIRST_WAIT, _LONGEST_WAIT = 2.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class _Follows(SageMakerBaseOperator):
         return self.hook.get_conn()
 
     def wait(self, started: float) -> None:
-        """Pause before the next look: 2 s, and a second more for every minute that passed, up to 30 s."""
+        """Pause before the next look: 2 s, and a second more for every minute that passed, up to 10 s."""
         time.sleep(min(_FIRST_WAIT + (time.monotonic() - started) / 60, _LONGEST_WAIT))
 
     def set_console_url(self, page: str) -> None:
@@ -251,13 +252,13 @@ class AdoptingTrainingOperator(_Follows, SageMakerTrainingOperator):
         tail = LogTail(self.hook.logs_hook.get_conn(), TRAINING_JOBS, f"{name}/")
         started = time.monotonic()
         transitions = 0
-        rules: dict[str, str] = {}
+        rules: dict[str, RuleState] = {}
         while True:
             description: Answer = self.hook.describe_training_job(name)
             for line in tail.lines():
                 self.log.info("%s", line)
             transitions = self._show_transitions(description, transitions)
-            rules = self._show_rules(description, rules)
+            rules = show_changes(states(description), rules, self.log.log)
             if description[TRAINING.status] not in _RUNNING:
                 break
             self.wait(started)
@@ -271,19 +272,6 @@ class AdoptingTrainingOperator(_Follows, SageMakerTrainingOperator):
         for transition in transitions[shown:]:
             self.log.info("[SageMaker] %s: %s", transition["Status"], transition.get("StatusMessage", ""))
         return len(transitions)
-
-    def _show_rules(self, description: Answer, shown: dict[str, str]) -> dict[str, str]:
-        """Log a line for every Debugger rule whose status changed."""
-        evaluations = [
-            *description.get("DebugRuleEvaluationStatuses", []),
-            *description.get("ProfilerRuleEvaluationStatuses", []),
-        ]
-        now = {e["RuleConfigurationName"]: e.get("RuleEvaluationStatus", "") for e in evaluations}
-        details = {e["RuleConfigurationName"]: e.get("StatusDetails", "") for e in evaluations}
-        for rule, status in now.items():
-            if shown.get(rule) != status:
-                self.log.info("[Debugger] %s: %s %s", rule, status, details[rule])
-        return now
 
 
 class IdempotentEndpointOperator(_Follows, SageMakerEndpointOperator):

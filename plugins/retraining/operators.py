@@ -14,6 +14,7 @@ from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from retraining.aws import CONNECTION
+from retraining.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -38,6 +39,15 @@ class ConsoleLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
         job = operator.job if isinstance(operator, _SageMakerOperator) else None
         return (job.console_url or "") if job else ""
+
+
+class ProfilerReportLink(BaseOperatorLink):
+    """Opens the profiler report of the run's training job."""
+
+    name = "Profiler report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
+        return (operator.report_url or "") if isinstance(operator, DebuggerStatusOperator) else ""
 
 
 class _SageMakerOperator(BaseOperator):
@@ -89,6 +99,39 @@ class EndpointOperator(_SageMakerOperator):
 
     implementation = "IdempotentEndpointOperator"
     custom_operator_name = "SageMakerEndpointOperator"
+
+
+class DebuggerStatusOperator(BaseOperator):
+    """Waits for the rules of a training job, shows their table, and applies the pipeline's policy to each.
+
+    Returns what `retraining.rules.debugger_result` returns, also when a rule's policy then fails the task.
+    """
+
+    template_fields: Sequence[str] = ("training",)
+    operator_extra_links = (ProfilerReportLink(),)
+    ui_color = "#ededed"
+
+    def __init__(self, *, pipeline: Pipeline, training: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+        self.training = training
+        self.report_url: str | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from retraining.aws import Aws
+        from retraining.errors import RuleFindingError
+        from retraining.rules import debugger_result
+
+        result = debugger_result(self.pipeline, self.training, Aws())
+        self.report_url = result["report_url"]
+        if result["blocking"]:
+            context["ti"].xcom_push(key="return_value", value=result)
+            found = {rule["rule"]: rule["finding"] or rule["details"] for rule in result["rules"]}
+            raise RuleFindingError(
+                "Rules with the policy fail found something, so the model is not deployed: "
+                + "; ".join(f"{name}: {found[name]}" for name in result["blocking"])
+            )
+        return result
 
 
 @contextmanager

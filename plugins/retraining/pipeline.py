@@ -205,6 +205,9 @@ class Pipeline(_Section):
     tuning: Tuning
     debugger: Literal["service", "in_job", "off"] = "service"
     rules: dict[str, DebuggerRule] = {}
+    rules_wait_seconds: int = Field(
+        default=900, ge=0, description="How long a run waits for rules that end after the training."
+    )
     tensors: Tensors = Tensors()
     profiler: Profiler = Profiler()
     endpoint: Endpoint = Endpoint()

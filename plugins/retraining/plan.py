@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from sagemaker.core import image_uris
 
 from retraining.aws import Aws, bucket_of
-from retraining.debugger import debugger_request
+from retraining.debugger import debugger_hyperparameters, debugger_request
 from retraining.errors import PlanError
 from retraining.form import RunSettings
 from retraining.hyperparameters import Value
@@ -244,7 +244,10 @@ def _training(run: _Run) -> Request:
         "TrainingJobName": attempt_name(run.name, 1),
         "AlgorithmSpecification": {**_algorithm(run), "EnableSageMakerMetricsTimeSeries": True},
         "RoleArn": run.role,
-        "HyperParameters": _as_strings(run, _hyperparameters(run)),
+        "HyperParameters": {
+            **_as_strings(run, _hyperparameters(run)),
+            **debugger_hyperparameters(run.pipeline),
+        },
         "InputDataConfig": run.channels,
         "OutputDataConfig": {"S3OutputPath": output},
         "ResourceConfig": _resources(run),

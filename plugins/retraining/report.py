@@ -11,7 +11,13 @@ _TOOLKIT = "sagemaker_"
 
 
 def run_report(
-    plan: Result, dataset: Result, tuning: Result | None, training: Result, verification: Result
+    *,
+    plan: Result,
+    dataset: Result,
+    tuning: Result | None,
+    training: Result,
+    debugger: Result,
+    verification: Result,
 ) -> dict[str, Any]:
     """Put the tasks' results together.
 
@@ -25,6 +31,7 @@ def run_report(
         hyperparameters {lr: "0.034", ...} of the training job
         training        {job, status, seconds, billable_seconds, metrics: {"test:accuracy": 0.58, ...},
                         model_artifact}
+        debugger        {mode, rules: [{rule, status, step, finding, ...}], report}, as `debugger_result` does
         test_accuracy   the training job's, on the whole test set
         endpoint        {endpoint, images, accuracy, trained_accuracy, latency_ms, predictions: [...]},
                         as `verify_endpoint` returns it
@@ -42,6 +49,7 @@ def run_report(
             key: training[key]
             for key in ("job", "status", "seconds", "billable_seconds", "metrics", "model_artifact")
         },
+        "debugger": {key: debugger[key] for key in ("mode", "rules", "report")},
         "test_accuracy": training["metrics"].get("test:accuracy"),
         "endpoint": dict(verification),
     }

@@ -24,6 +24,7 @@ ORDER = [
     "tune",
     "choose_hyperparameters",
     "train",
+    "debugger_status",
     "choose_model",
     "deploy",
     "verify",
@@ -115,6 +116,9 @@ def test_the_dag_survives_serialisation(dag: DAG) -> None:
     assert sorted(again.task_ids) == sorted(ORDER)
     assert again.get_task("train").operator_name == "SageMakerTrainingOperator"
     assert [link.name for link in again.get_task("train").operator_extra_links] == ["SageMaker console"]
+    assert [link.name for link in again.get_task("debugger_status").operator_extra_links] == [
+        "Profiler report"
+    ]
 
 
 def test_importing_is_fast_and_brings_nothing_heavy(tmp_path: Path) -> None:

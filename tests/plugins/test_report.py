@@ -31,17 +31,32 @@ TRAINING: dict[str, Any] = {
 }
 
 
+RULES: dict[str, Any] = {"mode": "service", "rules": [], "blocking": [], "report": None, "report_url": None}
+
+
+def report_of(tuning: dict[str, Any] | None) -> dict[str, Any]:
+    return run_report(
+        plan={"run": RUN},
+        dataset=DATASET,
+        tuning=tuning,
+        training=TRAINING,
+        debugger=RULES,
+        verification={"endpoint": "dog-breed"},
+    )
+
+
 def test_the_report_names_what_a_reader_needs() -> None:
     tuning = {"job": "job", "trials": [], "best": {"name": "trial"}}
-    report = run_report({"run": RUN}, DATASET, tuning, TRAINING, {"endpoint": "dog-breed"})
+    report = report_of(tuning)
     assert report["run_name"] == RUN["name"]
     assert report["test_accuracy"] == 0.5
     assert report["hyperparameters"] == {"lr": "0.1"}
     assert report["tuning"] == tuning
     assert "Training" not in report["training"]
+    assert report["debugger"] == {"mode": "service", "rules": [], "report": None}
     json.dumps(report)
 
 
 def test_a_run_without_tuning_says_so() -> None:
-    report = run_report({"run": RUN}, DATASET, None, TRAINING, {"endpoint": "dog-breed"})
+    report = report_of(None)
     assert report["tuning"] is None
