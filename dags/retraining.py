@@ -23,11 +23,12 @@ DOC = """
 {description}
 
 1. **check_dataset** reads every picture in S3 and stops the run at the first sign that training would fail.
-2. **plan** builds all requests to SageMaker and uploads the training code; its log shows what the run will
-do. 3. **tune** searches for hyperparameters ({search_space}). 4. **train** trains with the best of them,
-under Debugger rules ({rules}) and the profiler. 5. **debugger_status** shows what the rules found and stops
-the run where a rule's policy says so. 6. **deploy** puts the model into service at the endpoint `{endpoint}`.
-7. **verify** sends test pictures to the endpoint and compares its answers with the trained model's accuracy.
+2. **plan** builds all requests to SageMaker and uploads the training code; its log shows all of them.
+3. **tune** searches for hyperparameters ({search_space}).
+4. **train** trains with the best of them, under Debugger rules ({rules}) and the profiler.
+5. **debugger_status** shows what the rules found and stops the run where a rule's policy says so.
+6. **deploy** puts the model into service at the endpoint `{endpoint}`.
+7. **verify** sends test pictures to the endpoint and compares its answers with the model's accuracy.
 8. **report** puts all results into one document.
 
 A task that runs again finds the job that its first try started. The connection `aws_default` decides where
