@@ -22,6 +22,7 @@ from local_sagemaker.claims import StartError, claimed_port, claimed_root, descr
 from local_sagemaker.gateway import build_app
 from local_sagemaker.hosting.service import Hosting
 from local_sagemaker.images import ImagesFileError
+from local_sagemaker.jobs.supervisor import Services
 from local_sagemaker.objects import Objects
 from local_sagemaker.platform import Platform, Service, Settings
 from local_sagemaker.store import Store
@@ -71,7 +72,7 @@ def serve(settings: Settings) -> None:
 def _app(platform: Platform) -> Starlette:
     aws = AwsServices(platform)
     objects = Objects(aws.s3)
-    training = TrainingJobs(platform, objects)
+    training = TrainingJobs(Services.of(platform, objects))
     hosting = Hosting(platform, objects)
     services: list[Service] = [aws, training, TuningJobs(platform, training), hosting, Tags(platform)]
     return build_app(services, hosting, aws)

@@ -24,14 +24,14 @@ from local_sagemaker.debugging.processes import (
 )
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.images import Environment, Images
+from local_sagemaker.jobs.artifacts import FolderSync
 from local_sagemaker.objects import BucketMissingError, Objects
 from local_sagemaker.platform import Platform
 from local_sagemaker.processes import ProcessStartError
 from local_sagemaker.store import Document, DocumentMissingError
 from local_sagemaker.training import container
-from local_sagemaker.training.artifacts import FolderSync
 from local_sagemaker.training.documents import ENDED, KIND, output_uri
-from local_sagemaker.training.folders import JobFolders
+from local_sagemaker.training.folders import TrainingFolders
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class RuleWatch:
         self._objects = objects
         self._images = images
         self._stop_training = stop_training
-        self._job_folders = JobFolders(platform.folder(KIND, name))
+        self._job_folders = TrainingFolders(platform.folder(KIND, name))
         self._folders = RuleFolders(self._job_folders.rules)
         self._closing = threading.Event()
         self.started = False

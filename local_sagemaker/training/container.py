@@ -11,28 +11,21 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from local_sagemaker.images import Environment
+from local_sagemaker.jobs.container import HOST, default_variables, platform_variables
 from local_sagemaker.platform import Settings
 from local_sagemaker.store import Document
-from local_sagemaker.training.folders import JobFolders
+from local_sagemaker.training.folders import TrainingFolders
 
 TENSORS = "/opt/ml/output/tensors"
 PROFILER = "/opt/ml/output/profiler"
 CHECKPOINTS = "/opt/ml/checkpoints"
 TENSORBOARD = "/opt/ml/output/tensorboard"
-HOST = "algo-1"
 GROUP = "homogeneousCluster"
-
-THREADS_VARIABLE = "LOCAL_SAGEMAKER_THREADS_PER_JOB"
-
-_INHERITED = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE",
-              "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")  # fmt: skip
-_INHERITED_PREFIXES = ("PIP_", "CUDA_", "NVIDIA_")
-_NO_PROXY = "127.0.0.1,localhost"
 
 
 def command(environment: Environment) -> list[str]:
@@ -40,7 +33,7 @@ def command(environment: Environment) -> list[str]:
     return [str(environment.python), "-P", "-m", "sagemaker_training.cli.train"]
 
 
-def write_config(job: Document, folders: JobFolders) -> None:
+def write_config(job: Document, folders: TrainingFolders) -> None:
     """Write every configuration file of the job. Raises ValidationError for a LocalPath outside of
     /opt/ml.
     """
@@ -48,7 +41,7 @@ def write_config(job: Document, folders: JobFolders) -> None:
         (folders.config / f"{name}.json").write_text(json.dumps(content, indent=1))
 
 
-def config_files(job: Document, folders: JobFolders) -> dict[str, Any]:
+def config_files(job: Document, folders: TrainingFolders) -> dict[str, Any]:
     """File name without `.json` → content."""
     files: dict[str, Any] = {
         "hyperparameters": job.get("HyperParameters", {}),
@@ -75,19 +68,19 @@ def profiles(job: Document) -> bool:
     return config is not None and not config.get("DisableProfiler", False)
 
 
-def tensors_folder(job: Document, folders: JobFolders) -> Path:
+def tensors_folder(job: Document, folders: TrainingFolders) -> Path:
     return folders.local(job["DebugHookConfig"].get("LocalPath", TENSORS))
 
 
-def checkpoints_folder(job: Document, folders: JobFolders) -> Path:
+def checkpoints_folder(job: Document, folders: TrainingFolders) -> Path:
     return folders.local(job["CheckpointConfig"].get("LocalPath", CHECKPOINTS))
 
 
-def tensorboard_folder(job: Document, folders: JobFolders) -> Path:
+def tensorboard_folder(job: Document, folders: TrainingFolders) -> Path:
     return folders.local(job["TensorBoardOutputConfig"].get("LocalPath", TENSORBOARD))
 
 
-def profiler_folder(job: Document, folders: JobFolders) -> Path:
+def profiler_folder(job: Document, folders: TrainingFolders) -> Path:
     parameters = job["ProfilerConfig"].get("ProfilingParameters", {})
     return folders.local(parameters.get("LocalPath", PROFILER))
 
@@ -116,7 +109,7 @@ def _resources(job: Document) -> dict[str, Any]:
     }
 
 
-def _upstream_output(job: Document, folders: JobFolders) -> list[dict[str, str]]:
+def _upstream_output(job: Document, folders: TrainingFolders) -> list[dict[str, str]]:
     """The output folders that the platform carries to S3, with their destinations."""
     config: list[dict[str, str]] = []
     for kind, member, local in (
@@ -129,7 +122,7 @@ def _upstream_output(job: Document, folders: JobFolders) -> list[dict[str, str]]
     return config
 
 
-def _profiler(job: Document, folders: JobFolders) -> dict[str, Any]:
+def _profiler(job: Document, folders: TrainingFolders) -> dict[str, Any]:
     config = job["ProfilerConfig"]
     parameters = config.get("ProfilingParameters", {})
     if parameters:
@@ -153,71 +146,31 @@ def _link_to(folder: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"local-sagemaker-profiler-{digest}"
 
 
-def clean_up(job: Document, folders: JobFolders) -> None:
+def clean_up(job: Document, folders: TrainingFolders) -> None:
     """Remove what the container had outside of the job's folder."""
     if profiles(job):
         _link_to(profiler_folder(job, folders)).unlink(missing_ok=True)
 
 
 def environment_variables(
-    job: Document, folders: JobFolders, environment: Environment, settings: Settings
+    job: Document, folders: TrainingFolders, environment: Environment, settings: Settings
 ) -> dict[str, str]:
     """The container's variables: what AWS sets, the request's `Environment`, and where things are on this
     machine.
     """
-    variables = dict(_inherited())
-    variables |= {
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONIOENCODING": "UTF-8",
-        "OMP_NUM_THREADS": threads_per_job(),
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin take the cores from other jobs
-        "USE_SMDEBUG": str(int("DebugHookConfig" in job)),  # "0" spares the toolkit an import of PyTorch
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_NO_INPUT": "1",
-        "PIP_ROOT_USER_ACTION": "ignore",
-    }
+    variables = default_variables()
+    variables["USE_SMDEBUG"] = str(int("DebugHookConfig" in job))  # "0" spares the toolkit PyTorch's import
     variables |= job.get("Environment", {})
+    variables |= platform_variables(folders.base, environment, variables.get("PATH", os.defpath), settings)
     variables |= {
-        "PATH": f"{environment.folder / 'bin'}{os.pathsep}{variables.get('PATH', os.defpath)}",
         "TRAINING_JOB_NAME": job["TrainingJobName"],
         "TRAINING_JOB_ARN": job["TrainingJobArn"],
-        "SAGEMAKER_BASE_DIR": str(folders.base),
         "SM_STUDIO_LOCAL_MODE": "true",  # the toolkit then does not wait for a host named algo-1
-        "AWS_REGION": settings.region,
-        "AWS_DEFAULT_REGION": settings.region,
-        "AWS_ENDPOINT_URL": settings.url,
-        "S3_ENDPOINT_URL": settings.url,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": _NO_PROXY,
-        "no_proxy": _NO_PROXY,
     }
     return variables | _config_variables(folders)
 
 
-def threads_per_job() -> str:
-    """How many threads a job's numerical libraries use: all cores, or LOCAL_SAGEMAKER_THREADS_PER_JOB.
-
-    Fixed rather than shared out among the jobs that happen to run, because the order of floating-point sums,
-    and with it the model, depends on it.
-    """
-    return os.environ.get(THREADS_VARIABLE) or str(_usable_cores())
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _inherited() -> Iterator[tuple[str, str]]:
-    for name, value in os.environ.items():
-        if name in _INHERITED or name.startswith(_INHERITED_PREFIXES):
-            yield name, value
-
-
-def _config_variables(folders: JobFolders) -> dict[str, str]:
+def _config_variables(folders: TrainingFolders) -> dict[str, str]:
     """Where smdebug finds its files, which on AWS are at fixed places below /opt/ml."""
     named = {
         "SMDEBUG_CONFIG_FILE_PATH": "debughookconfig",

@@ -5,19 +5,18 @@ Members that start with `_` are the runtime's own. Defaults and status messages 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from local_sagemaker.debugging import statuses as rules
+from local_sagemaker.jobs.artifacts import join_uri
+from local_sagemaker.jobs.supervisor import JobKind
 from local_sagemaker.platform import Request
 from local_sagemaker.store import Document
-from local_sagemaker.training.artifacts import join_uri
-
-Change = Callable[[Document], None]
 
 KIND = "training-job"
 ENDED = frozenset({"Completed", "Failed", "Stopped"})
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+JOB_KIND = JobKind(KIND, "TrainingJobStatus", "TrainingStartTime", LOG_GROUP)
 
 _NOT_DESCRIBED = ("Tags", "SessionChainingConfig")
 _MESSAGES = {

@@ -5,24 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Mapping
 
-from local_sagemaker.channels import ObjectCache
 from local_sagemaker.debugging import statuses
 from local_sagemaker.debugging.watch import RuleWatch
 from local_sagemaker.errors import ResourceInUseError, ValidationError
-from local_sagemaker.images import Images
+from local_sagemaker.jobs.supervisor import Services, Supervisors
 from local_sagemaker.listing import select
-from local_sagemaker.logs import CloudWatchLogs, read_journal
-from local_sagemaker.objects import Objects
-from local_sagemaker.platform import Answer, Operation, Platform, Request
+from local_sagemaker.logs import read_journal
+from local_sagemaker.platform import Answer, Operation, Request
 from local_sagemaker.store import Document, DocumentExistsError
 from local_sagemaker.tags import forget_tags, set_tags
 from local_sagemaker.training import container, documents
 from local_sagemaker.training.documents import ENDED, KIND, LOG_GROUP
-from local_sagemaker.training.folders import JobFolders
-from local_sagemaker.training.supervisor import Services, Supervisor
+from local_sagemaker.training.folders import TrainingFolders
+from local_sagemaker.training.supervisor import TrainingSupervisor
 from local_sagemaker.training.validation import check_request
 
 logger = logging.getLogger(__name__)
@@ -36,23 +33,16 @@ _SUMMARY = (
     "TrainingJobStatus",
     "SecondaryStatus",
 )
-_JOIN_SECONDS = 10.0
 
 
 class TrainingJobs:
     """Create, describe, stop, list, update and delete training jobs. Safe to call from any thread."""
 
-    def __init__(self, platform: Platform, objects: Objects) -> None:
-        self._platform = platform
-        self._services = Services(
-            platform,
-            objects,
-            Images(platform.settings.images),
-            ObjectCache(platform.settings.root / "cache", objects),
-            CloudWatchLogs(platform.settings.region),
-        )
+    def __init__(self, services: Services) -> None:
+        self._platform = services.platform
+        self._services = services
+        self._supervisors = Supervisors()
         self._lock = threading.Lock()
-        self._running: dict[str, tuple[Supervisor, threading.Thread]] = {}
         self._watches: dict[str, RuleWatch] = {}
 
     def operations(self) -> Mapping[str, Operation]:
@@ -82,16 +72,11 @@ class TrainingJobs:
 
     def close(self) -> None:
         """Stop following; the jobs themselves run on."""
+        self._supervisors.close()
         with self._lock:
-            running = list(self._running.values())
             watches = list(self._watches.values())
-        for supervisor, _ in running:
-            supervisor.close()
         for watch in watches:
             watch.close()
-        deadline = time.monotonic() + _JOIN_SECONDS
-        for _, thread in running:
-            thread.join(max(0.0, deadline - time.monotonic()))
 
     # -- for other services ------------------------------------------------------------------------------
 
@@ -143,10 +128,7 @@ class TrainingJobs:
                 documents.request_stop(job, now)
 
         self._platform.store.update(KIND, name, change)
-        with self._lock:
-            running = self._running.get(name)
-        if running is not None:
-            running[0].wake()
+        self._supervisors.wake(name)
 
     # -- operations --------------------------------------------------------------------------------------
 
@@ -195,15 +177,11 @@ class TrainingJobs:
 
     # -- supervisors -------------------------------------------------------------------------------------
 
-    def _folders(self, name: str) -> JobFolders:
-        return JobFolders(self._platform.folder(KIND, name))
+    def _folders(self, name: str) -> TrainingFolders:
+        return TrainingFolders(self._platform.folder(KIND, name))
 
     def _supervise(self, name: str) -> None:
-        supervisor = Supervisor(name, self._services, self._watch_rules(name))
-        thread = threading.Thread(target=self._run, args=(name, supervisor), name=f"job-{name}", daemon=True)
-        with self._lock:
-            self._running[name] = (supervisor, thread)
-        thread.start()
+        self._supervisors.start(name, TrainingSupervisor(name, self._services, self._watch_rules(name)))
 
     def _watch_rules(self, name: str) -> RuleWatch:
         watch = RuleWatch(
@@ -222,10 +200,3 @@ class TrainingJobs:
         """The built-in action StopTraining; a job that ends anyway is left to it."""
         with contextlib.suppress(ValidationError):
             self.stop(name)
-
-    def _run(self, name: str, supervisor: Supervisor) -> None:
-        try:
-            supervisor.run()
-        finally:
-            with self._lock:
-                self._running.pop(name, None)

@@ -11,8 +11,8 @@ import tarfile
 import zlib
 from pathlib import Path
 
+from local_sagemaker.jobs.failures import JobFailedError
 from local_sagemaker.objects import BucketMissingError, ObjectMissingError, Objects
-from local_sagemaker.training.failures import JobFailedError
 
 _PARAMETER = "sagemaker_submit_directory"
 

@@ -11,7 +11,7 @@ from local_sagemaker.errors import ValidationError
 from local_sagemaker.images import Images
 from local_sagemaker.objects import BucketMissingError, ObjectMissingError, Objects
 from local_sagemaker.platform import Request
-from local_sagemaker.training.folders import JobFolders
+from local_sagemaker.training.folders import TrainingFolders
 from local_sagemaker.training.metrics import definitions
 
 _MODES = ("File", "FastFile")
@@ -19,7 +19,7 @@ _DATA_TYPES = ("S3Prefix", "ManifestFile")
 
 
 def check_request(
-    request: Request, folders: JobFolders, images: Images, objects: Objects, region: str
+    request: Request, folders: TrainingFolders, images: Images, objects: Objects, region: str
 ) -> None:
     """Raises ValidationError naming the member, its value and what to change."""
     _check_algorithm(request, images)
@@ -100,7 +100,7 @@ def _check_stopping(request: Request) -> None:
         )
 
 
-def _check_local_paths(request: Request, folders: JobFolders) -> None:
+def _check_local_paths(request: Request, folders: TrainingFolders) -> None:
     for member in ("CheckpointConfig", "DebugHookConfig", "TensorBoardOutputConfig"):
         if path := request.get(member, {}).get("LocalPath"):
             folders.local(path)

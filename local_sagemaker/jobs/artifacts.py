@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
+import sqlite3
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from local_sagemaker.channels import relative_path
-from local_sagemaker.objects import Objects, split_uri
+from local_sagemaker.objects import BucketMissingError, Objects, split_uri
+
+logger = logging.getLogger(__name__)
 
 _GZIP_LEVEL = 1  # weights hardly compress: higher levels cost minutes for a few percent
 _STAMP = (
     946_684_800  # 2000-01-01: members of an archive all carry it, so that equal content is an equal archive
 )
 _SETTLED_SECONDS = 1.0
+_SYNC_SECONDS = 2.0
 _UNFINISHED = (
     ".tmp"  # smdebug's suffix for a file that it is still writing (smdebug/core/access_layer/file.py)
 )
@@ -112,3 +118,32 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
             yield path, path.stat()
         except FileNotFoundError:
             continue
+
+
+class BackgroundSync:
+    """Syncs folders in a thread of its own while a process is followed, so that big files do not delay the
+    log.
+    """
+
+    def __init__(self, folders: list[FolderSync]) -> None:
+        self.folders = folders
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="sync", daemon=True)
+
+    def __enter__(self) -> BackgroundSync:
+        if self.folders:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._done.wait(_SYNC_SECONDS):
+            for folder in self.folders:
+                try:
+                    folder.sync()
+                except (OSError, sqlite3.OperationalError, BucketMissingError) as error:
+                    logger.warning("sync to S3 is behind, and will be tried again: %s", error)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from local_sagemaker.jobs.failures import LIMIT, failure_reason, last_exception
 from local_sagemaker.processes import LOST
-from local_sagemaker.training.failures import LIMIT, failure_reason, last_exception
 
 FAILURE_FILE = 'ExecuteUserScriptError:\nExitCode 1\nErrorMessage ""\nCommand "/bin/python train.py --lr 0.1"'
 TOOLKIT = [

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from local_sagemaker.channels import ChannelError
+from local_sagemaker.jobs.artifacts import FolderSync, join_uri, pack, upload_packed
 from local_sagemaker.objects import Objects
 from local_sagemaker.s3_records import s3_backend
 from local_sagemaker.s3_state import S3State
-from local_sagemaker.training.artifacts import FolderSync, join_uri, pack, upload_packed
 
 _numbers = itertools.count()
 
