@@ -47,8 +47,8 @@ RULES: dict[str, dict[str, str]] = {
     "DeadRelu": {},
     "AllZero": {},
     "WeightUpdateRatio": {},
-    "ClassImbalance": {"samples": "150"},
-    "CheckInputImages": {"threshold_samples": "150"},
+    "ClassImbalance": {"samples": "100"},
+    "CheckInputImages": {"threshold_samples": "30"},
     "StalledTrainingRule": {},
 }
 """Rules and the parameters that differ from AWS's defaults: these runs see fewer pictures than 500."""
@@ -293,7 +293,7 @@ def prepare(scenario: Scenario, folder: Path) -> tuple[list[str], dict[str, str]
         "SAGEMAKER_BASE_DIR": str(folder),
         "SMDEBUG_CONFIG_FILE_PATH": str(path),
         "SMDEBUG_LOG_LEVEL": "error",
-        "OMP_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": "1",
     }
     return command, environment
 

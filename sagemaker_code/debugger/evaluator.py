@@ -85,7 +85,7 @@ class Evaluation:
             ended = self._has_ended()
             try:
                 self._look(ended=ended)
-            except (ForeignTensorsError, OSError) as error:
+            except ForeignTensorsError as error:
                 self._all(self.board.failed, str(error))
             for watched in self._profiler:
                 watched.look(ended=ended)
@@ -159,7 +159,7 @@ class Evaluation:
         try:
             steps = self._folder.refresh(ended=ended) if self._folder.open() else []
             self._damage = None
-        except HalfWrittenError as error:
+        except (HalfWrittenError, OSError) as error:
             steps, self._damage = [], str(error)
         if self._folder.trial is not None and self._reader.trial is not self._folder.trial:
             self._reader = TensorReader(self._folder.trial)

@@ -17,6 +17,10 @@ class FilesMissingError(FileNotFoundError):
     """There is nothing at the path or prefix; the text names it."""
 
 
+class StorageError(OSError):
+    """S3 refused or did not answer; the text names the location and the reason."""
+
+
 def is_s3(location: str) -> bool:
     """Whether ``location`` is an S3 URI."""
     return location.startswith("s3://")
@@ -38,6 +42,17 @@ def s3_client() -> Any:
 
 
 @contextmanager
+def storage_explained(location: str) -> Iterator[None]:
+    """Turn what boto3 raises into a StorageError that names ``location``."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise StorageError(f"{location}: {error}") from error
+
+
+@contextmanager
 def local_copy(location: str) -> Iterator[Path]:
     """The files at ``location`` as a local path: itself if it is one, else a download that is removed
     afterwards.
@@ -54,7 +69,8 @@ def local_copy(location: str) -> Iterator[Path]:
         return
     folder = Path(tempfile.mkdtemp(prefix="debugger-"))
     try:
-        download(location, folder)
+        with storage_explained(location):
+            download(location, folder)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -91,8 +107,8 @@ def put_folder(folder: Path, location: str) -> None:
         return
     bucket, prefix = split_s3(location)
     client = s3_client()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
+    for path in sorted(one for one in folder.rglob("*") if one.is_file()):
+        with storage_explained(location):
             key = "/".join(part for part in (prefix.rstrip("/"), path.relative_to(folder).as_posix()) if part)
             client.upload_file(str(path), bucket, key)
 

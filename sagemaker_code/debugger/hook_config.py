@@ -28,6 +28,7 @@ COLLECTIONS: dict[str, dict[str, dict[str, str]]] = {
 }
 """Collections beyond the losses that a rule looks at."""
 
+NEVER = "1000000000"
 SMALL = {LOSSES, "loss_input"}
 """Collections that cost nothing to save, and whose rules need many values."""
 LOSSES_AN_EPOCH, EVALUATIONS_A_PASS, SAVES_A_RUN = 5, 3, 5

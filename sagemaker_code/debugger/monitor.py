@@ -28,6 +28,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 SERVICE, IN_JOB, OFF = "service", "in_job", "off"
 MODES = (SERVICE, IN_JOB, OFF)
+PROFILED_STEPS = re.compile(r'"NumSteps":\s*(\d+)')
+"""In DetailedProfilingConfig, which is no JSON: the SageMaker SDK writes it with a trailing comma."""
 FINISH_S = 120.0
 """How long the end of the job waits for rules that are still looking at the last tensors."""
 DEFAULT_RULES = ("VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization", "ProfilerReport")
@@ -85,7 +88,7 @@ class Watch:
     def __init__(self, settings: MonitorSettings, folder: Path | None) -> None:
         self._settings = settings
         self._folder = folder
-        self.steps = StepTimer(_traces(settings, folder), profile_steps=settings.profile_steps)
+        self.steps = StepTimer(_traces(settings, folder), profile_steps=_profile_steps(settings))
 
     def hook_configuration(self, run: RunLength) -> Path | None:
         """smdebug's configuration file for this run, with intervals that fit its length; None: save no
@@ -95,7 +98,11 @@ class Watch:
         if given is None:
             return None
         target = Path(tempfile.mkdtemp(prefix="debugger-hook-")) if self._folder is None else self._folder
-        return hook_config.write(hook_config.fitted(given, run), target / "debughookconfig.json")
+        try:
+            given = hook_config.fitted(given, run)
+        except (AttributeError, TypeError, ValueError) as error:
+            logger.warning("debugger: the save intervals stay as they are given: %s", error)
+        return hook_config.write(given, target / "debughookconfig.json")
 
     def _given(self) -> dict[str, Any] | None:
         if self._settings.mode == OFF:
@@ -118,16 +125,27 @@ def _traces(settings: MonitorSettings, folder: Path | None) -> Path | None:
         return None
     if folder is not None:
         return folder / "profiler"
-    path = Path(
-        os.environ.get("SMPROFILER_CONFIG_PATH") or settings.base_dir / "input/config/profilerconfig.json"
-    )
-    configuration = _read_json(path)
+    configuration = _profiler_configuration(settings)
     if configuration is None:
         return None
     place = (configuration.get("ProfilingParameters") or {}).get("LocalPath") or configuration.get(
         "LocalPath"
     )
     return Path(place) if place else settings.base_dir / "output/profiler"
+
+
+def _profile_steps(settings: MonitorSettings) -> int:
+    """Steps to profile: the script's own setting, or DetailedProfilingConfig of the platform's profiler."""
+    if settings.mode != SERVICE:
+        return settings.profile_steps
+    parameters = (_profiler_configuration(settings) or {}).get("ProfilingParameters") or {}
+    steps = PROFILED_STEPS.search(str(parameters.get("DetailedProfilingConfig", "")))
+    return int(steps[1]) if steps else 0
+
+
+def _profiler_configuration(settings: MonitorSettings) -> dict[str, Any] | None:
+    path = os.environ.get("SMPROFILER_CONFIG_PATH")
+    return _read_json(Path(path) if path else settings.base_dir / "input/config/profilerconfig.json")
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from debugger.files import FilesMissingError, is_s3, local_copy, put_folder, write_atomically
+from debugger.files import is_s3, local_copy, put_folder, write_atomically
 from debugger.profiler.advice import advise
 from debugger.profiler.page import render
 from debugger.profiler.parameters import ProfilerParameterError
@@ -30,8 +30,8 @@ def write_report(
 ) -> dict[str, RuleReport]:
     """Evaluate the samples and write page and rule files to ``output``.
 
-    Raises FilesMissingError for samples that do not exist and ProfilerParameterError for a bad override.
-    Samples that are empty or damaged give a report that says so.
+    Raises OSError (FilesMissingError, StorageError) for samples that cannot be fetched and
+    ProfilerParameterError for a bad override. Samples that are empty or damaged give a report that says so.
     """
     with local_copy(samples) as path:
         evidence = read_evidence(path)
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     overrides = dict(one.split("=", 1) for one in options.parameter if "=" in one)
     try:
         reports = write_report(options.samples, options.output, job=options.job, overrides=overrides)
-    except (FilesMissingError, ProfilerParameterError) as error:
+    except (OSError, ProfilerParameterError) as error:
         print(f"profiler report: {error}", file=sys.stderr)
         return 1
     for name, one in sorted(reports.items(), key=lambda pair: (-pair[1].triggered, pair[0])):

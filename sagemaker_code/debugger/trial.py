@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from debugger.files import is_s3, s3_client, split_s3
+from debugger.files import is_s3, s3_client, split_s3, storage_explained
 
 END_MARKER = "training_job_end.ts"
 
@@ -43,7 +43,10 @@ class TensorFolder:
         self._path = self._mirror.path if self._mirror else Path(self.location)
 
     def open(self) -> bool:
-        """Open the trial if all its workers' collection files are there. Raises ForeignTensorsError."""
+        """Open the trial if all its workers' collection files are there.
+
+        Raises ForeignTensorsError, HalfWrittenError, and OSError from the storage.
+        """
         if self.trial is not None:
             return True
         self._fetch()
@@ -67,7 +70,7 @@ class TensorFolder:
     def refresh(self, *, ended: bool) -> list[int]:
         """Global steps that are complete by now, in order; of a job that has ended, every saved step.
 
-        Raises HalfWrittenError.
+        Raises HalfWrittenError, and OSError from the storage.
         """
         self._fetch()
         try:
@@ -107,7 +110,8 @@ class TensorFolder:
 
     def _fetch(self) -> None:
         if self._mirror:
-            self._mirror.fetch()
+            with storage_explained(self.location):
+                self._mirror.fetch()
 
 
 def _workers(files: list[Path]) -> int:

@@ -193,7 +193,7 @@ def amount(value: float, unit: str) -> str:
     if unit == "B/s":
         for limit, name in ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")):
             if value >= limit:
-                return f"{value / limit:g} {name}"
+                return f"{value / limit:.3g} {name}"
         return f"{value:.3g} B/s"
     if unit == "s" and abs(value) < 1:
         return f"{1000 * value:.3g} ms"

@@ -185,7 +185,9 @@ def _rules(reports: Mapping[str, RuleReport]) -> str:
     for name, one in sorted(reports.items(), key=lambda pair: (-pair[1].triggered, pair[0])):
         meaning, remedy = MEANING[name]
         limits = ", ".join(f"{key} {value}" for key, value in one.parameters.items())
-        state = "fired" if one.triggered else ("quiet" if one.datapoints else "nothing to judge")
+        state = "fired" if one.triggered else "quiet" if one.datapoints else "nothing to judge"
+        if name.startswith("Overall"):
+            state = "information"
         rows.append(
             f'<tr class="{state.split(maxsplit=1)[0]}">'
             f"<td><b>{name}</b><br>{escape(meaning)}</td><td>{escape(remedy)}</td>"

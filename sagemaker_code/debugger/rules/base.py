@@ -131,6 +131,10 @@ class TensorReader:
         mode = self.trial.mode(step)
         return str(mode.name) if isinstance(mode, ModeKeys) else "GLOBAL"
 
+    def mode_step(self, step: int) -> int:
+        """Number of a global step among those of its mode."""
+        return int(self.trial.mode_step(step))
+
     def value(self, name: str, step: int) -> Array | None:
         """A tensor's value at a step, or None if it was not saved there or cannot be read (then it is
         remembered).

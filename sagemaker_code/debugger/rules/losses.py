@@ -222,10 +222,11 @@ class LossNotDecreasing(LossRule):
     Our reading. The mean loss of the ``num_steps`` steps up to now is compared with the lowest such mean
     before; with losses saved ``num_steps`` apart or more, that is the single value of AWS's page. Batches
     differ, so a rise counts as real at once only if the noise (spread of the loss around its own trend) is
-    within ``increase_threshold_percent``. Otherwise the loss must fail to fall three times in a row, or its
-    whole course over six comparisons (three when training ends) must show no fall: the mean of the later half
-    is not below that of the earlier by even one standard error. A loss that is not finite fires at once. Mode
-    GLOBAL means training losses where the run tells modes apart.
+    within ``increase_threshold_percent``. Otherwise each mean takes in five saved values or more,
+    and the loss must fail to fall three times in a row and be, over these three windows, not below the values
+    before them; or its whole course over six comparisons (three when training ends) must show no fall.
+    "Below" means by more than one standard error of the difference of the means. A loss that is not finite
+    fires at once. Mode GLOBAL means training losses where the run tells modes apart.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -239,11 +240,11 @@ class LossNotDecreasing(LossRule):
     }
     WANTS = "the loss (collection 'losses') at training steps that lie num_steps apart"
     NEEDED = 1
-    NOISY_TRIES = 3
+    NOISY_TRIES, NOISY_VALUES = 3, 5
+    """Comparisons without a fall, and values in each of the means compared, that a noisy loss is given."""
     ADVICE = (
         "if it never fell, try lr ten times higher and check that labels belong to their pictures; if it "
-        "rose or jumps, "
-        "try lr ten times lower"
+        "rose or jumps, try lr ten times lower"
     )
     COURSE_TRIES, COURSE_TRIES_AT_END = 6, 3
 
@@ -270,16 +271,21 @@ class LossNotDecreasing(LossRule):
             )
         self._steps.append(step)
         self._losses.append(loss)
+        at = self.reader.mode_step(step)
         if self._anchor is None:
-            self._anchor = step
-        if step - self._anchor < self.parameters["num_steps"]:
+            self._anchor = at
+        if at - self._anchor < self.parameters["num_steps"] or not self._window_is_full():
             return None
+        self._anchor = at
         if np.isfinite(self._best):
             return self._compare()
-        self._window = len(self._steps) - 1
-        self._anchor = self._best_step = self._steps[self._window - 1]
-        self._best = float(np.mean(self._losses[: self._window]))
-        return self._compare() if self._window == 1 else None
+        earlier = max(1, len(self._losses) - 1)
+        self._best, self._best_step = float(np.mean(self._losses[:earlier])), self._steps[earlier - 1]
+        self._window = earlier
+        return self._compare() if earlier == 1 else None
+
+    def _window_is_full(self) -> bool:
+        return not self._noisy() or len(self._losses) - self._window >= self.NOISY_VALUES
 
     def finish(self) -> Finding | None:
         """Judge a run too short for a second full window by what it has."""
@@ -287,9 +293,19 @@ class LossNotDecreasing(LossRule):
             return self._compare()
         return self._course() if self.judged >= self.COURSE_TRIES_AT_END else None
 
+    def shortage(self) -> str:
+        """Say how many losses were missing."""
+        if self._losses:
+            return (
+                f"It saw {len(self._losses)} losses, too few to compare means {self.parameters['num_steps']} "
+                "steps "
+                "apart: train longer or save the loss more often."
+            )
+        return super().shortage()
+
     def _compare(self) -> Finding | None:
         """Compare the mean of the values since the last comparison with the best mean before."""
-        step = self._anchor = self._steps[-1]
+        step = self._steps[-1]
         current = float(np.mean(self._losses[self._window :]))
         self._window = len(self._steps)
         before, before_step = self._best, self._best_step
@@ -303,8 +319,8 @@ class LossNotDecreasing(LossRule):
             f"Last: {number(current)} up to step {step} against {number(before)} up to step {before_step}, "
             f"a fall of {number(fall)} % (threshold {self.parameters['diff_percent']:g} %)."
         )
-        noisy = self._noise() > self.parameters["increase_threshold_percent"]
-        if self._failed < (self.NOISY_TRIES if noisy else 1):
+        noisy = self._noisy()
+        if self._failed < (self.NOISY_TRIES if noisy else 1) or (noisy and self._falls_lately()):
             return self._course() if self.judged >= self.COURSE_TRIES else None
         change = f"fell by only {number(fall)} %" if fall >= 0 else f"rose by {number(-fall)} %"
         return Finding(
@@ -315,26 +331,32 @@ class LossNotDecreasing(LossRule):
             self.ADVICE,
         )
 
+    def _falls_lately(self) -> bool:
+        """Whether the last windows that failed, taken together, are below as many values before them."""
+        number_of_values = self.NOISY_TRIES * self.NOISY_VALUES
+        later = self._losses[-number_of_values:]
+        earlier = self._losses[:-number_of_values][-number_of_values:]
+        return _fall(earlier, later) > 1.0
+
     def _course(self) -> Finding | None:
         """Compare the earlier and the later half of all losses so far."""
         half = len(self._losses) // 2
-        earlier, later = np.array(self._losses[:half]), np.array(self._losses[half:])
-        if half < 2:
-            return None
-        fall = float(earlier.mean() - later.mean())
-        error = float(np.sqrt(earlier.var(ddof=1) / len(earlier) + later.var(ddof=1) / len(later)))
-        if fall > error:
+        earlier, later = self._losses[:half], self._losses[half:]
+        if half < 2 or _fall(earlier, later) > 1.0:
             return None
         step = self._steps[-1]
         return Finding(
             step,
-            f"the loss does not fall: its mean is {number(float(earlier.mean()))} up to step "
-            f"{self._steps[half - 1]} and "
-            f"{number(float(later.mean()))} from there to step {step}, a difference within the noise of "
-            f"{number(error)}; it should fall by {self.parameters['diff_percent']:g} % every "
+            f"the loss does not fall: its mean is {number(float(np.mean(earlier)))} up to step "
+            f"{self._steps[half - 1]} and {number(float(np.mean(later)))} from there to step {step}, no more "
+            "apart "
+            f"than chance explains; it should fall by {self.parameters['diff_percent']:g} % every "
             f"{self.parameters['num_steps']} steps.",
             self.ADVICE,
         )
+
+    def _noisy(self) -> bool:
+        return bool(self._noise() > self.parameters["increase_threshold_percent"])
 
     def _noise(self) -> float:
         """Spread of the loss around its trend, in per cent of it; infinite while it is not known.
@@ -347,3 +369,13 @@ class LossNotDecreasing(LossRule):
             return float("inf")
         spread = 1.4826 * float(np.median(np.abs(np.diff(losses, 2)))) / np.sqrt(6.0)
         return float(100.0 * spread / max(float(np.mean(np.abs(losses))), 1e-12))
+
+
+def _fall(earlier: list[float], later: list[float]) -> float:
+    """How far the mean fell, in standard errors of the difference; infinite where values are too few to
+    tell.
+    """
+    if min(len(earlier), len(later)) < 2:
+        return float("inf")
+    error = np.sqrt(np.var(earlier, ddof=1) / len(earlier) + np.var(later, ddof=1) / len(later))
+    return float((np.mean(earlier) - np.mean(later)) / max(float(error), 1e-12))
