@@ -18,7 +18,8 @@ from demo import services
 from demo.airflow_api import AirflowApi
 from demo.aws import Aws
 from demo.live_view import watch
-from demo.observation import Observer, View
+from demo.observation import Observer
+from demo.outcome import say, show_answers, show_failure, show_outcome
 from demo.prediction import Answer, ask, pictures
 from demo.run_report import Timings, report, write_report
 from demo.sample_dataset import Plan, draw_dataset
@@ -26,9 +27,8 @@ from demo.settings import DAG_ID, ENDPOINT, Choice, Settings, write_choice
 from demo.upload import Synced, create_bucket_and_role, dataset_files, put_dataset, put_weights
 
 PICTURES_SHOWN = 6
-BREEDS_SHOWN = 3
 # A small picture shows a drawn dog well enough.
-SAMPLE_PARAMS: Mapping[str, Any] = {"image_size": 48, "max_jobs": 2, "max_parallel_jobs": 1}
+SAMPLE_PARAMS: Mapping[str, Any] = {"image_size": 48, "max_jobs": 2, "max_parallel_jobs": 1, "epochs_max": 7}
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Demo:
             yield
         finally:
             self.timings.add(name, time.monotonic() - started)
-        self.out.print(f"  {name}: {time.monotonic() - started:.1f} s", highlight=False)
+        say(self.out, f"  {name}: {time.monotonic() - started:.1f} s")
 
     @property
     def dataset(self) -> Path:
@@ -83,9 +83,9 @@ def put_inputs(demo: Demo, aws: Aws) -> None:
         weights = put_weights(aws, demo.choice.weights, demo.choice.arch, lambda _done, _total: None)
     elapsed = time.monotonic() - started
     demo.timings.add("inputs into S3", elapsed)
-    demo.out.print(f"  {show_sync('data set into S3', images)}: {elapsed:.1f} s", highlight=False)
+    say(demo.out, f"  {show_sync('data set into S3', images)}: {elapsed:.1f} s")
     if demo.choice.weights:
-        demo.out.print(f"  {show_sync('weights into S3', weights)}", highlight=False)
+        say(demo.out, f"  {show_sync('weights into S3', weights)}")
 
 
 def start_services(demo: Demo) -> tuple[Aws, services.Service]:
@@ -111,71 +111,18 @@ def describe_endpoint(aws: Aws) -> Mapping[str, Any] | None:
         return None
 
 
-def show_failure(demo: Demo, api: AirflowApi, view: View) -> None:
-    """The failed tasks' own errors, and where their logs are."""
-    for task in view.tasks:
-        if task.state != "failed":
-            continue
-        demo.out.print(f"\nTask {task.task_id} failed:", style="bold red")
-        lines = [
-            line
-            for line in api.log(DAG_ID, view.run.run_id, task)
-            if line.get("level") in {"error", "critical"}
-        ]
-        for line in lines[-3:]:
-            demo.out.print(str(line.get("event", "")), markup=False, highlight=False)
-            for detail in line.get("error_detail") or []:
-                demo.out.print(f"{detail['exc_type']}: {detail['exc_value']}", markup=False, highlight=False)
-        folder = demo.settings.airflow_home / "logs" / f"dag_id={DAG_ID}" / f"run_id={view.run.run_id}"
-        demo.out.print(
-            f"Log: {folder / f'task_id={task.task_id}' / f'attempt={task.tries}.log'}", soft_wrap=True
-        )
-    for job in filter(None, [*(view.tuning.trials if view.tuning else ()), view.training]):
-        if job.failure:
-            demo.out.print(f"Job {job.name} failed: {job.failure}", markup=False, highlight=False)
-
-
-def show_answers(demo: Demo, answers: list[Answer]) -> None:
-    demo.out.print(f"\nThe endpoint {ENDPOINT}, asked for pictures of the test set:", style="bold")
-    for answer in answers:
-        guesses = ", ".join(
-            f"{guess['label']} {guess['probability']:.0%}" for guess in answer.predictions[:BREEDS_SHOWN]
-        )
-        mark = "✓" if answer.right else "✗"
-        demo.out.print(f"  {mark} {answer.expected}/{answer.image}: {guesses}", markup=False, highlight=False)
-
-
-def show_outcome(demo: Demo, content: Mapping[str, Any]) -> None:
-    metrics, times = content["metrics"], content["timing"]
-    if content["best_hyperparameters"]:
-        best = ", ".join(f"{name} {value}" for name, value in content["best_hyperparameters"].items())
-        demo.out.print(f"\nBest hyperparameters: {best}", highlight=False, soft_wrap=True)
-    if "test_accuracy" in metrics:
-        demo.out.print(f"Test accuracy: {metrics['test_accuracy']:.4f}", highlight=False)
-    if "run_seconds" in times:
-        demo.out.print(
-            f"Wall time {times['wall_seconds']:.0f} s; the run {times['run_seconds']:.0f} s: "
-            f"{times['job_seconds']:.0f} s in jobs, {times['orchestration_seconds']:.0f} s in orchestration",
-            highlight=False,
-        )
-    demo.out.print(f"Record: {demo.settings.report}", highlight=False, soft_wrap=True)
-
-
 def show_addresses(settings: Settings, out: Console) -> None:
     airflow, sagemaker = services.find(settings, "airflow"), services.find(settings, "sagemaker")
     if airflow:
-        secret = services.password(settings)
-        out.print(
-            f"\nAirflow:   {airflow.url}  (user admin, password {secret})", markup=False, highlight=False
-        )
+        say(out, f"\nAirflow:   {airflow.url}  (user admin, password {services.password(settings)})")
     if sagemaker:
-        out.print(f"SageMaker: {sagemaker.url}  (boto3: endpoint_url)", markup=False, highlight=False)
+        say(out, f"SageMaker: {sagemaker.url}  (boto3: endpoint_url)")
 
 
 def end_earlier_runs(demo: Demo, api: AirflowApi, aws: Aws) -> None:
     """End what an interrupted call left going, so that the new run need not wait for it."""
     for run_id in api.active_runs(DAG_ID):
-        demo.out.print(f"  ending {run_id}, which was still going", highlight=False, soft_wrap=True)
+        say(demo.out, f"  ending {run_id}, which was still going")
         api.end_run(DAG_ID, run_id)
     for tuning in aws.sagemaker.list_hyper_parameter_tuning_jobs(StatusEquals="InProgress")[
         "HyperParameterTuningJobSummaries"
@@ -193,7 +140,7 @@ def run_dag(demo: Demo, api: AirflowApi, aws: Aws) -> bool:
     since, started = datetime.now(UTC), time.monotonic()
     api.unpause(DAG_ID)
     run_id = api.trigger(DAG_ID, conf)
-    demo.out.print(f"\nTriggered {DAG_ID} {run_id}", highlight=False, soft_wrap=True)
+    say(demo.out, f"\nTriggered {DAG_ID} {run_id}")
     view = watch(Observer(api, aws, run_id, since, api.task_order(DAG_ID)).look, demo.out)
     demo.timings.add("run", time.monotonic() - started)
     endpoint, answers = describe_endpoint(aws), list[Answer]()
@@ -202,13 +149,13 @@ def run_dag(demo: Demo, api: AirflowApi, aws: Aws) -> bool:
         if succeeded:
             with demo.step("endpoint's answers"):
                 answers = [ask(aws, ENDPOINT, picture) for picture in pictures(demo.dataset, PICTURES_SHOWN)]
-            show_answers(demo, answers)
+            show_answers(demo.out, answers)
         else:
-            show_failure(demo, api, view)
+            show_failure(demo.out, demo.settings, api, view)
     finally:
         content = report(view, conf, endpoint, answers, demo.timings)
         write_report(demo.settings.report, content)
-    show_outcome(demo, content)
+    show_outcome(demo.out, demo.settings, content)
     return succeeded and bool(answers)
 
 

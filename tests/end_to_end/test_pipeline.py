@@ -1,4 +1,4 @@
-"""The whole pipeline on real pictures: Airflow runs the DAG, the local SageMaker its jobs, an endpoint serves.
+"""The whole pipeline on real pictures: Airflow runs the DAG, the local SageMaker its jobs.
 
 Nothing is replaced: what runs is `make demo DATA=... WEIGHTS=...`, with fewer trials and epochs.
 """

@@ -1,0 +1,70 @@
+"""Says on the terminal how a run ended: its errors, or its figures and the endpoint's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+
+from demo.airflow_api import AirflowApi, TaskState
+from demo.observation import View
+from demo.prediction import Answer
+from demo.settings import DAG_ID, ENDPOINT, Settings
+
+BREEDS_SHOWN = 3
+ERRORS_SHOWN = 3
+
+
+def say(out: Console, text: str, style: str | None = None) -> None:
+    """Print a line as it is: no markup, no colours of rich's own, no wrapping."""
+    out.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def error_lines(api: AirflowApi, view: View, task: TaskState) -> Iterator[str]:
+    """The last errors in a task's log: what was logged, and the exceptions with it."""
+    lines = api.log(DAG_ID, view.run.run_id, task)
+    for line in [line for line in lines if line.get("level") in {"error", "critical"}][-ERRORS_SHOWN:]:
+        yield str(line.get("event", ""))
+        for detail in line.get("error_detail") or []:
+            yield f"{detail['exc_type']}: {detail['exc_value']}"
+
+
+def show_failure(out: Console, settings: Settings, api: AirflowApi, view: View) -> None:
+    """The failed tasks' own errors, and where their logs are."""
+    logs = settings.airflow_home / "logs" / f"dag_id={DAG_ID}" / f"run_id={view.run.run_id}"
+    for task in view.tasks:
+        if task.state == "failed":
+            say(out, f"\nTask {task.task_id} failed:", style="bold red")
+            for line in error_lines(api, view, task):
+                say(out, line)
+            say(out, f"Log: {logs / f'task_id={task.task_id}' / f'attempt={task.tries}.log'}")
+    for job in filter(None, [*(view.tuning.trials if view.tuning else ()), view.training]):
+        if job.failure:
+            say(out, f"Job {job.name} failed: {job.failure}")
+
+
+def show_answers(out: Console, answers: list[Answer]) -> None:
+    say(out, f"\nThe endpoint {ENDPOINT}, asked for pictures of the test set:", style="bold")
+    for answer in answers:
+        guesses = ", ".join(
+            f"{guess['label']} {guess['probability']:.0%}" for guess in answer.predictions[:BREEDS_SHOWN]
+        )
+        mark = "✓" if answer.right else "✗"
+        say(out, f"  {mark} {answer.expected}/{answer.image}: {guesses}")
+
+
+def show_outcome(out: Console, settings: Settings, content: Mapping[str, Any]) -> None:
+    metrics, times = content["metrics"], content["timing"]
+    if content["best_hyperparameters"]:
+        best = ", ".join(f"{name} {value}" for name, value in content["best_hyperparameters"].items())
+        say(out, f"\nBest hyperparameters: {best}")
+    if "test_accuracy" in metrics:
+        say(out, f"Test accuracy: {metrics['test_accuracy']:.4f}")
+    if "run_seconds" in times:
+        say(
+            out,
+            f"Wall time {times['wall_seconds']:.0f} s; the run {times['run_seconds']:.0f} s: "
+            f"{times['job_seconds']:.0f} s in jobs, {times['orchestration_seconds']:.0f} s in orchestration",
+        )
+    say(out, f"Record: {settings.report}")
