@@ -1,12 +1,14 @@
 """The hyperparameters of a training job and the folders of its container, parsed and checked."""
 
 import argparse
+import json
 import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from debugger import monitor
 from errors import DatasetValueError, HyperparameterValueError
 
 AUTO = "auto"
@@ -51,6 +53,9 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     _add_optimisation(parser.add_argument_group("optimisation", "SGD with warm-up and cosine decay"))
     _add_model(parser.add_argument_group("model and input"))
+    _add_debugger(
+        parser.add_argument_group("debugger", "rules and profiler; what a run observes, not what it trains")
+    )
     _add_container(
         parser.add_argument_group("container", "set by SageMaker; as options for use outside of it")
     )
@@ -98,6 +103,34 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         type=integer(0, 1_000_000),
         default=2048,
         help="memory for decoded pictures, MiB; 0: none",
+    )
+
+
+def _add_debugger(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--debugger",
+        choices=monitor.MODES,
+        default=monitor.SERVICE,
+        help="who evaluates rules: the platform, if it has a debugger (service); this job itself; nobody",
+    )
+    group.add_argument(
+        "--debugger-rules",
+        type=_rules,
+        default=monitor.default_rules(),
+        metavar="JSON",
+        help="for in_job: a list of DebugRuleConfiguration objects",
+    )
+    group.add_argument(
+        "--debugger-sampling-ms",
+        type=integer(100, 60_000),
+        default=500,
+        help="for in_job: milliseconds between two samples of the system",
+    )
+    group.add_argument(
+        "--debugger-profile-steps",
+        type=integer(0, 1000),
+        default=0,
+        help="for in_job: training steps whose operators are profiled",
     )
 
 
@@ -158,6 +191,17 @@ def _require_channel(channel: str, folder: Path | None) -> None:
         )
     if not folder.is_dir():
         raise DatasetValueError(f"channel '{channel}': {folder} is no folder: correct its S3 prefix")
+
+
+def _rules(text: str) -> list[dict[str, Any]]:
+    """A converter for a JSON list of objects."""
+    try:
+        rules = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of objects")
+    return rules
 
 
 def _path_of(variable: str, default: Path | None = None) -> Path | None:

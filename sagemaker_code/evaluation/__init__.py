@@ -1,0 +1,1 @@
+"""What evaluate.py is made of: models on test pictures, their figures, the comparison, results and charts."""

@@ -1,0 +1,75 @@
+"""All figures of one candidate on the test pictures."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from evaluation.candidates import Candidate
+from evaluation.latency import Latency
+from evaluation.metrics import (
+    Calibration,
+    ClassCounts,
+    Floats,
+    Ints,
+    calibration,
+    class_counts,
+    confusion_matrix,
+    negative_log_likelihood,
+    top_k_accuracy,
+)
+
+TOP_K = 5
+
+
+@dataclass(frozen=True)
+class ModelFigures:
+    """A candidate with its answers; figures are over the union of all candidates' classes."""
+
+    candidate: Candidate
+    labels: Ints
+    probabilities: Floats
+    latency: Latency | None
+
+    @cached_property
+    def predictions(self) -> Ints:
+        """The most probable class of each picture."""
+        classes: Ints = self.probabilities.argmax(1)
+        return classes
+
+    @cached_property
+    def confidences(self) -> Floats:
+        """The probability of the most probable class of each picture."""
+        highest: Floats = self.probabilities.max(1)
+        return highest
+
+    @property
+    def of_labels(self) -> Floats:
+        """The probability of each picture's own class."""
+        values: Floats = self.probabilities[np.arange(len(self.labels)), self.labels]
+        return values
+
+    @cached_property
+    def confusion(self) -> Ints:
+        """Pictures of each label (rows) by predicted class (columns)."""
+        return confusion_matrix(self.labels, self.predictions, self.probabilities.shape[1])
+
+    @cached_property
+    def counts(self) -> ClassCounts:
+        """Right answers, predictions and pictures by class."""
+        return class_counts(self.confusion)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Confidence against accuracy."""
+        return calibration(self.labels, self.probabilities)
+
+    @property
+    def top_k_accuracy(self) -> float:
+        """Part of the pictures whose class is among the TOP_K most probable."""
+        return top_k_accuracy(self.labels, self.probabilities, TOP_K)
+
+    @property
+    def negative_log_likelihood(self) -> float:
+        """In nats per picture."""
+        return negative_log_likelihood(self.labels, self.probabilities)
