@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +25,18 @@ MakePlan = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def make_plan(pipeline: Pipeline, make_settings: MakeSettings, aws: Aws) -> MakePlan:
+def make_plan(
+    pipeline: Pipeline,
+    make_settings: MakeSettings,
+    aws: Aws,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> MakePlan:
     """A plan of the dog breeds: form values by keyword, pipeline values in `of`."""
     from retraining.plan import plan_run
+
+    (tmp_path / "train.py").write_text("print('train')")
+    monkeypatch.setenv("RETRAINING_SOURCE_DIR", str(tmp_path))
 
     def make(of: dict[str, Any] | None = None, **form: Any) -> dict[str, Any]:
         changed = Pipeline.model_validate({**pipeline.model_dump(), **(of or {})})
