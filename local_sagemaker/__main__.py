@@ -25,6 +25,7 @@ from local_sagemaker.images import ImagesFileError
 from local_sagemaker.jobs.supervisor import Services
 from local_sagemaker.objects import Objects
 from local_sagemaker.platform import Platform, Service, Settings
+from local_sagemaker.processing.jobs import ProcessingJobs
 from local_sagemaker.store import Store
 from local_sagemaker.tags import Tags
 from local_sagemaker.training.jobs import TrainingJobs
@@ -72,9 +73,17 @@ def serve(settings: Settings) -> None:
 def _app(platform: Platform) -> Starlette:
     aws = AwsServices(platform)
     objects = Objects(aws.s3)
-    training = TrainingJobs(Services.of(platform, objects))
+    jobs = Services.of(platform, objects)
+    training = TrainingJobs(jobs)
     hosting = Hosting(platform, objects)
-    services: list[Service] = [aws, training, TuningJobs(platform, training), hosting, Tags(platform)]
+    services: list[Service] = [
+        aws,
+        training,
+        TuningJobs(platform, training),
+        ProcessingJobs(jobs),
+        hosting,
+        Tags(platform),
+    ]
     return build_app(services, hosting, aws)
 
 

@@ -25,12 +25,13 @@ from local_sagemaker.debugging.processes import (
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.images import Environment, Images
 from local_sagemaker.jobs.artifacts import FolderSync
+from local_sagemaker.jobs.supervisor import ENDED
 from local_sagemaker.objects import BucketMissingError, Objects
 from local_sagemaker.platform import Platform
 from local_sagemaker.processes import ProcessStartError
 from local_sagemaker.store import Document, DocumentMissingError
 from local_sagemaker.training import container
-from local_sagemaker.training.documents import ENDED, KIND, output_uri
+from local_sagemaker.training.documents import KIND, output_uri
 from local_sagemaker.training.folders import TrainingFolders
 
 logger = logging.getLogger(__name__)

@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 Change = Callable[[Document], None]
 
-GRACE_SECONDS = 120.0  # between SIGTERM and SIGKILL (StopTrainingJob)
+ENDED = frozenset({"Completed", "Failed", "Stopped"})
+GRACE_SECONDS = 120.0  # between SIGTERM and SIGKILL (StopTrainingJob; the documents give none for others)
 
 _POLL_SECONDS = 0.25
 _KILL_SECONDS = 10.0

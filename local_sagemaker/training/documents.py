@@ -14,7 +14,6 @@ from local_sagemaker.platform import Request
 from local_sagemaker.store import Document
 
 KIND = "training-job"
-ENDED = frozenset({"Completed", "Failed", "Stopped"})
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 JOB_KIND = JobKind(KIND, "TrainingJobStatus", "TrainingStartTime", LOG_GROUP)
 

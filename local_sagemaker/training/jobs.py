@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from local_sagemaker.debugging import statuses
 from local_sagemaker.debugging.watch import RuleWatch
 from local_sagemaker.errors import ResourceInUseError, ValidationError
-from local_sagemaker.jobs.supervisor import Services, Supervisors
+from local_sagemaker.jobs.supervisor import ENDED, Services, Supervisors
 from local_sagemaker.listing import select
 from local_sagemaker.logs import read_journal
 from local_sagemaker.platform import Answer, Operation, Request
 from local_sagemaker.store import Document, DocumentExistsError
 from local_sagemaker.tags import forget_tags, set_tags
 from local_sagemaker.training import container, documents
-from local_sagemaker.training.documents import ENDED, KIND, LOG_GROUP
+from local_sagemaker.training.documents import KIND, LOG_GROUP
 from local_sagemaker.training.folders import TrainingFolders
 from local_sagemaker.training.supervisor import TrainingSupervisor
 from local_sagemaker.training.validation import check_request

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
-from local_sagemaker.channels import ChannelError, placements, s3_uri
 from local_sagemaker.debugging.statuses import configurations
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.images import Images
-from local_sagemaker.objects import BucketMissingError, ObjectMissingError, Objects
+from local_sagemaker.jobs.validation import check_bucket, check_data, check_one_instance, check_unique
+from local_sagemaker.objects import Objects
 from local_sagemaker.platform import Request
 from local_sagemaker.training.folders import TrainingFolders
 from local_sagemaker.training.metrics import definitions
@@ -52,12 +51,12 @@ def _check_algorithm(request: Request, images: Images) -> None:
     images.resolve(algorithm["TrainingImage"])
     definitions(algorithm)
     names = [item["Name"] for item in algorithm.get("MetricDefinitions", [])]
-    _check_unique(names, "MetricDefinitions")
+    check_unique(names, "MetricDefinitions")
 
 
 def _check_rules(request: Request, images: Images) -> None:
     rules = configurations(request)
-    _check_unique([rule["RuleConfigurationName"] for rule in rules], "The list of rule configurations")
+    check_unique([rule["RuleConfigurationName"] for rule in rules], "The list of rule configurations")
     for rule in rules:
         images.resolve(rule["RuleEvaluatorImage"])
 
@@ -67,20 +66,11 @@ def _check_mode(mode: str, member: str) -> None:
         raise ValidationError(f"{member} {mode} is not supported here; use one of {', '.join(_MODES)}")
 
 
-def _check_unique(names: list[str], member: str) -> None:
-    if doubled := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValidationError(f"{member} has the name {doubled[0]!r} twice; names must be unique")
-
-
 def _check_resources(request: Request) -> None:
     resources = request.get("ResourceConfig")
     if not resources or "InstanceType" not in resources:
         raise ValidationError("ResourceConfig needs an InstanceType and an InstanceCount")
-    if resources.get("InstanceCount", 1) != 1:
-        raise ValidationError(
-            f"ResourceConfig.InstanceCount {resources['InstanceCount']} is not supported here: this "
-            "machine is one instance. Use 1"
-        )
+    check_one_instance(resources.get("InstanceCount", 1), "ResourceConfig.InstanceCount")
 
 
 def _check_stopping(request: Request) -> None:
@@ -120,21 +110,12 @@ def _check_destinations(request: Request, objects: Objects) -> None:
     }
     for member, uri in destinations.items():
         if uri is not None:
-            _check_bucket(uri, member, objects)
-
-
-def _check_bucket(uri: str, member: str, objects: Objects) -> None:
-    try:
-        objects.list(uri)
-    except ValueError as error:
-        raise ValidationError(f"{member}: {error}") from error
-    except BucketMissingError as error:
-        raise ValidationError(f"{member} {uri!r}: {error}") from error
+            check_bucket(uri, member, objects)
 
 
 def _check_channels(request: Request, objects: Objects, region: str) -> None:
     channels = request.get("InputDataConfig", [])
-    _check_unique([channel["ChannelName"] for channel in channels], "InputDataConfig")
+    check_unique([channel["ChannelName"] for channel in channels], "InputDataConfig")
     for channel in channels:
         _check_channel(channel, objects, request["RoleArn"], region)
 
@@ -157,20 +138,4 @@ def _check_channel(channel: dict[str, Any], objects: Objects, role: str, region:
         )
     if "InputMode" in channel:
         _check_mode(channel["InputMode"], f"InputMode of channel {name!r}")
-    try:
-        placements(channel, objects)
-    except (ObjectMissingError, BucketMissingError) as error:
-        raise ValidationError(_no_objects(s3_uri(channel), role, region, error)) from error
-    except (ChannelError, ValueError) as error:
-        raise ValidationError(f"Channel {name!r}: {error}") from error
-
-
-def _no_objects(uri: str, role: str, region: str, error: Exception) -> str:
-    """AWS's own words for missing input, with the reason."""
-    bucket = uri.removeprefix("s3://").partition("/")[0]
-    return (
-        f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the '
-        "bucket exists "
-        f"in the selected region ({region}), that objects exist under that S3 prefix, and that the "
-        f'role "{role}" has "s3:ListBucket" permissions on bucket "{bucket}". ({error})'
-    )
+    check_data(channel, f"Channel {name!r}", objects, role, region)

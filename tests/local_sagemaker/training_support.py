@@ -92,28 +92,13 @@ class JobRunner:
 
     def log(self, name: str) -> list[str]:
         """The messages of the job's log stream; none where there is no stream yet."""
-        streams = self.logs.describe_log_streams(
-            logGroupName=LOG_GROUP, logStreamNamePrefix=f"{name}/algo-1-"
-        )
-        found = streams["logStreams"]
-        if not found:
-            return []
-        stream, token, lines = found[0]["logStreamName"], None, list[str]()
-        while True:
-            more: dict[str, Any] = {"nextToken": token} if token else {}
-            page = self.logs.get_log_events(
-                logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True, **more
-            )
-            lines += [event["message"] for event in page["events"]]
-            if page["nextForwardToken"] == token:
-                return lines
-            token = page["nextForwardToken"]
+        return read_log(self.logs, LOG_GROUP, f"{name}/algo-1-")
 
     def wait_for_line(self, name: str, text: str, seconds: float = 120) -> list[str]:
         """The log once a line with `text` is in it."""
 
         def lines() -> list[str] | None:
-            log = self.log(name) if self._has_log_group() else []
+            log = self.log(name)
             return log if any(text in line for line in log) else None
 
         return wait_for(lines, seconds, f"{text!r} in the log of {name}", every=0.2)
@@ -132,9 +117,22 @@ class JobRunner:
         with tarfile.open(fileobj=io.BytesIO(self.object(key)), mode="r:gz") as tar:
             return {item.name: _content(tar, item) for item in tar.getmembers() if item.isfile()}
 
-    def _has_log_group(self) -> bool:
-        groups = self.logs.describe_log_groups(logGroupNamePrefix=LOG_GROUP)["logGroups"]
-        return bool(groups)
+
+def read_log(logs: Any, group: str, prefix: str) -> list[str]:
+    """The messages of the first log stream with a prefix; none where there is no group or stream yet."""
+    if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
+        return []
+    found = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=prefix)["logStreams"]
+    if not found:
+        return []
+    stream, token, lines = found[0]["logStreamName"], None, list[str]()
+    while True:
+        more: dict[str, Any] = {"nextToken": token} if token else {}
+        page = logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True, **more)
+        lines += [event["message"] for event in page["events"]]
+        if page["nextForwardToken"] == token:
+            return lines
+        token = page["nextForwardToken"]
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
