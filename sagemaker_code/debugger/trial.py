@@ -57,8 +57,8 @@ class TensorFolder:
         age = max(one.stat().st_mtime for one in files)
         if self._started is not None and age < self._started:
             raise ForeignTensorsError(
-                f"the tensors under {self.location} were saved {self._started - age:.0f} s before this job "
-                "began, so they are another job's; give each job a folder of its own"
+                f"the tensors under {self.location} were saved {self._started - age:.0f} s before this "
+                "job began, so they are another job's; give each job a folder of its own"
             )
         from smdebug.trials import create_trial  # noqa: PLC0415 - slow, and a job may end without tensors
 

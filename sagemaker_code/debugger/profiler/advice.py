@@ -110,8 +110,7 @@ def _data_loading(evidence: Evidence) -> list[Advice]:
     cores = max((system.cores(node) for node in system.nodes), default=0) or int(settings.get("cores", 0))
     numbers = (
         f"{100 * waiting.waiting_share:.0f} % of {waiting.steps} training steps waited longer for their "
-        "batch than they "
-        f"computed (median {seconds(waiting.wait)} against {seconds(waiting.compute)}; "
+        f"batch than they computed (median {seconds(waiting.wait)} against {seconds(waiting.compute)}; "
         f"{100 * waiting.time_share:.0f} % of the loop's time is waiting)"
     )
     if waiting.waiting_share < WAITING_SHARE:
@@ -121,9 +120,8 @@ def _data_loading(evidence: Evidence) -> list[Advice]:
         remedy = f"raise num_workers from {workers} to {better}"
     else:
         remedy = (
-            f"num_workers is already {workers} on {cores} cores: store smaller or pre-resized images, move "
-            "augmentation to "
-            "the GPU, or take an instance with more cores"
+            f"num_workers is already {workers} on {cores} cores: store smaller or pre-resized images, "
+            "move augmentation to the GPU, or take an instance with more cores"
         )
     return [Advice("act", f"The {device} waits for data", f"{numbers}; {remedy}.")]
 
@@ -140,14 +138,13 @@ def _node(system: SystemMetrics, node: str) -> Advice:
                 "act",
                 f"{node}: the CPU is the limit",
                 f"No GPU; CPU p95 is {cpu_p95:.0f} % (median {cpu_p50:.0f} %). A GPU instance "
-                "(ml.g4dn.xlarge) would train "
-                "the same model several times faster.",
+                "(ml.g4dn.xlarge) would train the same model several times faster.",
             )
         return Advice(
             "note",
             f"{node}: no GPU",
-            f"The job ran on CPU alone, at p95 {cpu_p95:.0f} % (median {cpu_p50:.0f} %); the GPU rules had "
-            "nothing to judge.",
+            f"The job ran on CPU alone, at p95 {cpu_p95:.0f} % (median {cpu_p50:.0f} %); the GPU rules "
+            "had nothing to judge.",
         )
     gpu_p95, gpu_p50 = statistics.percentile(gpu, 95), statistics.percentile(gpu, 50)
     if gpu_p95 < LOW_P95 <= cpu_p95:
@@ -155,8 +152,7 @@ def _node(system: SystemMetrics, node: str) -> Advice:
             "act",
             f"{node}: the CPU holds the GPU back",
             f"GPU p95 is {gpu_p95:.0f} % while CPU p95 is {cpu_p95:.0f} %. Move work off the CPU (more "
-            "loader processes, "
-            "lighter augmentation) or take an instance with more cores.",
+            "loader processes, lighter augmentation) or take an instance with more cores.",
         )
     if gpu_p95 < LOW_P95 and cpu_p95 < LOW_P95:
         return Advice(
@@ -178,9 +174,9 @@ def _gpu_rules(reports: Mapping[str, RuleReport]) -> list[Advice]:
             Advice(
                 "act",
                 "The batch is small for this GPU",
-                f"In {batch.triggered} of the minutes judged, p95 of CPU, GPU and GPU memory were all below "
-                f"{batch.parameters['gpu_threshold_p95']} %. Double batch-size until GPU memory passes 80 %, "
-                "and scale lr with it.",
+                f"In {batch.triggered} of the minutes judged, p95 of CPU, GPU and GPU memory were all "
+                f"below {batch.parameters['gpu_threshold_p95']} %. Double batch-size until GPU memory "
+                "passes 80 %, and scale lr with it.",
             )
         )
     memory = reports["GPUMemoryIncrease"]
@@ -190,9 +186,8 @@ def _gpu_rules(reports: Mapping[str, RuleReport]) -> list[Advice]:
                 "note",
                 "GPU memory rose in jumps",
                 f"{memory.triggered} times the moving average grew by more than "
-                f"{memory.parameters['increase']} points. Jumps "
-                "at the start of an epoch are normal; steady growth means tensors are kept (append "
-                "loss.item(), not loss).",
+                f"{memory.parameters['increase']} points. Jumps at the start of an epoch are normal; "
+                "steady growth means tensors are kept (append loss.item(), not loss).",
             )
         )
     balance = reports["LoadBalancing"]
@@ -202,8 +197,8 @@ def _gpu_rules(reports: Mapping[str, RuleReport]) -> list[Advice]:
                 "act",
                 "The GPUs are loaded unevenly",
                 f"{balance.triggered} comparisons of two GPUs differ by more than "
-                f"{balance.parameters['threshold']}. Use "
-                "DistributedDataParallel with a DistributedSampler instead of one process feeding all GPUs.",
+                f"{balance.parameters['threshold']}. Use DistributedDataParallel with a "
+                "DistributedSampler instead of one process feeding all GPUs.",
             )
         )
     return found
@@ -222,11 +217,9 @@ def _steps(reports: Mapping[str, RuleReport]) -> list[Advice]:
             "note",
             "Some steps take far longer than the rest",
             f"{worst['number_of_outliers']} {phase} steps lie more than {outliers.parameters['stddev']:g} "
-            "standard deviations "
-            f"above the mean: up to {seconds(stats['max'])} against a median of {seconds(stats['p50'])}. If "
-            "they come once an "
-            "epoch, keep the loader's processes (persistent_workers); if at random, look for checkpoints or "
-            "a busy disk.",
+            f"standard deviations above the mean: up to {seconds(stats['max'])} against a median of "
+            f"{seconds(stats['p50'])}. If they come once an epoch, keep the loader's processes "
+            "(persistent_workers); if at random, look for checkpoints or a busy disk.",
         )
     ]
 
@@ -241,9 +234,9 @@ def _initialization(reports: Mapping[str, RuleReport]) -> list[Advice]:
         Advice(
             "act",
             "It took long to start",
-            f"{minutes:.0f} minutes passed before the first step (limit {report.parameters['threshold']}). "
-            "Use FastFile input "
-            "mode or fewer, larger files, and keep requirements.txt short.",
+            f"{minutes:.0f} minutes passed before the first step (limit "
+            f"{report.parameters['threshold']}). Use FastFile input mode or fewer, larger files, and keep "
+            "requirements.txt short.",
         )
     ]
 

@@ -233,9 +233,8 @@ def _steps(evidence: Evidence, report: RuleReport) -> str:
     for process, described in report.details["step_details"].items():
         parts.append(
             f"<h3>{escape(process)}, {escape(described['phase'])}: {described['number_of_outliers']} "
-            "outliers (beyond "
-            f"{report.parameters['stddev']:g} standard deviations, left out of the histogram)</h3>"
-            + charts.histogram_chart(described["probs"], described["binedges"], "s")
+            f"outliers (beyond {report.parameters['stddev']:g} standard deviations, left out of the "
+            "histogram)</h3>" + charts.histogram_chart(described["probs"], described["binedges"], "s")
         )
     return "".join(parts)
 

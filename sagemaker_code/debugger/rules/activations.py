@@ -63,9 +63,8 @@ class DeadRelu(DebuggerRule):
         return Finding(
             step,
             f"{number(share)} % of the ReLUs of {name} are dead at step {step} (active in less than "
-            f"{self.parameters['threshold_inactivity']:g} % of the cases), above the threshold {limit:g} %; "
-            f"{layers} of "
-            f"{len(dead)} layers are.",
+            f"{self.parameters['threshold_inactivity']:g} % of the cases), above the threshold {limit:g} "
+            f"%; {layers} of {len(dead)} layers are.",
             "lower lr, use He initialisation with biases of zero, or LeakyReLU",
         )
 
@@ -126,9 +125,9 @@ class AllZero(DebuggerRule):
             return None
         return Finding(
             step,
-            f"{number(share)} % of the values of {name} are zero at step {step}, at or above the threshold "
-            f"{limit:g} %; so "
-            f"are {sum(one >= limit for one in shares.values())} of {len(shares)} tensors.",
-            "check the input and the initialisation; zero gradients mean that the layer is cut off from the "
-            "loss",
+            f"{number(share)} % of the values of {name} are zero at step {step}, at or above the "
+            f"threshold {limit:g} %; so are {sum(one >= limit for one in shares.values())} of "
+            f"{len(shares)} tensors.",
+            "check the input and the initialisation; zero gradients mean that the layer is cut off from "
+            "the loss",
         )

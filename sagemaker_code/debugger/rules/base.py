@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 from smdebug.core.modes import ModeKeys
+from smdebug.exceptions import TensorUnavailableForStep
 from smdebug.rules.rule import Rule
 
 Array = npt.NDArray[Any]
@@ -150,7 +151,36 @@ class TensorReader:
             return None
         try:
             return np.asarray(self.trial.tensor(name).value(step))
+        except TensorUnavailableForStep as error:
+            if not error.has_reductions:
+                self.unreadable[name, step] = str(error)
+            return None
         except Exception as error:  # noqa: BLE001 - smdebug raises whatever a half-written file makes it raise
+            self.unreadable[name, step] = f"{type(error).__name__}: {error}"
+            return None
+
+    def mean_absolute(self, name: str, step: int) -> float | None:
+        """Mean of a tensor's absolute values, of the tensor itself or of a saved reduction; None without
+        both.
+        """
+        value = self.value(name, step)
+        if value is not None:
+            return float(np.abs(value).mean()) if value.size else None
+        return self._reduction(name, step, "mean", absolute=True)
+
+    def variance(self, name: str, step: int) -> float | None:
+        """Variance of a tensor's values, of the tensor itself or of a saved reduction; None without both."""
+        value = self.value(name, step)
+        if value is not None:
+            return float(np.var(value)) if value.size else None
+        return self._reduction(name, step, "variance", absolute=False)
+
+    def _reduction(self, name: str, step: int, reduction: str, *, absolute: bool) -> float | None:
+        if name not in self.names(step) or (name, step) in self.unreadable:
+            return None
+        try:
+            return float(self.trial.tensor(name).reduction_value(step, reduction, abs=absolute))
+        except Exception as error:  # noqa: BLE001 - as in _read
             self.unreadable[name, step] = f"{type(error).__name__}: {error}"
             return None
 
@@ -237,13 +267,13 @@ class DebuggerRule(Rule):  # type: ignore[misc]
         if self.reader.unreadable:
             (name, step), reason = next(iter(self.reader.unreadable.items()))
             return (
-                f"{len(self.reader.unreadable)} tensors could not be read, the first {name} at step {step} "
-                f"({reason})."
+                f"{len(self.reader.unreadable)} tensors could not be read, the first {name} at step "
+                f"{step} ({reason})."
             )
         if self.judged:
             return (
-                f"It could judge {self.judged} saved step and needs {self.NEEDED}: the save_interval is too "
-                "long for this run."
+                f"It could judge {self.judged} saved step and needs {self.NEEDED}: the save_interval is "
+                "too long for this run."
             )
         return f"It needs {self.WANTS}. The run saved: {shown or 'no tensor'}."
 

@@ -30,9 +30,7 @@ class VanishingGradient(DebuggerRule):
         gradients = self.reader.in_collection("gradients", step)
         gradients = [one for one in gradients if not one.endswith("bias")] or gradients
         means = {
-            name: float(np.abs(value).mean())
-            for name in gradients
-            if (value := self.reader.value(name, step)) is not None and value.size
+            name: mean for name in gradients if (mean := self.reader.mean_absolute(name, step)) is not None
         }
         if not means:
             return None
@@ -53,11 +51,9 @@ class VanishingGradient(DebuggerRule):
         return Finding(
             step,
             f"{name} has a mean absolute gradient of {number(mean)} at step {step}, below the threshold "
-            f"{threshold:g}; so "
-            f"have {small} of {len(means)} gradients.",
+            f"{threshold:g}; so have {small} of {len(means)} gradients.",
             "use ReLU instead of sigmoid or tanh, He initialisation, normalisation layers or skip "
-            "connections; if the "
-            "training loss is near zero, training is over: stop earlier",
+            "connections; if the training loss is near zero, training is over: stop earlier",
         )
 
 
@@ -87,8 +83,7 @@ class ExplodingTensor(DebuggerRule):
                 return Finding(
                     step,
                     f"{name} holds {nans} NaN and {infinities} infinite of {value.size} values at step "
-                    f"{step}; none is "
-                    "allowed.",
+                    f"{step}; none is allowed.",
                     "lower lr by a factor of ten, clip gradients, and check the input for division by zero",
                 )
         self.closest = f"All values finite up to step {step}."

@@ -72,7 +72,6 @@ class CheckInputImages(DebuggerRule):
         if self._pictures:
             return (
                 f"It saw {self._pictures} pictures and needs {self.parameters['threshold_samples']} "
-                "(parameter "
-                "threshold_samples): save the input more often or lower it."
+                "(parameter threshold_samples): save the input more often or lower it."
             )
         return super().shortage()

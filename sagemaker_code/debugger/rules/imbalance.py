@@ -74,8 +74,7 @@ class ClassImbalance(DebuggerRule):
         if self._seen:
             return (
                 f"It saw {self._seen} labels and needs {self.parameters['samples']} (parameter samples): "
-                "save labels more "
-                "often or lower it."
+                "save labels more often or lower it."
             )
         return super().shortage()
 
@@ -99,10 +98,9 @@ class ClassImbalance(DebuggerRule):
         if ratio > limit:
             return Finding(
                 step,
-                f"class {classes[large]} has {counts[large]} and class {classes[small]} {counts[small]} of "
-                "the last "
-                f"{len(labels)} labels at step {step}: the ratio {number(float(ratio))} is above the "
-                f"threshold {limit:g}.",
+                f"class {classes[large]} has {counts[large]} and class {classes[small]} {counts[small]} "
+                f"of the last {len(labels)} labels at step {step}: the ratio {number(float(ratio))} is "
+                f"above the threshold {limit:g}.",
                 advice,
             )
         wrong = self._mispredicted(labels, classes)
@@ -117,10 +115,9 @@ class ClassImbalance(DebuggerRule):
         return Finding(
             step,
             f"{100 * wrong[worst]:.0f} % of class {classes[worst]} ({counts[worst]} of the last "
-            f"{len(labels)} labels) are "
-            f"mispredicted at step {step}, above the threshold {100 * allowed:.0f} %, against "
-            f"{100 * wrong[large]:.0f} % of "
-            f"class {classes[large]} ({counts[large]} labels).",
+            f"{len(labels)} labels) are mispredicted at step {step}, above the threshold "
+            f"{100 * allowed:.0f} %, against {100 * wrong[large]:.0f} % of class {classes[large]} "
+            f"({counts[large]} labels).",
             advice,
         )
 

@@ -57,11 +57,10 @@ class PoorWeightInitialization(LossRule):
 
     def _look_at_activations(self, step: int) -> None:
         variances = {
-            name: float(np.var(value))
+            name: variance
             for name in sorted(self.reader.names(step))
             if matches(name, self.parameters["activation_inputs_regex"])
-            and (value := self.reader.value(name, step)) is not None
-            and value.size
+            and (variance := self.reader.variance(name, step)) is not None
         }
         if len(variances) < 2 and not any(one == 0 for one in variances.values()):
             return
@@ -93,11 +92,9 @@ class PoorWeightInitialization(LossRule):
         return Finding(
             step,
             f"{symptom}; and the loss does not fall: mean {number(float(early))} at first, "
-            f"{number(float(late))} over the "
-            f"{patience} saved steps up to step {step}.",
+            f"{number(float(late))} over the {patience} saved steps up to step {step}.",
             "initialise with He (ReLU) or Xavier (tanh) instead of constants or wide normals, add "
-            "normalisation layers, or "
-            "start from pretrained weights",
+            "normalisation layers, or start from pretrained weights",
         )
 
     def _symptom(self) -> str | None:
@@ -119,7 +116,7 @@ class PoorWeightInitialization(LossRule):
         if self._losses and (self._ratio or self._gap):
             return (
                 f"It saw the loss of {len(self._losses)} training steps and needs "
-                f"{self.parameters['patience'] + 1} "
-                "(parameter patience, and one before): save the loss more often."
+                f"{self.parameters['patience'] + 1} (parameter patience, and one before): save the loss "
+                "more often."
             )
         return super().shortage()

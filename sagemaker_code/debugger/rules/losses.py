@@ -153,12 +153,11 @@ class Overfit(PassRule):
             return None
         return Finding(
             step,
-            f"the validation loss {number(validation.mean())} exceeds the training loss {number(training)} "
-            "by the factor "
-            f"{number(ratio)} of it at step {step}, above the threshold {threshold:g}.",
-            "train fewer epochs or keep the best epoch, add augmentation, weight-decay or label-smoothing, "
-            "train fewer "
-            "layers, or collect more pictures",
+            f"the validation loss {number(validation.mean())} exceeds the training loss "
+            f"{number(training)} by the factor {number(ratio)} of it at step {step}, above the threshold "
+            f"{threshold:g}.",
+            "train fewer epochs or keep the best epoch, add augmentation, weight-decay or "
+            "label-smoothing, train fewer layers, or collect more pictures",
         )
 
 
@@ -206,12 +205,11 @@ class Overtraining(PassRule):
                 return Finding(
                     step,
                     f"the {name} loss has not improved by {self.parameters['delta']:g} in "
-                    f"{self._waited[mode]} comparisons "
-                    f"(patience {patience}): best {number(self._best[mode])} at step "
-                    f"{self._best_step[mode]}, now "
+                    f"{self._waited[mode]} comparisons (patience {patience}): best "
+                    f"{number(self._best[mode])} at step {self._best_step[mode]}, now "
                     f"{number(current[mode])} at step {step}.",
-                    f"stop at the epoch around step {self._best_step[mode]} or lower epochs; keep the best "
-                    "epoch's model",
+                    f"stop at the epoch around step {self._best_step[mode]} or lower epochs; keep the "
+                    "best epoch's model",
                 )
         return None
 
@@ -297,9 +295,8 @@ class LossNotDecreasing(LossRule):
         """Say how many losses were missing."""
         if self._losses:
             return (
-                f"It saw {len(self._losses)} losses, too few to compare means {self.parameters['num_steps']} "
-                "steps "
-                "apart: train longer or save the loss more often."
+                f"It saw {len(self._losses)} losses, too few to compare means "
+                f"{self.parameters['num_steps']} steps apart: train longer or save the loss more often."
             )
         return super().shortage()
 
@@ -316,8 +313,9 @@ class LossNotDecreasing(LossRule):
         else:
             self._failed += 1
         self.closest = (
-            f"Last: {number(current)} up to step {step} against {number(before)} up to step {before_step}, "
-            f"a fall of {number(fall)} % (threshold {self.parameters['diff_percent']:g} %)."
+            f"Last: {number(current)} up to step {step} against {number(before)} up to step "
+            f"{before_step}, a fall of {number(fall)} % (threshold {self.parameters['diff_percent']:g} "
+            "%)."
         )
         noisy = self._noisy()
         if self._failed < (self.NOISY_TRIES if noisy else 1) or (noisy and self._falls_lately()):
@@ -325,8 +323,8 @@ class LossNotDecreasing(LossRule):
         change = f"fell by only {number(fall)} %" if fall >= 0 else f"rose by {number(-fall)} %"
         return Finding(
             step,
-            f"the loss {change} from {number(before)} (up to step {before_step}) to {number(current)} "
-            f"(up to step {step}); it should fall by {self.parameters['diff_percent']:g} % every "
+            f"the loss {change} from {number(before)} (up to step {before_step}) to {number(current)} (up "
+            f"to step {step}); it should fall by {self.parameters['diff_percent']:g} % every "
             f"{self.parameters['num_steps']} steps, and failed to {self._failed} times in a row.",
             self.ADVICE,
         )
@@ -348,10 +346,9 @@ class LossNotDecreasing(LossRule):
         return Finding(
             step,
             f"the loss does not fall: its mean is {number(float(np.mean(earlier)))} up to step "
-            f"{self._steps[half - 1]} and {number(float(np.mean(later)))} from there to step {step}, no more "
-            "apart "
-            f"than chance explains; it should fall by {self.parameters['diff_percent']:g} % every "
-            f"{self.parameters['num_steps']} steps.",
+            f"{self._steps[half - 1]} and {number(float(np.mean(later)))} from there to step {step}, no "
+            f"more apart than chance explains; it should fall by {self.parameters['diff_percent']:g} % "
+            f"every {self.parameters['num_steps']} steps.",
             self.ADVICE,
         )
 

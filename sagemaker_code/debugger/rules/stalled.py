@@ -45,7 +45,6 @@ class StalledTrainingRule(DebuggerRule):
             self._last or 0,
             f"no tensor has been saved for {seconds:.0f} s since {since}, longer than the threshold "
             f"{threshold:g} s.",
-            "look at the job's log and its CPU use: a data loader that waits for its processes and a full "
-            "disk are common; "
-            "if steps are merely slow, save more often or raise the threshold",
+            "look at the job's log and its CPU use: a data loader that waits for its processes and a "
+            "full disk are common; if steps are merely slow, save more often or raise the threshold",
         )

@@ -50,8 +50,8 @@ class WeightUpdateRatio(DebuggerRule):
         if ratio > large:
             return Finding(
                 step,
-                f"{name} moved by {number(ratio)} times its own size up to step {step}, above the threshold "
-                f"{large:g}.",
+                f"{name} moved by {number(ratio)} times its own size up to step {step}, above the "
+                f"threshold {large:g}.",
                 "lower lr, or clip gradients",
             )
         judged = {one: value for one, value in ratios.items() if one in self._moved or not self._moved}

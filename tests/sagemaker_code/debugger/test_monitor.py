@@ -117,6 +117,5 @@ def test_intervals_are_never_lengthened() -> None:
     collections = {
         one["CollectionName"]: one["CollectionParameters"] for one in fitted["CollectionConfigurations"]
     }
-    assert {one["train.save_interval"] for one in collections.values()} == {"3"}
-    assert collections["losses"]["eval.save_interval"] == "1"
-    assert collections["gradients"]["eval.save_interval"] == hook_config.NEVER
+    assert collections["losses"] == {"train.save_interval": "3", "eval.save_interval": "1"}
+    assert collections["gradients"] == {"train.save_interval": "500", **hook_config.TRAINING_ONLY}
