@@ -75,9 +75,10 @@ def load_checkpoint(
         return Progress()
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        stored = dict(content["job"])
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise CheckpointValueError(f"{file} is damaged: delete it to train from the start") from error
-    differing = [name for name, value in job.items() if content["job"].get(name) != value]
+    differing = [name for name, value in job.items() if stored.get(name) != value]
     if differing:
         raise CheckpointValueError(
             f"{file} is of a job with another {', '.join(differing)}: empty the checkpoint folder "

@@ -90,7 +90,10 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return picture.convert("RGB")
+    try:
+        return picture.convert("RGB")
+    except ValueError as error:
+        raise PictureValueError(f"has the colour mode {picture.mode}; save it as RGB") from error
 
 
 def working_side(image_size: int) -> int:

@@ -11,6 +11,12 @@ import train
 from tests.sagemaker_code.containers import TINY, Container, channels_of, dashed, draw_dataset
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Small networks gain nothing from more threads, which only wait for each other on a busy machine."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of three classes; tests must not change it."""

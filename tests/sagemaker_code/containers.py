@@ -22,7 +22,7 @@ TINY = {"arch": "resnet18", "image-size": 32, "batch-size": 8, "epochs": 2, "lr"
 
 def draw_picture(class_name: str, random: np.random.Generator, side: int = 40) -> Image.Image:
     """A noisy picture with the class's shape and colour at a random place."""
-    noise = random.integers(0, 120, (side, side, 3), dtype=np.uint8)
+    noise = random.integers(0, 60, (side, side, 3), dtype=np.uint8)
     picture = Image.fromarray(noise)
     left, top = random.integers(2, side // 2, 2).tolist()
     box = (left, top, left + side // 3, top + side // 3)
@@ -109,6 +109,7 @@ class Container:
                 "AWS_ACCESS_KEY_ID": "test",
                 "AWS_SECRET_ACCESS_KEY": "test",
                 "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+                "OMP_NUM_THREADS": "1",
                 **(environment or {}),
             },
             stdout=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """What AWS's PyTorch training container does between the toolkit and the user's script."""
 
-from sagemaker_training import entry_point, environment, runner
+from sagemaker_training import entry_point, environment, runner  # type: ignore[import-untyped]
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ from PIL import Image, ImageCms
 SIZE = 28
 GIBIBYTE = 2**30
 
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.int_]]
+
 
 def as_file(picture: Image.Image, file_format: str, **options: object) -> io.BytesIO:
     buffer = io.BytesIO()
@@ -22,14 +24,14 @@ def as_file(picture: Image.Image, file_format: str, **options: object) -> io.Byt
     return buffer
 
 
-def decoded(file: io.BytesIO) -> np.ndarray:
+def decoded(file: io.BytesIO) -> Pixels:
     picture = data.decode(data.open_picture(file), SIZE)
     assert picture.mode == "RGB"
     assert min(picture.size) == data.working_side(SIZE)
     return np.asarray(picture).astype(int)
 
 
-def mean_colour(pixels: np.ndarray) -> list[int]:
+def mean_colour(pixels: Pixels) -> list[int]:
     return [round(value) for value in pixels.mean((0, 1))]
 
 

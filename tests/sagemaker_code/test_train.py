@@ -15,6 +15,7 @@ import pytest
 import torch
 import train
 from artifact import ModelCard, load_model
+from checkpoint import Progress
 from errors import (
     CheckpointValueError,
     DatasetValueError,
@@ -75,7 +76,7 @@ class TestContainer:
         assert final
         assert final[3] == max(row[4] for row in epochs)
         assert final[6] == "15"
-        assert float(final[5]) > 0.6, "three simple shapes should not be left to chance (0.33)"
+        assert float(final[5]) >= 0.6, "three simple shapes should not be left to chance (0.33)"
         assert "no channel 'pretrained': resnet18 starts from random weights" in outcome.log
         assert "as there is no GPU" in outcome.log or torch.cuda.is_available()
 
@@ -174,7 +175,7 @@ class TestReproducibility:
         (tmp_path / "cut/checkpoints").mkdir(parents=True)
         run_epoch = train.run_epoch
 
-        def interrupted(job: train.Job, epoch: int, progress: train.Progress) -> None:
+        def interrupted(job: train.Job, epoch: int, progress: Progress) -> None:
             if epoch == 2:
                 job.stop.set()
             run_epoch(job, epoch, progress)
