@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from data import Loader, normalise
+from debugger.steps import StepTimer
 from errors import DivergenceValueError
 from hook import Phase, TensorHook
 from model import train_mode
@@ -80,6 +81,7 @@ def train_one_epoch(
     device: torch.device,
     *,
     hook: TensorHook | None = None,
+    timer: StepTimer | None = None,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> EpochResult:
     """Train on every batch once.
@@ -92,14 +94,16 @@ def train_one_epoch(
     loss_sum = torch.zeros((), device=device)
     correct = torch.zeros((), device=device, dtype=torch.int64)
     images_seen = 0
-    for images, labels in loader:
+    timer = timer or StepTimer(None)
+    for images, labels in timer.batches(loader, Phase.TRAIN.value):
         if stop_requested():
             raise StopRequestedError
-        inputs, targets = _to(device, images), _to(device, labels)
-        with torch.autocast(device.type, torch.float16, enabled=optimisation.scaler.is_enabled()):
-            scores = model(normalise(inputs))
-            loss = criterion(scores, targets)
-        optimisation.step(model, loss)
+        with timer.step(Phase.TRAIN.value):
+            inputs, targets = _to(device, images), _to(device, labels)
+            with torch.autocast(device.type, torch.float16, enabled=optimisation.scaler.is_enabled()):
+                scores = model(normalise(inputs))
+                loss = criterion(scores, targets)
+            optimisation.step(model, loss)
         loss_sum += loss.detach() * len(labels)
         correct += (scores.detach().argmax(1) == targets).sum()
         images_seen += len(labels)
@@ -117,6 +121,7 @@ def evaluate(
     device: torch.device,
     *,
     hook: TensorHook | None = None,
+    timer: StepTimer | None = None,
     phase: Phase = Phase.EVAL,
 ) -> Evaluation:
     """Ask the model about every picture; `criterion` must average over its batch."""
@@ -125,9 +130,11 @@ def evaluate(
         hook.enter(phase)
     loss_sum = torch.zeros((), device=device)
     all_labels, all_probabilities = [], []
-    for images, labels in loader:
-        scores = model(normalise(_to(device, images)))
-        loss_sum += criterion(scores, _to(device, labels)) * len(labels)
+    timer = timer or StepTimer(None)
+    for images, labels in timer.batches(loader, phase.value):
+        with timer.step(phase.value):
+            scores = model(normalise(_to(device, images)))
+            loss_sum += criterion(scores, _to(device, labels)) * len(labels)
         all_labels.append(labels)
         all_probabilities.append(scores.float().softmax(1).cpu())
     label_tensor = torch.cat(all_labels)

@@ -31,13 +31,6 @@ class TensorHook:
         self._hook.set_mode(self._modes[phase.value])
 
 
-def debugger_configuration(base_dir: Path) -> Path | None:
-    """The job's debugger configuration file, or None if the job has no debugger."""
-    configured = os.environ.get("SMDEBUG_CONFIG_FILE_PATH")
-    path = Path(configured) if configured else base_dir / "input/config/debughookconfig.json"
-    return path if path.is_file() else None
-
-
 def open_hook(configuration: Path | None, model: nn.Module, criterion: nn.Module) -> TensorHook | None:
     """Register model and loss with smdebug; None, with the reason in the log, if no tensors will be saved.
 
@@ -47,6 +40,7 @@ def open_hook(configuration: Path | None, model: nn.Module, criterion: nn.Module
     if configuration is None:
         logger.info("no tensors are saved: the job has no debugger configuration")
         return None
+    os.environ.setdefault("SMDEBUG_LOG_LEVEL", "warning")  # it logs a line for every parameter otherwise
     try:
         import smdebug.pytorch as smd  # noqa: PLC0415
 

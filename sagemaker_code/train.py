@@ -34,10 +34,14 @@ from data import (
     suitable_size,
     training_loader,
 )
+from debugger import monitor
+from debugger.hook_config import RunLength
+from debugger.monitor import MonitorSettings, Watch
+from debugger.steps import StepTimer
 from engine import Evaluation, Optimisation, StopRequestedError, evaluate, train_one_epoch
 from errors import InputValueError
 from files import write_atomically
-from hook import Phase, TensorHook, debugger_configuration, open_hook
+from hook import Phase, TensorHook, open_hook
 from model import build, freeze, head_input_energy, load_pretrained, native_size
 from torch import nn
 from torch.utils.data import DataLoader, Subset
@@ -67,6 +71,7 @@ class Job:
     criterion: nn.Module
     hook: TensorHook | None
     optimisation: Optimisation
+    timer: StepTimer
     stop: threading.Event
 
     @property
@@ -83,17 +88,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("training on %s with PyTorch %s", _device_name(device), torch.__version__)
     stop = watch_for_stop()
     make_reproducible()
+    with monitor.beside(monitor_settings(arguments), on_stop=stop.set) as watch:
+        job = prepare(arguments, device, stop, watch)
+        train(job)
 
-    job = prepare(arguments, device, stop)
+
+def train(job: Job) -> None:
+    """Train to the last epoch, or to where the job is asked to stop, and write what came of it."""
     progress = resume(job)
+    epochs = job.arguments.epochs
     try:
-        for epoch in range(len(progress.history) + 1, arguments.epochs + 1):
+        for epoch in range(len(progress.history) + 1, epochs + 1):
             run_epoch(job, epoch, progress)
     except StopRequestedError:
-        logger.warning("stopped by SIGTERM after %d of %d epochs", len(progress.history), arguments.epochs)
+        logger.warning("stopped on request after %d of %d epochs", len(progress.history), epochs)
         write_results(job, progress)
     else:
         write_results(job, progress, test_best(job, progress))
+
+
+def monitor_settings(arguments: Namespace) -> MonitorSettings:
+    """What Debugger does in this job, from the job's hyperparameters."""
+    return MonitorSettings(
+        mode=arguments.debugger,
+        output_data=arguments.output_data_dir,
+        rules=arguments.debugger_rules,
+        base_dir=base_dir(),
+        profile_steps=arguments.debugger_profile_steps,
+        sampling_ms=arguments.debugger_sampling_ms,
+    )
 
 
 def watch_for_stop() -> threading.Event:
@@ -111,7 +134,7 @@ def make_reproducible() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def prepare(arguments: Namespace, device: torch.device, stop: threading.Event) -> Job:
+def prepare(arguments: Namespace, device: torch.device, stop: threading.Event, watch: Watch) -> Job:
     """Load the data and build what trains on it; whatever is wrong with the input is found here."""
     train = list_pictures("train", arguments.train)
     listings = [train] + [
@@ -122,7 +145,7 @@ def prepare(arguments: Namespace, device: torch.device, stop: threading.Event) -
     model = make_model(arguments, len(train.classes)).to(device)
     datasets = load_datasets(listings, arguments.image_size, arguments.cache_mb * 2**20)
     criterion = nn.CrossEntropyLoss(label_smoothing=arguments.label_smoothing)
-    hook = open_hook(debugger_configuration(base_dir()), model, criterion)
+    hook = open_hook(watch.hook_configuration(run_length(arguments, datasets)), model, criterion)
     return Job(
         arguments=arguments,
         device=device,
@@ -133,7 +156,17 @@ def prepare(arguments: Namespace, device: torch.device, stop: threading.Event) -
         criterion=criterion,
         hook=hook,
         optimisation=make_optimisation(arguments, model, datasets["train"], device, hook),
+        timer=watch.steps,
         stop=stop,
+    )
+
+
+def run_length(arguments: Namespace, datasets: Mapping[str, PictureDataset]) -> RunLength:
+    """The steps of the run, which the intervals of saved tensors must fit."""
+    return RunLength(
+        steps_per_epoch=math.ceil(len(datasets["train"]) / arguments.batch_size),
+        epochs=arguments.epochs,
+        evaluation_steps=math.ceil(len(datasets["valid"]) / arguments.batch_size),
     )
 
 
@@ -256,6 +289,7 @@ def run_epoch(job: Job, epoch: int, progress: Progress) -> None:
         job.optimisation,
         job.device,
         hook=job.hook,
+        timer=job.timer,
         stop_requested=job.stop.is_set,
     )
     training_seconds = time.monotonic() - started
@@ -285,7 +319,7 @@ def run_epoch(job: Job, epoch: int, progress: Progress) -> None:
 def evaluate_on(job: Job, channel: str, phase: Phase) -> Evaluation:
     """The current model's answers on a channel."""
     loader = evaluation_loader(job.datasets[channel], job.loading)
-    return evaluate(job.model, job.criterion, loader, job.device, hook=job.hook, phase=phase)
+    return evaluate(job.model, job.criterion, loader, job.device, hook=job.hook, timer=job.timer, phase=phase)
 
 
 def test_best(job: Job, progress: Progress) -> Evaluation:

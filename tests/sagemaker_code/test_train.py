@@ -95,7 +95,7 @@ class TestContainer:
         from smdebug.trials import create_trial
 
         trial = create_trial(str(tensors))
-        assert trial.steps(ModeKeys.TRAIN)[:2] == [0, 2]
+        assert trial.steps(ModeKeys.TRAIN)[:2] == [0, 1], "every 2 steps is too rarely for so short a run"
         assert trial.steps(ModeKeys.EVAL)[:3] == [0, 1, 2]
         assert trial.tensor_names(collection="losses")
         gradients = trial.tensor_names(collection="gradients")
