@@ -66,8 +66,9 @@ class Container:
         self.base = base
         for folder in ("input/config", "input/data", "model", "output/data", "code"):
             (base / folder).mkdir(parents=True)
-        for file in SOURCE.glob("*.[pt][yx]*"):
-            (base / "code" / file.name).symlink_to(file)
+        for entry in SOURCE.iterdir():
+            if entry.name != "__pycache__":
+                (base / "code" / entry.name).symlink_to(entry)
 
     @property
     def model_dir(self) -> Path:
