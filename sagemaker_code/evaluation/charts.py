@@ -85,7 +85,8 @@ def confusion_matrices(classes: Sequence[str], models: Mapping[str, ModelFigures
     """One matrix per model, rows as parts of the label's pictures."""
     chosen = _most_confused(models)
     side = max(3.0, 1.4 + 0.22 * len(chosen))
-    figure = Figure(figsize=(2.2 + (side + 0.4) * len(models), side + 1.9), layout="constrained")
+    longest = 0.085 * max(len(_short(classes[index])) for index in chosen)
+    figure = _figure(2.2 + (side + 0.4) * len(models), side + 1.2 + longest)
     axes = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
     for axis, (role, figures) in zip(axes, models.items(), strict=True):
         support = figures.confusion.sum(1, keepdims=True)
@@ -135,7 +136,7 @@ def recall_changes(changes: Sequence[ClassChange]) -> Figure:
     """Recall of both models by class, largest loss first, beside the difference with its interval."""
     with_pictures = [change for change in changes if change.pictures]
     ranked = sorted(with_pictures, key=lambda change: (change.difference, change.name))[:RECALL_CLASSES]
-    figure = Figure(figsize=(10.5, 1.9 + 0.27 * len(ranked)), layout="constrained")
+    figure = _figure(10.5, 1.9 + 0.27 * len(ranked))
     values, differences = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     rows = np.arange(len(ranked))
     for row, change in zip(rows, ranked, strict=True):
@@ -180,7 +181,7 @@ def recall(classes: Sequence[str], figures: ModelFigures) -> Figure:
     counts = figures.counts
     present = [index for index in range(len(classes)) if counts.support[index]]
     ranked = sorted(present, key=lambda index: (counts.recall[index], classes[index]))[:RECALL_CLASSES]
-    figure = Figure(figsize=(8, 1.7 + 0.27 * len(ranked)), layout="constrained")
+    figure = _figure(8, 1.7 + 0.27 * len(ranked))
     axis = figure.subplots()
     rows = np.arange(len(ranked))
     values = counts.recall[ranked]
@@ -199,7 +200,7 @@ def recall(classes: Sequence[str], figures: ModelFigures) -> Figure:
 
 def reliability(models: Mapping[str, ModelFigures]) -> Figure:
     """Accuracy by confidence above, the number of pictures by confidence below."""
-    figure = Figure(figsize=(1 + 4.2 * len(models), 5.4), layout="constrained")
+    figure = _figure(1 + 4.2 * len(models), 5.4)
     grid = figure.subplots(2, len(models), squeeze=False, sharex=True, height_ratios=(3, 1), sharey="row")
     for column, (role, figures) in enumerate(models.items()):
         bins, upper, lower = figures.calibration, grid[0][column], grid[1][column]
@@ -207,17 +208,7 @@ def reliability(models: Mapping[str, ModelFigures]) -> Figure:
         used = bins.pictures > 0
         lefts = bins.edges[:-1][used]
         upper.bar(lefts, bins.accuracy[used], width, align="edge", color=COLOURS[role], edgecolor="white")
-        upper.bar(
-            lefts,
-            (bins.confidence - bins.accuracy)[used],
-            width,
-            bottom=bins.accuracy[used],
-            align="edge",
-            color=BAD,
-            alpha=0.25,
-            edgecolor=BAD,
-            lw=0.6,
-        )
+        upper.hlines(bins.confidence[used], lefts, lefts + width, color=BAD, lw=2)
         upper.plot([0, 1], [0, 1], "--", color=MUTED, lw=1)
         upper.set(xlim=(0, 1), ylim=(0, 1))
         upper.set_title(f"{role}: calibration error {bins.error:.3f}", color=COLOURS[role])
@@ -226,7 +217,7 @@ def reliability(models: Mapping[str, ModelFigures]) -> Figure:
     grid[0][0].set_ylabel("accuracy")
     grid[1][0].set_ylabel("pictures")
     handles = [
-        Line2D([], [], color=BAD, alpha=0.35, lw=6, label="gap to the mean confidence"),
+        Line2D([], [], color=BAD, lw=2, label="mean confidence"),
         Line2D([], [], color=MUTED, ls="--", lw=1, label="perfectly calibrated"),
     ]
     figure.legend(handles=handles, loc="outside lower center", frameon=False, ncols=2)
@@ -264,7 +255,7 @@ def contact_sheet(title: str, shown: Sequence[Shown]) -> Figure:
     columns = min(SHEET_COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     width = max(2.15 * columns, 6.5)
-    figure = Figure(figsize=(width, 0.6 + 2.75 * rows), layout="constrained")
+    figure = _figure(width, 0.6 + 2.75 * rows)
     grid: Any = figure.subplots(rows, columns, squeeze=False)
     for axis in grid.flat:
         axis.set_axis_off()
@@ -283,6 +274,13 @@ def contact_sheet(title: str, shown: Sequence[Shown]) -> Figure:
                 color=colour,
             )
     figure.suptitle(title)
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, whose parts make room for each other."""
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
     return figure
 
 
