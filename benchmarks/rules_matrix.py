@@ -145,12 +145,13 @@ SCENARIOS = [
         arguments=("--lr", "10", "--momentum", "0.99"),
         found={"LossNotDecreasing": "updates overshoot, so the loss jumps about or rises"},
         open={
-            "Overfit": "running statistics lag behind the weights, which may cost validation more than training",
+            "Overfit": "running statistics lag behind the weights, which may cost validation more",
             "WeightUpdateRatio": "gradients are clipped, so the ratio depends on the layer",
             "DeadRelu": "large biases may kill channels, or not",
-            "PoorWeightInitialization": "the loss stands still from the start, variances may or may not differ",
+            "PoorWeightInitialization": "the loss stands still from the start; variances may differ",
             "VanishingGradient": "weights grow, and with normalisation gradients shrink with them",
             "ExplodingTensor": "the script clips gradients",
+            "AllZero": "where channels die, a whole layer may",
         },
     ),
     Scenario(

@@ -1,6 +1,4 @@
-"""``python -m debugger COMMAND``: evaluate rules, sample the system, write the profiler report, compare with
-AWS's.
-"""
+"""``python -m debugger COMMAND``: evaluate rules, sample the system, report, compare with AWS."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Files of a job wherever they lie: a local path or an ``s3://`` prefix, listed, fetched and put by the same
-calls.
-"""
+"""Files of a job wherever they lie: a local path or an ``s3://`` prefix, used by the same calls."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ def split_s3(uri: str) -> tuple[str, str]:
 
 
 def s3_client() -> Any:
-    """An S3 client; ``S3_ENDPOINT_URL`` (the training toolkit's variable) redirects it like
-    ``AWS_ENDPOINT_URL``.
-    """
+    """An S3 client; ``S3_ENDPOINT_URL``, which AWS's training toolkit knows, redirects it."""
     import boto3  # noqa: PLC0415 - local paths must work where boto3 is not installed
 
     return boto3.client("s3", endpoint_url=os.environ.get("S3_ENDPOINT_URL") or None)
@@ -54,8 +50,7 @@ def storage_explained(location: str) -> Iterator[None]:
 
 @contextmanager
 def local_copy(location: str) -> Iterator[Path]:
-    """The files at ``location`` as a local path: itself if it is one, else a download that is removed
-    afterwards.
+    """The files at ``location`` as a local path: itself, or a download that is removed afterwards.
 
     Raises FilesMissingError if nothing is there.
     """
@@ -77,9 +72,7 @@ def local_copy(location: str) -> Iterator[Path]:
 
 
 def download(uri: str, folder: Path) -> None:
-    """Fetch every object under the prefix ``uri`` into ``folder``, keeping the part of its key after the
-    prefix.
-    """
+    """Fetch every object under the prefix ``uri`` into ``folder``, keeping the rest of its key."""
     bucket, prefix = split_s3(uri)
     client = s3_client()
     found = False
@@ -114,9 +107,7 @@ def put_folder(folder: Path, location: str) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text`` in one step, so that a reader sees the old or the new content, never
-    half.
-    """
+    """Replace ``path`` by ``text`` in one step, so that no reader sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")

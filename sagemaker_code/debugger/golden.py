@@ -1,5 +1,4 @@
-"""``python -m debugger.golden PATH``: compare our profiler rules with AWS's published reports of the same
-jobs.
+"""``python -m debugger.golden PATH``: compare our profiler rules with AWS's reports of the same jobs.
 
 PATH is a job folder or any folder above some. The last line is ``N fields, M differ``; the exit status is 0
 if none do.

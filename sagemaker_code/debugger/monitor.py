@@ -69,9 +69,7 @@ def rule_configuration(name: str, **parameters: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class MonitorSettings:
-    """``rules`` are DebugRuleConfiguration objects; ``stop_rules`` names those whose finding ends the
-    training.
-    """
+    """``rules`` are DebugRuleConfiguration objects; ``stop_rules`` names those that may end the training."""
 
     mode: str
     output_data: Path
@@ -91,9 +89,7 @@ class Watch:
         self.steps = StepTimer(_traces(settings, folder), profile_steps=_profile_steps(settings))
 
     def hook_configuration(self, run: RunLength) -> Path | None:
-        """smdebug's configuration file for this run, with intervals that fit its length; None: save no
-        tensors.
-        """
+        """smdebug's configuration file for this run, with intervals that fit; None: save no tensors."""
         given = self._given()
         if given is None:
             return None
@@ -149,9 +145,7 @@ def _profiler_configuration(settings: MonitorSettings) -> dict[str, Any] | None:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    """A configuration file's content; None if it is not there or not readable, with a warning in the latter
-    case.
-    """
+    """A configuration file's content; None if there is none, or (with a warning) none that can be read."""
     if not path.is_file():
         return None
     try:

@@ -107,9 +107,7 @@ class ProfilerRule:
         return True
 
     def _first_minute(self, evidence: Evidence, report: RuleReport) -> int:
-        """0-based minute after which the rule first fires, found by evaluating ever longer parts of the
-        job.
-        """
+        """0-based minute after which the rule first fires, by evaluating parts of the job."""
         minutes = evidence.system.minutes()
         low, high = 0, len(minutes) - 1
         while low < high:

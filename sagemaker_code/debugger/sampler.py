@@ -1,5 +1,4 @@
-"""System metrics sampler: CPU by core, memory, I/O, network and GPU, in the files and lines of AWS's
-profiler.
+"""System metrics sampler: CPU by core, memory, I/O, network and GPU, in AWS's files and lines.
 
 ``<output>/system/incremental/<YYYYMMDDHH>/<epoch of the minute>.<node>.json`` grows by one block of lines a
 tick. The end of sampling is marked by ``<output>/system/training_job_end.ts``, as AWS does.
@@ -22,14 +21,9 @@ from typing import Any
 
 import psutil
 
+from debugger.layout import END_MARKER, node_name
+
 INTERVAL_S = 0.5
-DEFAULT_NODE = "algo-1"
-END_MARKER = "training_job_end.ts"
-
-
-def node_name() -> str:
-    """This container's name among the job's hosts."""
-    return os.environ.get("SM_CURRENT_HOST", DEFAULT_NODE)
 
 
 class _Utilization(ctypes.Structure):

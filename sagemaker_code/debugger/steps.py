@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from debugger.files import write_atomically
-from debugger.sampler import END_MARKER, node_name
+from debugger.layout import END_MARKER, node_name
 
 Batch = TypeVar("Batch")
 

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from debugger.files import is_s3, s3_client, split_s3, storage_explained
-
-END_MARKER = "training_job_end.ts"
+from debugger.layout import END_MARKER
 
 
 class ForeignTensorsError(ValueError):
@@ -133,9 +132,7 @@ class _Mirror:
         self._have: set[tuple[str, str]] = set()
 
     def fetch(self) -> None:
-        """Fetch new objects. The index is listed first and fetched last, so that it never runs ahead of its
-        data.
-        """
+        """Fetch new objects. The index is listed first and fetched last, so as not to outrun its data."""
         index = self._list("index/")
         for name in ("collections/", "events/", END_MARKER):
             self._get(self._list(name))

@@ -1,6 +1,4 @@
-"""What the profiler's numbers mean for the user, in plain sentences with the numbers and the next thing to
-try.
-"""
+"""What the profiler's numbers mean for the user, in plain sentences with the next thing to try."""
 
 from __future__ import annotations
 
@@ -92,9 +90,7 @@ def advise(evidence: Evidence, reports: Mapping[str, RuleReport]) -> list[Advice
 
 
 def recommended_workers(workers: int, cores: int, waiting: Waiting) -> int:
-    """Loader processes that would keep up with the computation, at most one a core (four where cores are
-    unknown).
-    """
+    """Loader processes that would keep up with the computation, at most one a core (or four)."""
     needed = math.ceil(max(1, workers) * waiting.wait / max(waiting.compute, 1e-6)) + 1
     return max(1, min(needed, cores or 4))
 

@@ -35,9 +35,7 @@ def time_chart(
     *,
     dots: bool = False,
 ) -> str:
-    """Lines (or dots) over the minutes of ``span`` (epoch seconds), from zero to ``top`` or the largest
-    value.
-    """
+    """Lines (or dots) over the minutes of ``span`` (epoch seconds), from zero to ``top`` or the maximum."""
     lines = [one for one in lines if len(one.values)]
     if not lines:
         return '<p class="none">No samples.</p>'

@@ -73,9 +73,7 @@ class FrameworkMetrics:
         return dict(training[-1].arguments) if training else {}
 
     def within(self, moments: Array, reach: float = 0.25) -> FrameworkMetrics:
-        """Spans that touch one of the ``moments`` (epoch seconds), each taken ``reach`` seconds wide on both
-        sides.
-        """
+        """Spans that touch one of the ``moments`` (epoch seconds), ``reach`` seconds wide on each side."""
         if not len(moments) or not self.spans:
             return FrameworkMetrics()
         moments = np.sort(moments)
@@ -86,9 +84,7 @@ class FrameworkMetrics:
 
 
 def read_framework(path: Path) -> FrameworkMetrics:
-    """Read every trace file below ``path`` (or beside it, if it is a file). Half-written files give what they
-    hold.
-    """
+    """Read every trace file below ``path`` (or beside it, if it is a file). Half-written files count too."""
     metrics = FrameworkMetrics()
     root = path if path.is_dir() else path.parent
     files = [one for one in root.rglob("*.json") if TRACE_FILE.match(one.name)]
@@ -173,9 +169,7 @@ def summary(metrics: FrameworkMetrics) -> dict[str, Any]:
 
 
 def _totals(metrics: FrameworkMetrics, key: Any, phases: tuple[str, ...] | None) -> dict[str, float]:
-    """Durations summed by ``key`` over spans of the ``phases``; None means all that are neither step nor
-    operator.
-    """
+    """Durations summed by ``key`` over spans of the ``phases``; None means neither step nor operator."""
     totals: dict[str, float] = {}
     for one in metrics.spans:
         listed = one.phase.startswith(phases or (STEP, CPU_OPERATORS, GPU_OPERATORS))

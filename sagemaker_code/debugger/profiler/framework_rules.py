@@ -26,9 +26,7 @@ def overall_framework_metrics(evidence: Evidence, parameters: Parameters) -> Rul
 
 
 def max_initialization_time(evidence: Evidence, parameters: Parameters) -> RuleReport:
-    """Fires once if more than ``threshold`` minutes pass between the job's first sample and its first
-    step.
-    """
+    """Fires once if more than ``threshold`` minutes pass before the first step."""
     report = RuleReport("MaxInitializationTime", parameters)
     steps = evidence.framework.steps()
     start, end = evidence.system.span()

@@ -1,6 +1,4 @@
-"""Parameters of the profiler rules: AWS's names and defaults, and the overrides a ProfilerReport rule may
-carry.
-"""
+"""Parameters of the profiler rules: AWS's names and defaults, and ProfilerReport's overrides."""
 
 from __future__ import annotations
 
@@ -35,9 +33,7 @@ ACCEPTED_AND_UNUSED = {"scan_interval_us"}
 
 
 class ProfilerParameterError(ValueError):
-    """A ``<Rule>_<parameter>`` override that no rule knows, or a value of the wrong kind; the text names
-    it.
-    """
+    """A ``<Rule>_<parameter>`` override that is unknown or no number; the text names it."""
 
 
 def resolve(overrides: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,4 @@
-"""System samples of a job: read from AWS's minute files (or one plain file of the same lines) into aligned
-series.
-"""
+"""System samples of a job: AWS's minute files, or one plain file of the same lines, as aligned series."""
 
 from __future__ import annotations
 
@@ -96,9 +94,7 @@ class SystemMetrics:
         )
 
     def minutes(self) -> list[float]:
-        """Starts of the calendar minutes that hold a sample: the rhythm at which the service evaluates its
-        rules.
-        """
+        """Starts of the calendar minutes that hold a sample: the rhythm of the service's rules."""
         starts: set[float] = set()
         for one in self.series.values():
             starts.update(np.unique(np.floor(one.times / 60.0) * 60.0).tolist())
@@ -131,9 +127,7 @@ class SystemMetrics:
         return len([name for name in self.each(node, "cpu", "CPUUtilization") if name != TOTAL])
 
     def gpus(self, node: str) -> list[tuple[str, Series, Series]]:
-        """Name, utilisation and memory utilisation of every GPU; a lone mean goes as ``gpu0``, the report's
-        name.
-        """
+        """Name, utilisation and memory utilisation of every GPU; a lone mean goes as ``gpu0``."""
         memory = self.each(node, "gpu", "GPUMemoryUtilization")
         return [
             ("gpu0" if name == TOTAL else name, utilization, memory.get(name, EMPTY))
@@ -143,8 +137,7 @@ class SystemMetrics:
     def network(self, node: str) -> Series:
         """Bytes per second received and sent by the node at each instant.
 
-        Our reading: the training container's traffic (``Algorithm``), received plus sent, where it is told
-        apart.
+        Our reading: the training container's traffic (``Algorithm``), received plus sent, if told apart.
         """
         series = [one for key, one in self.series.items() if key[0] == node and key[1] == "network"]
         algorithm = [
@@ -187,9 +180,7 @@ def tick_numbers(times: Array) -> npt.NDArray[np.int64]:
 
 
 def sample_files(path: Path) -> list[Path]:
-    """Files that hold samples: ``path`` itself, AWS's minute files below it, or else the ``*.jsonl`` files
-    below it.
-    """
+    """Files that hold samples: ``path`` itself, the minute files below it, or else its ``*.jsonl`` files."""
     if path.is_file():
         return [path]
     minute_files = [one for one in path.rglob("*.json") if MINUTE_FILE.match(one.name)]

@@ -206,8 +206,7 @@ def io_bottleneck(evidence: Evidence, parameters: Parameters) -> RuleReport:
 def _bottleneck(
     rule: str, evidence: Evidence, parameters: Parameters, dimension: str, core_threshold: float
 ) -> RuleReport:
-    """Count instants with a low GPU and a busy core; fire in each minute in which they exceed ``threshold``
-    per cent.
+    """Count instants with a low GPU and a busy core; fire in each minute in which they are too many.
 
     Datapoints are distinct sample times rounded to 10 ms (our reading of why they exceed the number of ticks
     a little), summed over the nodes. An instant is named by its earliest sample.

@@ -57,9 +57,7 @@ RULES: dict[str, type[DebuggerRule]] = {
 
 
 def make_rule(name: str, trial: Any, parameters: Mapping[str, str], reader: TensorReader) -> DebuggerRule:
-    """The rule called ``name`` over ``trial``. Raises UnknownRuleError or RuleParameterError, each naming
-    what it is.
-    """
+    """The rule called ``name`` over ``trial``. Raises UnknownRuleError or RuleParameterError."""
     rule = RULES.get(name)
     if rule is None:
         raise UnknownRuleError(f"no rule {name!r}; rules are {', '.join(sorted(RULES))}")

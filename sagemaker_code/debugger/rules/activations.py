@@ -70,9 +70,7 @@ class DeadRelu(DebuggerRule):
 
 
 def inactive_share(output: Array, threshold_inactivity: float) -> float:
-    """Per cent of the features on axis 1 that are positive in less than ``threshold_inactivity`` per cent of
-    cases.
-    """
+    """Per cent of the features on axis 1 that are positive in less than that per cent of cases."""
     if output.ndim < 2:
         active = 100.0 * (output > 0).astype(float)
     else:

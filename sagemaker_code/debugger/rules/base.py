@@ -26,9 +26,7 @@ class UnknownRuleError(ValueError):
 
 
 class RuleParameterError(ValueError):
-    """A rule parameter is unknown or its value is of the wrong kind; the text names rule, parameter and
-    value.
-    """
+    """A rule parameter is unknown or its value is of the wrong kind; the text names all three."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +78,7 @@ def names(text: str) -> list[str]:
 
 
 def patterns(text: str) -> list[str]:
-    """As ``names``, each a valid regular expression; raises re.error, a ValueError in spirit, as
-    ValueError.
-    """
+    """As ``names``, each a regular expression; raises ValueError for one that is not."""
     found = names(text)
     for one in found:
         try:
@@ -137,9 +133,7 @@ class TensorReader:
         return int(self.trial.mode_step(step))
 
     def value(self, name: str, step: int) -> Array | None:
-        """A tensor's value at a step, or None if it was not saved there or cannot be read (then it is
-        remembered).
-        """
+        """A tensor's value at a step, or None if it was not saved there or cannot be read."""
         if step != self._step:
             self._step, self._values = step, {}
         if name not in self._values:
@@ -278,9 +272,7 @@ class DebuggerRule(Rule):  # type: ignore[misc]
         return f"It needs {self.WANTS}. The run saved: {shown or 'no tensor'}."
 
     def selected(self, step: int, *, default_all: bool = False) -> list[str]:
-        """Tensors at ``step`` that ``collection_names`` or ``tensor_regex`` name; all or none where neither
-        is given.
-        """
+        """Tensors at ``step`` that ``collection_names`` or ``tensor_regex`` name; else all or none."""
         collections, regexes = self.parameters.get("collection_names"), self.parameters.get("tensor_regex")
         if not collections and not regexes:
             return sorted(self.reader.names(step)) if default_all else []

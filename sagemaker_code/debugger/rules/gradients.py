@@ -58,9 +58,7 @@ class VanishingGradient(DebuggerRule):
 
 
 class ExplodingTensor(DebuggerRule):
-    """Fires if a tensor holds a NaN or, unless ``only_nan``, an infinity; all tensors unless some are
-    named.
-    """
+    """Fires if a tensor holds a NaN or, unless ``only_nan``, an infinity."""
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
         "collection_names": Parameter(names, None),

@@ -30,9 +30,9 @@ class ClassImbalance(DebuggerRule):
     a class are mispredicted.
 
     Our reading. PyTorch's hook names neither labels nor predictions, so where the default patterns match
-    nothing, the inputs of the loss are taken: scores (arg-max) and labels. Mispredictions count only for
-    classes with less than half the samples of the largest while the largest is predicted well; in an
-    untrained model all classes are wrong.
+    nothing, the inputs of the loss are taken: scores (arg-max) and labels. Mispredictions count only
+    for classes rarer than the largest by the square root of ``threshold_imbalance``, while the largest is
+    predicted well: in an untrained model all classes are wrong, and counts differ by chance.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -107,7 +107,7 @@ class ClassImbalance(DebuggerRule):
         allowed = self.parameters["threshold_misprediction"]
         if wrong is None or wrong[large] > allowed:
             return None
-        rare = np.flatnonzero(2 * counts < counts[large])
+        rare = np.flatnonzero(np.sqrt(limit) * counts < counts[large])
         bad = [index for index in rare if wrong[index] > allowed]
         if not bad:
             return None

@@ -369,9 +369,7 @@ class LossNotDecreasing(LossRule):
 
 
 def _fall(earlier: list[float], later: list[float]) -> float:
-    """How far the mean fell, in standard errors of the difference; infinite where values are too few to
-    tell.
-    """
+    """How far the mean fell, in standard errors of the difference; infinite for too few values."""
     if min(len(earlier), len(later)) < 2:
         return float("inf")
     error = np.sqrt(np.var(earlier, ddof=1) / len(earlier) + np.var(later, ddof=1) / len(later))

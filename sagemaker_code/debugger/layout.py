@@ -1,0 +1,14 @@
+"""Names that AWS's profiler gives to files and hosts."""
+
+from __future__ import annotations
+
+import os
+
+END_MARKER = "training_job_end.ts"
+"""A file of this name says that nothing will be added to its folder."""
+DEFAULT_NODE = "algo-1"
+
+
+def node_name() -> str:
+    """This container's name among the job's hosts."""
+    return os.environ.get("SM_CURRENT_HOST", DEFAULT_NODE)
