@@ -27,8 +27,8 @@ from demo.settings import ENDPOINT, ROOT, Choice, DemoError, Settings
 SHARED_DATA = Path(os.environ.get("SHARED_DATA") or ROOT.parent / "shared" / "data")
 DATASET = SHARED_DATA / "dogImages"
 WEIGHTS = SHARED_DATA / "weights" / "squeezenet1_0.pth"
-PARAMS = {"max_jobs": 2, "max_parallel_jobs": 1, "epochs_min": 1, "epochs_max": 2, "image_size": 128}
-TEST_ACCURACY = 0.5  # of a head on frozen features after two epochs at most; chance is 1 of 6
+PARAMS = {"max_jobs": 2, "max_parallel_jobs": 1, "epochs_min": 1, "epochs_max": 1, "image_size": 128}
+TEST_ACCURACY = 0.55  # of a new head on frozen features; chance is 1 of 6
 
 pytestmark = [
     pytest.mark.end_to_end,
