@@ -26,6 +26,7 @@ from local_sagemaker.jobs.supervisor import Services
 from local_sagemaker.objects import Objects
 from local_sagemaker.platform import Platform, Service, Settings
 from local_sagemaker.processing.jobs import ProcessingJobs
+from local_sagemaker.registry.service import ModelRegistry
 from local_sagemaker.store import Store
 from local_sagemaker.tags import Tags
 from local_sagemaker.training.jobs import TrainingJobs
@@ -75,12 +76,14 @@ def _app(platform: Platform) -> Starlette:
     objects = Objects(aws.s3)
     jobs = Services.of(platform, objects)
     training = TrainingJobs(jobs)
-    hosting = Hosting(platform, objects)
+    registry = ModelRegistry(platform, objects, jobs.images)
+    hosting = Hosting(platform, objects, jobs.images, registry)
     services: list[Service] = [
         aws,
         training,
         TuningJobs(platform, training),
         ProcessingJobs(jobs),
+        registry,
         hosting,
         Tags(platform),
     ]

@@ -31,6 +31,12 @@ class ResourceInUseError(ApiError):
     code = "ResourceInUse"
 
 
+class ConflictError(ApiError):
+    """The model registry's error for a name that is taken or a group that is not empty."""
+
+    code = "ConflictException"
+
+
 class ResourceNotFoundError(ApiError):
     """The resource does not exist; Stop* and tag operations use this code, Describe* ValidationException."""
 

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 _Members = Iterator[str]
 
+# Members that the service model requires and AWS leaves out: versions of a model have no name.
+_NOT_SENT = {("DescribeModelPackageOutput", "ModelPackageName")}
+
 
 @cache
 def service_model(service: str = "sagemaker") -> ServiceModel:
@@ -272,7 +275,8 @@ def _serialise(shape: Shape, value: Any, path: str) -> Any:
 
 
 def _serialise_structure(shape: StructureShape, value: Mapping[str, Any], path: str) -> dict[str, Any]:
-    missing = [name for name in shape.required_members if value.get(name) is None]
+    required = [name for name in shape.required_members if (shape.name, name) not in _NOT_SENT]
+    missing = [name for name in required if value.get(name) is None]
     if missing:
         logger.warning("%s: the answer lacks members that AWS always sends: %s", path, ", ".join(missing))
     return {

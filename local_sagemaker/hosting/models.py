@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.hosting.model_data import ModelData
@@ -16,13 +17,24 @@ from local_sagemaker.tags import forget_tags, set_tags
 KIND = "model"
 
 
-class Models:
-    """The model operations. What a model names must exist when it is created: its image and its data."""
+class Packages(Protocol):
+    """The model registry, as far as models need it."""
 
-    def __init__(self, platform: Platform, objects: Objects, images: Images) -> None:
+    def container(self, package: str, specification: str | None) -> Document:
+        """The container of an approved model package. Raises ValidationError."""
+        ...
+
+
+class Models:
+    """The model operations. What a model names must exist when it is created: its image and its data, or its
+    model package.
+    """
+
+    def __init__(self, platform: Platform, objects: Objects, images: Images, packages: Packages) -> None:
         self._platform = platform
         self._objects = objects
         self._images = images
+        self._packages = packages
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -38,7 +50,8 @@ class Models:
         document = {key: value for key, value in request.items() if key != "Tags"}
         document |= {"ModelArn": arn, "CreationTime": self._platform.clock()}
         if self._platform.store.get(KIND, name) is None:
-            self._check(container_of(request))
+            document["_Container"] = self._resolved(container_of(request))
+            self._check(document["_Container"])
         try:
             self._platform.store.create(KIND, name, document)
         except DocumentExistsError as error:
@@ -71,6 +84,15 @@ class Models:
             raise ValidationError(f'Could not find model "{self._platform.arn(KIND, name)}".')
         return document
 
+    def _resolved(self, container: Document) -> Document:
+        """The container with what its model package says: a model goes on when its package is deleted."""
+        if "ModelPackageName" not in container:
+            return container
+        specification = container.get("InferenceSpecificationName")
+        package = self._packages.container(container["ModelPackageName"], specification)
+        environment = package.get("Environment", {}) | container.get("Environment", {})
+        return {**package, "Environment": environment}
+
     def _check(self, container: Document) -> None:
         self._images.resolve(container["Image"])
         data = ModelData.of(container)
@@ -79,7 +101,13 @@ class Models:
 
 
 def container_of(model: Document) -> Document:
-    """The definition of a model's one container. Raises ValidationError for what this runtime cannot host."""
+    """The definition of a model's one container, with the content of a model package once it was created.
+
+    Raises ValidationError for what this runtime cannot host.
+    """
+    if "_Container" in model:
+        resolved: Document = model["_Container"]
+        return resolved
     containers = [model["PrimaryContainer"]] if "PrimaryContainer" in model else model.get("Containers", [])
     if len(containers) != 1:
         raise ValidationError(
@@ -89,6 +117,11 @@ def container_of(model: Document) -> Document:
     container: Document = containers[0]
     if container.get("Mode", "SingleModel") != "SingleModel":
         raise ValidationError("Multi-model containers are not part of this runtime: leave out Mode.")
-    if "Image" not in container:
-        raise ValidationError(f"The container of the model {model['ModelName']!r} needs an Image.")
+    sources = [member for member in ("Image", "ModelPackageName") if member in container]
+    if len(sources) != 1:
+        raise ValidationError(
+            f"The container of the model {model['ModelName']!r} needs either an Image or a ModelPackageName."
+        )
+    if "ModelPackageName" in container and ("ModelDataUrl" in container or "ModelDataSource" in container):
+        raise ValidationError("A ModelPackageName brings its own model data: leave out ModelDataUrl.")
     return container

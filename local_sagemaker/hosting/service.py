@@ -14,7 +14,7 @@ from local_sagemaker.hosting.endpoints import Endpoints
 from local_sagemaker.hosting.invocation import Invoker
 from local_sagemaker.hosting.launch import Launcher
 from local_sagemaker.hosting.metrics import Publisher, Recorder
-from local_sagemaker.hosting.models import Models
+from local_sagemaker.hosting.models import Models, Packages
 from local_sagemaker.images import Images
 from local_sagemaker.objects import Objects
 from local_sagemaker.platform import Operation, Platform
@@ -28,14 +28,13 @@ PUBLISH_EVERY = 5  # looks between two publications of metrics and captured requ
 class Hosting:
     """A `Service`, and the gateway's `Inference`."""
 
-    def __init__(self, platform: Platform, objects: Objects) -> None:
-        images = Images(platform.settings.images)
+    def __init__(self, platform: Platform, objects: Objects, images: Images, packages: Packages) -> None:
         region = platform.settings.region
         recorder = Recorder()
         self._alarms = Alarms(recorder, region)
         self._publisher = Publisher(recorder, region)
         self._launcher = Launcher(platform, objects, images)
-        self._models = Models(platform, objects, images)
+        self._models = Models(platform, objects, images, packages)
         self._configs = EndpointConfigs(platform, self._models)
         self._endpoints = Endpoints(
             platform, self._models, self._configs, images=images, launcher=self._launcher, alarms=self._alarms

@@ -1,0 +1,1 @@
+"""The model registry: groups of model packages, and the versions of a model in them."""
