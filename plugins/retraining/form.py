@@ -85,11 +85,11 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
         ),
         "image_size": Param(
             pipeline.model.image_size,
-            type="integer",
+            type=["null", "integer"],
             minimum=16,
             maximum=1024,
             title="Image size",
-            description="Side of the square picture that the network sees, in pixels.",
+            description="Side of the square that the network sees, in pixels; empty: by the pictures' size.",
             section="Model",
         ),
         "instance_type": Param(
@@ -149,7 +149,7 @@ class RunSettings:
     epochs_max: int
     arch: str
     trainable: str
-    image_size: int
+    image_size: int | None
     instance_type: str
     endpoint_instance_type: str
     endpoint_instance_count: int
@@ -177,7 +177,7 @@ class RunSettings:
             )
         if self.dataset_prefix.startswith("s3:") and not self.dataset_prefix.startswith("s3://"):
             problems.append(f"dataset_prefix {self.dataset_prefix!r} is no URI; write s3://bucket/prefix")
-        text = problem("image-size", self.image_size)
+        text = None if self.image_size is None else problem("image-size", self.image_size)
         return problems + ([text] if text else [])
 
 

@@ -74,8 +74,12 @@ class Model(_Section):
 
     arch: str = Field(default="resnet50", pattern=r"^[a-z][a-z0-9_]*$")
     trainable: Literal["auto", "head", "last_block", "all"] = "auto"
-    image_size: int = Field(
-        default=224, ge=16, le=1024, description="Side of the square that the network sees, in pixels."
+    image_size: int | None = Field(
+        default=None,
+        ge=16,
+        le=1024,
+        description="Side of the square that the network sees, in pixels; null: the script chooses by the "
+        "pictures' size, 224 at most.",
     )
     pretrained_prefix: str = Field(
         default="pretrained", description="Folder in the bucket; weights are in <prefix>/<arch>/."

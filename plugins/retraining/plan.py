@@ -188,7 +188,7 @@ def _hyperparameters(run: _Run) -> dict[str, Value]:
         **run.pipeline.hyperparameters,
         "arch": settings.arch,
         "trainable": settings.trainable,
-        "image-size": settings.image_size,
+        "image-size": settings.image_size or "auto",
     }
     if "epochs" in run.pipeline.tuning.search_space or settings.epochs_min == settings.epochs_max:
         values["epochs"] = min(max(int(values["epochs"]), settings.epochs_min), settings.epochs_max)
