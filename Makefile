@@ -71,6 +71,13 @@ test-airflow: setup-development  ## everything else but the whole run, in Airflo
 test-end-to-end: setup-development  ## one whole run on real pictures, where they are there
 	@$(AIRFLOW_PYTHON) -m pytest tests/end_to_end
 
+GOLDEN ?= ../shared/data/aws_golden
+.PHONY: rules-matrix
+rules-matrix: setup  ## which Debugger rule finds which disease, on real runs; and AWS's own reports, field by field
+	@PYTHONPATH=sagemaker_code $(TRAINING_PYTHON) benchmarks/rules_matrix.py
+	@if [ -d "$(GOLDEN)" ]; then PYTHONPATH=sagemaker_code $(TRAINING_PYTHON) -m debugger golden "$(GOLDEN)"; \
+		else echo "no reports of real AWS jobs at $(GOLDEN): name their folder in GOLDEN"; fi
+
 COMPILE = $(UV) pip compile --quiet --python-version 3.11 --no-emit-index-url --custom-compile-command 'make pins'
 pins: setup  ## compile the requirement files from their .in files
 	@$(COMPILE) requirements.in -o requirements.txt
