@@ -86,7 +86,7 @@ def confusion_matrices(classes: Sequence[str], models: Mapping[str, ModelFigures
     chosen = _most_confused(models)
     side = max(3.0, 1.4 + 0.22 * len(chosen))
     longest = 0.085 * max(len(_short(classes[index])) for index in chosen)
-    figure = _figure(2.2 + (side + 0.4) * len(models), side + 1.2 + longest)
+    figure = _figure(longest + (side + 0.3) * len(models) + 2.0, side + longest + 1.1)
     axes = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
     for axis, (role, figures) in zip(axes, models.items(), strict=True):
         support = figures.confusion.sum(1, keepdims=True)
@@ -255,7 +255,7 @@ def contact_sheet(title: str, shown: Sequence[Shown]) -> Figure:
     columns = min(SHEET_COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     width = max(2.15 * columns, 6.5)
-    figure = _figure(width, 0.6 + 2.75 * rows)
+    figure = _figure(width, 0.6 + rows * (2.3 + 0.2 * len(shown[0].lines)))
     grid: Any = figure.subplots(rows, columns, squeeze=False)
     for axis in grid.flat:
         axis.set_axis_off()
