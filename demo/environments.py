@@ -76,6 +76,12 @@ def pin_hashes(files: Sequence[Path]) -> dict[str, str]:
     return {str(file): hashlib.sha256((ROOT / file).read_bytes()).hexdigest() for file in files}
 
 
+def package_count(files: Sequence[Path]) -> int:
+    """How many packages the requirement files pin together."""
+    lines = (line for file in files for line in (ROOT / file).read_text().splitlines())
+    return len({line.partition("==")[0] for line in lines if line[:1].isalnum()})
+
+
 def environment_python(folder: Path) -> Path:
     return folder / "bin" / "python"
 
@@ -191,15 +197,22 @@ def build(environment: Environment, local: Path, *, development: bool) -> bool:
     if wanted.items() <= present.items():
         return False
     uv = build_tools(local)
-    packages = sum(line[:1].isalnum() for file in files for line in (ROOT / file).read_text().splitlines())
-    with step(f"{environment.title}, {packages} packages"):
+    with step(f"{environment.title}, {package_count(files)} packages"):
         if not works(environment_python(folder)):
             check_disk(local, environment)
             run([uv, "venv", "--clear", "--seed", "--python", sys.executable, folder], log, "")
         (folder / STAMP).unlink(missing_ok=True)
         requirements = [part for file in files for part in ("--requirements", str(file))]
         run(
-            [uv, "pip", "install", "--python", environment_python(folder), *requirements],
+            [
+                uv,
+                "pip",
+                "install",
+                "--compile-bytecode",
+                "--python",
+                environment_python(folder),
+                *requirements,
+            ],
             log,
             "Is the Python package index reachable, and is there space on the disk?",
         )
