@@ -359,14 +359,14 @@ def test_real_pictures_with_real_weights(train_here: Trainer, tmp_path: Path) ->
     source, weights = SHARED_DATA / "dogImages", SHARED_DATA / "weights"
     if not source.is_dir() or not weights.is_dir():
         pytest.skip(f"no dogImages or weights in {SHARED_DATA}")
-    for channel, count in (("train", 60), ("valid", 15), ("test", 25)):
+    for channel, count in (("train", 40), ("valid", 8), ("test", 20)):
         for folder in (source / channel).iterdir():
             target = tmp_path / "dogs" / channel / folder.name
             target.mkdir(parents=True)
             for file in sorted(folder.iterdir())[:count]:
                 (target / file.name).symlink_to(file)
     base = train_here(
-        tmp_path / "dogs", pretrained=weights, arch="squeezenet1_0", image_size=96, epochs=5, batch_size=32
+        tmp_path / "dogs", pretrained=weights, arch="squeezenet1_0", image_size=96, epochs=4, batch_size=32
     )
     final = json.loads((base / "output/data/metrics.json").read_text())["final"]
-    assert final["test_accuracy"] >= 0.5
+    assert final["test_accuracy"] >= 0.45
