@@ -57,6 +57,8 @@ def download(url: str, target: Path, progress: Progress) -> None:
         fetch(url, part, progress)
     except httpx.HTTPError as error:
         kept = part.stat().st_size if part.exists() else 0
+        if not kept:
+            raise DemoError(f"{url} cannot be fetched ({error}); is there internet access?") from error
         raise DemoError(
             f"{url} broke off ({type(error).__name__}: {error}); {kept:,} bytes are kept, "
             "the same command goes on from there"

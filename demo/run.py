@@ -97,6 +97,7 @@ def put_inputs(demo: Demo, aws: Aws) -> None:
 
 def start_services(demo: Demo) -> tuple[Aws, services.Service]:
     """Start what is not running. Airflow comes up while other things are done; `log_in` waits for it."""
+    services.check_ports(demo.settings)
     with demo.step("local SageMaker"):
         sagemaker = services.start_sagemaker(demo.settings)
         services.wait_until_ready(demo.settings, sagemaker, services.sagemaker_ready)

@@ -91,6 +91,14 @@ def claim_port(port: int, variable: str) -> int:
     return port
 
 
+def check_ports(settings: Settings) -> None:
+    """Raise DemoError for a port that a service still to be started could not have, before any is started."""
+    wanted = {"sagemaker": settings.sagemaker_port, "airflow": settings.airflow_port}
+    for name, port in wanted.items():
+        if find(settings, name) is None:
+            claim_port(port, f"{name.upper()}_PORT")
+
+
 def clean_environment() -> dict[str, str]:
     """The caller's environment without its Airflow and AWS settings, which must not reach the services."""
     prefixes = ("AIRFLOW", "AWS_", "PYTHON", "VIRTUAL_ENV", "MAKE", "MFLAGS")

@@ -168,3 +168,8 @@ def test_weights_with_another_hash_are_refused_and_removed(server: FileServer, t
     with pytest.raises(DemoError, match=r"not 0123abcd"):
         fetch_weights(tmp_path, f"{server.url}/resnet50-0123abcd.pth", ignore)
     assert not list(tmp_path.rglob("*.pth"))
+
+
+def test_an_address_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DemoError, match=r"http://127\.0\.0\.1:1/file cannot be fetched .* internet access"):
+        download("http://127.0.0.1:1/file", tmp_path / "file", ignore)

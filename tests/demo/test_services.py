@@ -61,6 +61,15 @@ def test_a_port_in_use_is_named_with_the_variable_to_change() -> None:
             services.claim_port(port, "AIRFLOW_PORT")
 
 
+def test_the_ports_of_both_services_are_checked_before_either_is_started(settings: Settings) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(DemoError, match="AIRFLOW_PORT="):
+            services.check_ports(replace(settings, airflow_port=taken.getsockname()[1]))
+    services.check_ports(settings)
+
+
 def test_port_0_is_any_free_one() -> None:
     assert services.claim_port(0, "AIRFLOW_PORT") > 0
 
