@@ -223,12 +223,13 @@ SCENARIOS = [
     ),
     Scenario(
         "inputs not normalised",
-        pictures=Pictures(brightness=0.85, contrast=0.08, noise=0.05),
+        pictures=Pictures(brightness=0.85, contrast=0.08, noise=0.1),
         found={"CheckInputImages": "pictures almost white lie 1.6 deviations above ImageNet's mean"},
+        open={"Overfit": "running statistics of the large offset lag behind, which costs validation alone"},
     ),
     Scenario(
         "imbalanced classes",
-        pictures=Pictures(train=(220, 14, 14, 14, 14, 14), valid=(80, 8, 8, 8, 8, 8)),
+        pictures=Pictures(train=(220, 14, 14, 14, 14, 14), valid=(80, 8, 8, 8, 8, 8), contrast=0.1),
         found={"ClassImbalance": "the largest class has 16 times the pictures of the smallest"},
     ),
     Scenario(

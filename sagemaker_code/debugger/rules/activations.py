@@ -81,8 +81,9 @@ def inactive_share(output: Array, threshold_inactivity: float) -> float:
 class AllZero(DebuggerRule):
     """Fires if at least ``threshold`` per cent of a tensor's values are zero.
 
-    Our reading where neither collection_names nor tensor_regex is given: all tensors but biases and norms'
-    shifts, which start at zero, and labels, which may be zero. The first saved step is not judged.
+    Our reading where neither collection_names nor tensor_regex is given: all tensors but single numbers (a loss of
+    zero is no disease), biases and norms' shifts, which start at zero, and labels, which may be zero. The first
+    saved step is not judged.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -106,7 +107,7 @@ class AllZero(DebuggerRule):
             for name in self.selected(step, default_all=True)
             if (named or not matches(name, list(self.ZERO_BY_DESIGN)))
             and (value := self.reader.value(name, step)) is not None
-            and value.size
+            and value.size > (0 if named else 1)
         }
         if not shares:
             return None

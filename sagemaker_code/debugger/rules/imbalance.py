@@ -31,8 +31,8 @@ class ClassImbalance(DebuggerRule):
 
     Our reading. PyTorch's hook names neither labels nor predictions, so where the default patterns match
     nothing, the inputs of the loss are taken: scores (arg-max) and labels. Mispredictions count only
-    for classes rarer than the largest by the square root of ``threshold_imbalance``, while the largest is
-    predicted well: in an untrained model all classes are wrong, and counts differ by chance.
+    for classes that are rarer than chance explains (three standard deviations below an equal share) while the
+    largest is predicted well; in an untrained model all classes are wrong.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -107,7 +107,9 @@ class ClassImbalance(DebuggerRule):
         allowed = self.parameters["threshold_misprediction"]
         if wrong is None or wrong[large] > allowed:
             return None
-        rare = np.flatnonzero(np.sqrt(limit) * counts < counts[large])
+        share = 1 / len(classes)
+        fewest = len(labels) * share - 3 * np.sqrt(len(labels) * share * (1 - share))
+        rare = np.flatnonzero(counts < fewest)
         bad = [index for index in rare if wrong[index] > allowed]
         if not bad:
             return None
