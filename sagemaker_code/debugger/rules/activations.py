@@ -81,9 +81,9 @@ def inactive_share(output: Array, threshold_inactivity: float) -> float:
 class AllZero(DebuggerRule):
     """Fires if at least ``threshold`` per cent of a tensor's values are zero.
 
-    Our reading where neither collection_names nor tensor_regex is given: all tensors but single numbers (a loss
-    of zero is no disease), biases and norms' shifts, which start at zero, and labels, which may be zero. The
-    first saved step is not judged.
+    Our reading where neither collection_names nor tensor_regex is given: all tensors but single numbers (a
+    loss of zero is no disease), biases and norms' shifts, which start at zero, and labels, which may be zero.
+    The first saved step is not judged.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
