@@ -28,7 +28,7 @@ from demo.upload import Synced, create_bucket_and_role, dataset_files, put_datas
 
 PICTURES_SHOWN = 6
 # Few trials and small pictures, for a machine with two cores. Drawn dogs show on smaller ones than real dogs.
-SMALL_SEARCH: Mapping[str, Any] = {"max_jobs": 2, "max_parallel_jobs": 1, "epochs_max": 7}
+SMALL_SEARCH: Mapping[str, Any] = {"max_jobs": 2, "max_parallel_jobs": 1, "epochs_max": 6}
 IMAGE_SIZE = 128
 SAMPLE_IMAGE_SIZE = 48
 
