@@ -24,9 +24,9 @@ Trainable = Literal["head", "last_block", "all"]
 
 _AUXILIARY = ("googlenet", "inception_v3")
 """Architectures with auxiliary classifiers, and with weights that expect their own input range."""
-_RESIDUAL = ("resnet", "resnext", "wide_resnet")
-"""Architectures whose residual branches can start at zero: from random weights they then learn several times
-faster (Goyal et al. 2017, section 5.1); pretrained weights replace it."""
+BRANCH_SCALE = 0.05
+"""What the residual branches of a ResNet with random weights start at. Near zero it learns several times
+faster (Goyal et al. 2017, section 5.1); at zero itself the branches' first gradients would be zero, too."""
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _SHOWN_KEYS = 3
 
@@ -71,8 +71,6 @@ def _construct(arch: str, class_count: int, image_size: int) -> nn.Module:
     options: dict[str, Any] = {}
     if arch in _AUXILIARY:
         options = {"aux_logits": False, "transform_input": True, "init_weights": True}
-    elif arch.startswith(_RESIDUAL):
-        options = {"zero_init_residual": True}
     elif arch.startswith("vit_"):
         options = {"image_size": image_size}
     elif arch.startswith("maxvit_"):
@@ -80,8 +78,19 @@ def _construct(arch: str, class_count: int, image_size: int) -> nn.Module:
     model: nn.Module = _torchvision().get_model(arch, weights=None, num_classes=class_count, **options)
     if arch.startswith("squeezenet"):
         _drop_final_relu(model)
+    _quieten_residual_branches(model)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth to a half faster on CPUs
     return model
+
+
+def _quieten_residual_branches(model: nn.Module) -> None:
+    """Scale the last normalisation of every residual block by BRANCH_SCALE; pretrained weights replace it."""
+    resnet = _torchvision().resnet
+    for block in model.modules():
+        if isinstance(block, resnet.Bottleneck):
+            nn.init.constant_(block.bn3.weight, BRANCH_SCALE)
+        elif isinstance(block, resnet.BasicBlock):
+            nn.init.constant_(block.bn2.weight, BRANCH_SCALE)
 
 
 def _drop_final_relu(model: nn.Module) -> None:
