@@ -14,14 +14,6 @@ COPY requirements.txt requirements-compose.txt ./
 RUN uv venv /opt/envs/airflow \
     && uv pip install --python /opt/envs/airflow/bin/python -r requirements.txt -r requirements-compose.txt
 
-FROM installer AS runtime-environment
-COPY local_sagemaker/requirements.txt ./
-RUN uv venv /opt/envs/runtime && uv pip install --python /opt/envs/runtime/bin/python -r requirements.txt
-
-FROM installer AS training-environment
-COPY local_sagemaker/images/pytorch/requirements.txt ./
-RUN uv venv --seed /opt/envs/training && uv pip install --python /opt/envs/training/bin/python -r requirements.txt
-
 FROM base AS airflow
 COPY --from=airflow-environment /opt/envs/airflow /opt/envs/airflow
 ENV PATH=/opt/envs/airflow/bin:$PATH AIRFLOW_HOME=/airflow
@@ -31,6 +23,14 @@ COPY sagemaker_code sagemaker_code
 COPY plugins plugins
 COPY dags dags
 USER app
+
+FROM installer AS runtime-environment
+COPY local_sagemaker/requirements.txt ./
+RUN uv venv /opt/envs/runtime && uv pip install --python /opt/envs/runtime/bin/python -r requirements.txt
+
+FROM installer AS training-environment
+COPY local_sagemaker/images/pytorch/requirements.txt ./
+RUN uv venv --seed /opt/envs/training && uv pip install --python /opt/envs/training/bin/python -r requirements.txt
 
 FROM base AS sagemaker
 COPY --from=training-environment /opt/envs/training /opt/envs/training
