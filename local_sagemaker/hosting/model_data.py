@@ -9,6 +9,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_sagemaker.archives import unpack
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.objects import BucketMissingError, ObjectMissingError, Objects
 from local_sagemaker.store import Document
@@ -100,6 +101,6 @@ def _unpack_object(objects: Objects, uri: str, folder: Path) -> None:
     objects.download(uri, archive)
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            unpack(tar, folder)
     finally:
         archive.unlink()

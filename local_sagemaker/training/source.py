@@ -11,6 +11,7 @@ import tarfile
 import zlib
 from pathlib import Path
 
+from local_sagemaker.archives import unpack
 from local_sagemaker.jobs.failures import JobFailedError
 from local_sagemaker.objects import BucketMissingError, ObjectMissingError, Objects
 
@@ -30,7 +31,7 @@ def unpack_source(hyperparameters: dict[str, str], folder: Path, workspace: Path
     try:
         objects.download(uri, archive)
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            unpack(tar, folder)
     except (ObjectMissingError, BucketMissingError) as error:
         raise JobFailedError(
             f"the source code of the hyperparameter {_PARAMETER} is missing: {error}"
