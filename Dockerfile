@@ -12,7 +12,7 @@ ENV UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
 FROM installer AS airflow-environment
 COPY requirements.txt requirements-compose.txt ./
 RUN uv venv /opt/envs/airflow \
-    && uv pip install --python /opt/envs/airflow/bin/python -r requirements.txt -r requirements-compose.txt
+    && uv pip install --compile-bytecode --python /opt/envs/airflow/bin/python -r requirements.txt -r requirements-compose.txt
 
 FROM base AS airflow
 COPY --from=airflow-environment /opt/envs/airflow /opt/envs/airflow
@@ -26,11 +26,13 @@ USER app
 
 FROM installer AS runtime-environment
 COPY local_sagemaker/requirements.txt ./
-RUN uv venv /opt/envs/runtime && uv pip install --python /opt/envs/runtime/bin/python -r requirements.txt
+RUN uv venv /opt/envs/runtime \
+    && uv pip install --compile-bytecode --python /opt/envs/runtime/bin/python -r requirements.txt
 
 FROM installer AS training-environment
 COPY local_sagemaker/images/pytorch/requirements.txt ./
-RUN uv venv --seed /opt/envs/training && uv pip install --python /opt/envs/training/bin/python -r requirements.txt
+RUN uv venv --seed /opt/envs/training \
+    && uv pip install --compile-bytecode --python /opt/envs/training/bin/python -r requirements.txt
 
 FROM base AS sagemaker
 COPY --from=training-environment /opt/envs/training /opt/envs/training
