@@ -180,8 +180,8 @@ class TensorReader:
 
 
 def matches(name: str, regexes: list[str]) -> bool:
-    """Whether a tensor's name starts with one of the patterns, which is how smdebug matches."""
-    return any(re.match(one, name) for one in regexes)
+    """Whether one of the patterns is found in a tensor's name (smdebug.core.utils.match_inc: anywhere)."""
+    return any(re.search(one, name) for one in regexes)
 
 
 class DebuggerRule(Rule):  # type: ignore[misc]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from debugger.hook_config import COLLECTIONS
 from debugger.rules import RULES
+from debugger.rules.base import matches
 from torch import nn
 from training_support import CLASSES, Data, Net, Run, evaluate, healthy_data, pictures, rule, train
 
@@ -123,3 +124,9 @@ def test_a_disease_is_found(
     assert any(character.isdigit() for character in status["Finding"])
     assert status["Advice"]
     assert len(status["StatusDetails"]) <= 1024
+
+
+def test_patterns_match_anywhere_in_a_name_as_smdebug_s_do() -> None:
+    """smdebug may describe the collection of losses by its pattern alone, without names."""
+    assert matches("CrossEntropyLoss_output_0", ["[Ll]oss_(?!input).*output"])
+    assert not matches("CrossEntropyLoss_input_0", ["[Ll]oss_(?!input).*output"])
