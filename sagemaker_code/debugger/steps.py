@@ -29,6 +29,8 @@ from debugger.layout import END_MARKER, node_name
 
 Batch = TypeVar("Batch")
 
+_EPOCH = time.time() - time.perf_counter()
+
 FLUSH_S = 30.0
 """A trace file is closed after this long, so that a job that is killed loses little."""
 
@@ -50,11 +52,11 @@ class StepTimer:
         if self._writer is None:
             yield from loader
             return
-        started = time.time()
+        started = _now()
         iterator = iter(loader)
         self._writer.add("DataLoaderIterInitialize", started, _loader_settings(loader, mode))
         while True:
-            started = time.time()
+            started = _now()
             try:
                 batch = next(iterator)
             except StopIteration:
@@ -71,7 +73,7 @@ class StepTimer:
         number = self._counts[mode]
         if mode == "TRAIN" and self._profile and number == self._profile.start:
             self._start_profiler()
-        started = time.time()
+        started = _now()
         try:
             yield
         finally:
@@ -97,7 +99,7 @@ class StepTimer:
             activities.append(torch.profiler.ProfilerActivity.CUDA)
         self._profiler = torch.profiler.profile(activities=activities)
         self._profiler.start()
-        self._profile_start = time.time()
+        self._profile_start = _now()
 
     def _stop_profiler(self) -> None:
         self._profiler.stop()
@@ -117,6 +119,11 @@ class StepTimer:
                     )
 
 
+def _now() -> float:
+    """Epoch seconds that never run backwards: a corrected clock neither reorders nor shortens steps."""
+    return _EPOCH + time.perf_counter()
+
+
 def _loader_settings(loader: Any, mode: str) -> dict[str, Any]:
     """What the report says of a loader; members a loader does not have are left out."""
     found = {"mode": mode, "cores": os.cpu_count() or 0}
@@ -132,7 +139,7 @@ class _TraceWriter:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "framework"
         self._events: list[tuple[str, str, float, float, dict[str, Any]]] = []
-        self._flushed = time.time()
+        self._flushed = _now()
 
     def add(
         self,
@@ -144,7 +151,7 @@ class _TraceWriter:
         duration: float | None = None,
     ) -> None:
         """One event from ``started`` (epoch seconds) until now, or of ``duration`` seconds."""
-        now = time.time()
+        now = _now()
         self._events.append(
             (phase, name or phase, started, now - started if duration is None else duration, arguments)
         )
@@ -153,7 +160,7 @@ class _TraceWriter:
 
     def flush(self) -> None:
         """Write the collected events as one file."""
-        self._flushed = time.time()
+        self._flushed = _now()
         if not self._events:
             return
         origin = round(min(started for _, _, started, _, _ in self._events) * 1e6)
