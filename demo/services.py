@@ -46,8 +46,7 @@ class Service:
         """The process, or None where it has ended or its id belongs to another one now."""
         try:
             process = psutil.Process(self.pid)
-            alive = process.status() != psutil.STATUS_ZOMBIE
-            return process if alive and abs(process.create_time() - self.created) < 1.0 else None
+            return process if alive(process) and abs(process.create_time() - self.created) < 1.0 else None
         except psutil.NoSuchProcess:
             return None
 
@@ -257,16 +256,32 @@ def jobs(root: Path) -> list[psutil.Process]:
     return members
 
 
+def alive(process: psutil.Process) -> bool:
+    """Whether it still runs; one that has ended and that nobody has waited for yet does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for_end(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run after `STOP_SECONDS`."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while (running := [process for process in processes if alive(process)]) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return running
+
+
 def end(processes: list[psutil.Process]) -> None:
     """Ask the processes to end, and end those that do not within `STOP_SECONDS`."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, stubborn = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+    stubborn = wait_for_end(processes)
     for process in stubborn:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(stubborn, timeout=STOP_SECONDS)
+    wait_for_end(stubborn)
 
 
 def stop(settings: Settings, name: str) -> bool:

@@ -83,7 +83,7 @@ def test_a_service_and_what_it_started_are_stopped(settings: Settings) -> None:
     assert services.find(settings, "airflow") == service
     assert services.stop(settings, "airflow")
 
-    assert eventually(lambda: not child.is_running())
+    assert not services.alive(child)
     assert services.find(settings, "airflow") is None
     assert not services.stop(settings, "airflow")
 
@@ -108,7 +108,7 @@ def test_jobs_below_the_own_root_are_ended_and_others_are_not(settings: Settings
     with sleeper(own) as job, sleeper(foreign) as other:
         assert eventually(lambda: len(services.jobs(settings.sagemaker_root)) == 1)
         services.stop(settings, "sagemaker")
-        assert not psutil.pid_exists(job.pid)
+        assert not services.alive(psutil.Process(job.pid))
         assert other.poll() is None
 
 
