@@ -24,7 +24,7 @@ from demo.settings import REGION, ROOT, DemoError, Settings
 
 HOST = "127.0.0.1"
 START_SECONDS = 180.0
-STOP_SECONDS = 20.0
+STOP_SECONDS = 10.0  # idle services take 5; a scheduler whose task is running waits for it without end
 POLL_SECONDS = 0.25
 JOB_VARIABLE = "LOCAL_SAGEMAKER_PROCESS"  # in the environment of everything that the local SageMaker runs
 
@@ -290,6 +290,8 @@ def stop(settings: Settings, name: str) -> bool:
     process = service.process() if service else None
     if process is not None:
         members = descendants(process)
+        if name == "airflow":  # `standalone` reads its components' output; without it they hang at their end
+            end(process.children())
         end([process])
         end(members)
     if name == "sagemaker":
