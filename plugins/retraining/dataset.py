@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from retraining.aws import Aws, bucket_of, split_uri
 from retraining.errors import DatasetError
 from retraining.form import RunSettings
-from retraining.pipeline import Dataset, Pipeline
+from retraining.pipeline import Pipeline
+from retraining.sections import Dataset
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

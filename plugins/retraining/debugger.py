@@ -21,7 +21,8 @@ from sagemaker.core.debugger.debugger import get_rule_container_image_uri
 
 from retraining.errors import PlanError
 from retraining.hyperparameters import near_match
-from retraining.pipeline import Pipeline, Profiler, Tensors
+from retraining.pipeline import Pipeline
+from retraining.sections import Profiler, Tensors
 
 Request = dict[str, Any]
 

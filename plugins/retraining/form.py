@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from airflow.sdk import Param
 
 from retraining.errors import ParametersError
 from retraining.hyperparameters import TRAINABLE, problem
-from retraining.pipeline import INSTANCE_TYPE_PATTERN, Categorical, Continuous, Integer, Pipeline
+from retraining.pipeline import Pipeline
+from retraining.sections import INSTANCE_TYPE_PATTERN, Categorical, Continuous, DeploymentStrategy, Integer
 
 _BUCKET_PATTERN = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 
@@ -23,11 +24,33 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
     """The fields of the trigger form, with the pipeline file's values as defaults."""
     tuning, epochs = pipeline.tuning, _epochs(pipeline)
     return {
+        "force": Param(
+            False,
+            type="boolean",
+            title="Run anyway",
+            description="Run even if data, code and settings are those of the last run.",
+            section="Run",
+        ),
+        "max_cost_usd": Param(
+            pipeline.max_cost_usd,
+            type=["null", "number"],
+            exclusiveMinimum=0,
+            title="Most cost (USD)",
+            description="A run that may cost more by its limits does not start; empty for no limit.",
+            section="Run",
+        ),
+        "spot": Param(
+            pipeline.job.spot,
+            type="boolean",
+            title="Spot capacity",
+            description="Train on spare capacity: cheaper, and interrupted jobs go on from their checkpoint.",
+            section="Run",
+        ),
         "skip_tuning": Param(
             False,
             type="boolean",
             title="Skip tuning",
-            description="Train once, with the hyperparameters of the pipeline file.",
+            description="Train once, with the last run's best hyperparameters, or else the pipeline file's.",
             section="Tuning",
         ),
         "max_jobs": Param(
@@ -119,6 +142,37 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
             description="How many of them.",
             section="Machines",
         ),
+        "approval": Param(
+            pipeline.approval.required,
+            type="boolean",
+            title="Ask before deploying",
+            description="Wait for a person to approve the model that passed the gate.",
+            section="Deployment",
+        ),
+        "deployment_strategy": Param(
+            pipeline.deployment.strategy,
+            type="string",
+            enum=list(get_args(DeploymentStrategy)),
+            title="Traffic shifting",
+            description="How traffic moves to the new model. The alarms roll back in every case.",
+            section="Deployment",
+        ),
+        "bake_seconds": Param(
+            pipeline.deployment.bake_seconds,
+            type="integer",
+            minimum=0,
+            maximum=3600,
+            title="Bake time (s)",
+            description="How long the alarms watch each step of the traffic.",
+            section="Deployment",
+        ),
+        "data_capture": Param(
+            pipeline.endpoint.data_capture.enabled,
+            type="boolean",
+            title="Data capture",
+            description="Keep requests and answers of the endpoint in S3.",
+            section="Deployment",
+        ),
         "bucket": Param(
             pipeline.bucket,
             type=["null", "string"],
@@ -142,6 +196,9 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
 class RunSettings:
     """The form's values of one run, checked."""
 
+    force: bool
+    max_cost_usd: float | None
+    spot: bool
     skip_tuning: bool
     max_jobs: int
     max_parallel_jobs: int
@@ -153,6 +210,10 @@ class RunSettings:
     instance_type: str
     endpoint_instance_type: str
     endpoint_instance_count: int
+    approval: bool
+    deployment_strategy: DeploymentStrategy
+    bake_seconds: int
+    data_capture: bool
     bucket: str | None
     dataset_prefix: str
 

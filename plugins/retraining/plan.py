@@ -25,7 +25,8 @@ from retraining.errors import PlanError
 from retraining.form import RunSettings
 from retraining.hyperparameters import Value
 from retraining.names import NAME_LIMIT, attempt_name, run_name
-from retraining.pipeline import Categorical, Continuous, Integer, Pipeline
+from retraining.pipeline import Pipeline
+from retraining.sections import Categorical, Continuous, Integer
 from retraining.source import Source, source_folder, upload
 from retraining.weights import find_weights
 

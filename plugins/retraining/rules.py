@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
 from rich.console import Console
 from rich.table import Table
 
-from retraining.aws import Aws, split_uri
+from retraining.aws import Aws
+from retraining.objects import exists, link, read, write
 from retraining.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ _ADVICE = " Try: "
 _JOB_RESULTS = "debugger/"  # in the job's output.tar.gz, mode in_job
 _TABLE_WIDTH = 180
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 15.0
-_LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs a link for
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,8 @@ def debugger_result(
         found, report = _states_in_output(aws.s3, job, output, list(pipeline.rules))
     elif pipeline.debugger == "service":
         found = _wait(aws, job, pipeline.rules_wait_seconds, pause)
-        report = _existing(aws.s3, f"{output}/{job}/rule-output/{REPORT_RULE}/profiler-output/{REPORT_FILE}")
+        page = _report_uri(output, job)
+        report = page if exists(aws.s3, page) else None
     else:
         found, report = [], None
     rules = [_judged(state, pipeline) for state in found]
@@ -137,7 +137,7 @@ def debugger_result(
         "rules": rules,
         "blocking": [rule["rule"] for rule in rules if rule["verdict"] == "blocks"],
         "report": report,
-        "report_url": _link(aws.s3, report) if report else None,
+        "report_url": link(aws.s3, report) if report else None,
     }
 
 
@@ -197,11 +197,10 @@ def _states_in_output(
 
     A rule that left nothing was not evaluated, which is an error.
     """
-    bucket, key = split_uri(f"{output}/{job}/output/output.tar.gz")
-    try:
-        content = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-    except ClientError as error:
-        reason = f"the job left no s3://{bucket}/{key} ({error})"
+    archive = f"{output}/{job}/output/output.tar.gz"
+    content = read(s3, archive)
+    if content is None:
+        reason = f"the job left no {archive}"
         return [RuleState(rule, ERROR, details=reason) for rule in rules], None
     files = dict(_members(content))
     found = [parse_evaluation(json.loads(text)) for name, text in files.items() if name.startswith("rules/")]
@@ -210,10 +209,7 @@ def _states_in_output(
     page = files.get(REPORT_FILE)
     if page is None:
         return found, None
-    target = f"{output}/{job}/rule-output/{REPORT_RULE}/profiler-output/{REPORT_FILE}"
-    bucket, key = split_uri(target)
-    s3.put_object(Bucket=bucket, Key=key, Body=page, ContentType="text/html; charset=utf-8")
-    return found, target
+    return found, write(s3, _report_uri(output, job), page, "text/html; charset=utf-8")
 
 
 def _members(archive: bytes) -> Iterator[tuple[str, bytes]]:
@@ -225,26 +221,12 @@ def _members(archive: bytes) -> Iterator[tuple[str, bytes]]:
                 yield name.removeprefix(_JOB_RESULTS), file.read()
 
 
+def _report_uri(output: str, job: str) -> str:
+    return f"{output}/{job}/rule-output/{REPORT_RULE}/profiler-output/{REPORT_FILE}"
+
+
 def _output(training: Mapping[str, Any]) -> str:
     return str(training["Training"]["OutputDataConfig"]["S3OutputPath"]).rstrip("/")
-
-
-def _existing(s3: S3Client, uri: str) -> str | None:
-    bucket, key = split_uri(uri)
-    try:
-        s3.head_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in {"404", "NoSuchKey", "NotFound"}:
-            return None
-        raise
-    return uri
-
-
-def _link(s3: S3Client, uri: str) -> str:
-    """A link that opens the page in a browser."""
-    bucket, key = split_uri(uri)
-    parameters = {"Bucket": bucket, "Key": key, "ResponseContentType": "text/html; charset=utf-8"}
-    return s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=_LINK_SECONDS)
 
 
 def _one_line(text: str) -> str:

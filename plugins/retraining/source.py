@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retraining.errors import PlanError
+from retraining.objects import exists, write
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -71,17 +72,10 @@ def pack(folder: Path) -> bytes:
 
 def upload(s3: S3Client, folder: Path, bucket: str, prefix: str) -> Source:
     """Put the archive to `s3://<bucket>/<prefix>/<digest>/sourcedir.tar.gz` unless it is there."""
-    from botocore.exceptions import ClientError
-
     digest = digest_of(folder)
-    key = f"{prefix}/{digest}/sourcedir.tar.gz"
-    source = Source(f"s3://{bucket}/{key}", digest)
-    try:
-        s3.head_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
-            raise
-        s3.put_object(Bucket=bucket, Key=key, Body=pack(folder))
+    source = Source(f"s3://{bucket}/{prefix}/{digest}/sourcedir.tar.gz", digest)
+    if not exists(s3, source.uri):
+        write(s3, source.uri, pack(folder), "application/gzip")
     return source
 
 
