@@ -1,6 +1,6 @@
 """The SageMaker operators as a DAG declares them.
 
-Each stands for a subclass of a provider operator in `retraining.jobs`, which it loads when the task runs:
+Each stands for a subclass of a provider operator, which it loads when the task runs:
 importing the provider's operators costs half a second of boto3, at every parse of the DAG file.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Job(Protocol):
-    """What the classes in `retraining.jobs` have in common."""
+    """What those subclasses have in common."""
 
     console_url: str | None
 
@@ -51,7 +52,10 @@ class ProfilerReportLink(BaseOperatorLink):
 
 
 class _SageMakerOperator(BaseOperator):
-    """Runs the provider's operator `implementation` on the request `config`, another task's result."""
+    """Runs the provider's operator `implementation` on the request `config`, another task's result.
+
+    `implementation` is `<module of this package>.<class>`.
+    """
 
     implementation: ClassVar[str]
     template_fields: Sequence[str] = ("config",)
@@ -66,9 +70,8 @@ class _SageMakerOperator(BaseOperator):
         self.job: Job | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from retraining import jobs
-
-        operator_class = getattr(jobs, self.implementation)
+        module, _, name = self.implementation.rpartition(".")
+        operator_class = getattr(import_module(f"retraining.{module}"), name)
         operator = operator_class(task_id=self.task_id, config=self.config, aws_conn_id=self.aws_conn_id)
         self.job = operator
         with _in_charge(operator):
@@ -83,21 +86,21 @@ class _SageMakerOperator(BaseOperator):
 class TuningOperator(_SageMakerOperator):
     """A hyperparameter tuning job, followed to its end. Skipped where `config` is None."""
 
-    implementation = "AdoptingTuningOperator"
+    implementation = "jobs.AdoptingTuningOperator"
     custom_operator_name = "SageMakerTuningOperator"
 
 
 class TrainingOperator(_SageMakerOperator):
     """A training job, followed to its end with its log."""
 
-    implementation = "AdoptingTrainingOperator"
+    implementation = "jobs.AdoptingTrainingOperator"
     custom_operator_name = "SageMakerTrainingOperator"
 
 
 class EndpointOperator(_SageMakerOperator):
     """A model, an endpoint configuration, and the endpoint that is created with it or updated to it."""
 
-    implementation = "IdempotentEndpointOperator"
+    implementation = "endpoint.IdempotentEndpointOperator"
     custom_operator_name = "SageMakerEndpointOperator"
 
 

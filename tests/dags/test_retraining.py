@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -55,12 +56,14 @@ def test_jobs_run_by_the_providers_operators_over_one_connection(
     dag: DAG, task_id: str, operator: type[TuningOperator], name: str
 ) -> None:
     from airflow.providers.amazon.aws.operators import sagemaker
-    from retraining import jobs
 
     task = dag.get_task(task_id)
     assert isinstance(task, operator)
     assert task.operator_name == name
-    assert issubclass(getattr(jobs, task.implementation), getattr(sagemaker, name))
+    module, _, implementation = task.implementation.rpartition(".")
+    assert issubclass(
+        getattr(import_module(f"retraining.{module}"), implementation), getattr(sagemaker, name)
+    )
     assert task.aws_conn_id == "aws_default"
 
 
