@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from retraining.errors import SettingsError
 
 if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
@@ -61,6 +62,10 @@ class Aws:
     @cached_property
     def logs(self) -> CloudWatchLogsClient:
         return cast("CloudWatchLogsClient", self._client("logs"))
+
+    @cached_property
+    def cloudwatch(self) -> CloudWatchClient:
+        return cast("CloudWatchClient", self._client("cloudwatch"))
 
     @cached_property
     def iam(self) -> IAMClient:
