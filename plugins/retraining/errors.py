@@ -33,6 +33,10 @@ class RuleFindingError(UserError):
     """A Debugger rule whose policy is `fail` found something in the training."""
 
 
+class CandidateError(UserError):
+    """The model in service cannot be compared with, or the comparison's results cannot be read."""
+
+
 class DeploymentError(UserError):
     """The endpoint does not run what was asked for."""
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
 
 TRAINING_JOBS = "/aws/sagemaker/TrainingJobs"
+PROCESSING_JOBS = "/aws/sagemaker/ProcessingJobs"
 
 
 @dataclass

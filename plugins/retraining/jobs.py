@@ -34,7 +34,7 @@ Answer = Mapping[str, Any]
 
 ATTEMPTS = 9
 _ENDED_BADLY = {"Failed", "Stopped", "Stopping", "Deleting", "DeleteFailed"}
-_RUNNING = {"InProgress", "Stopping"}
+RUNNING = {"InProgress", "Stopping"}
 # The platform's fault. Any other failure (AlgorithmError, ClientError) is the script's or the request's, and
 # the same job again would fail the same way.
 _WORTH_ANOTHER_TRY = ("InternalServerError", "CapacityError")
@@ -99,6 +99,16 @@ class Follows(SageMakerBaseOperator):
                 f"https://{region}.console.aws.amazon.com/sagemaker/home?region={region}#/{page}"
             )
 
+    def show(self, tail: LogTail) -> None:
+        """Put a job's new lines into the task log."""
+        for line in tail.lines():
+            self.log.info("%s", line)
+
+    def show_rest(self, tail: LogTail) -> None:
+        """The same for a job that has ended: its last lines reach CloudWatch a little later."""
+        time.sleep(1)
+        self.show(tail)
+
     def adopt_or_create(
         self, kind: JobKind, describe: Callable[[str], Answer], create: Callable[[Request], Any]
     ) -> str:
@@ -138,12 +148,12 @@ class Follows(SageMakerBaseOperator):
     def check_ended_well(self, kind: JobKind, description: Answer) -> None:
         """Raise for a job that did not complete: JobFailedError where a retry is useless."""
         status, name = description[kind.status], description[kind.name]
-        reason = description.get("FailureReason") or "no reason given"
+        reason = failure_reason(description)
         if status == "Completed":
             return
         if status != "Failed":
-            detail = description.get("SecondaryStatus", status)
-            hint = "; raise the pipeline file's limit of its time" if detail == "MaxRuntimeExceeded" else ""
+            detail = description.get("SecondaryStatus") or description.get("FailureReason") or status
+            hint = "; raise the pipeline file's limit of its time" if "MaxRuntime" in detail else ""
             raise JobFailedError(
                 f"The {kind.noun} {name} was stopped ({detail}){hint}. Clear the task to try again."
             )
@@ -183,7 +193,7 @@ class AdoptingTuningOperator(Follows, SageMakerTuningOperator):
             counters = (description["TrainingJobStatusCounters"], description["ObjectiveStatusCounters"])
             if counters != counted:
                 counted, shown = counters, self._show(self._trials(name), shown)
-            if description[TUNING.status] not in _RUNNING:
+            if description[TUNING.status] not in RUNNING:
                 return description
             self.wait(started)
 
@@ -253,16 +263,13 @@ class AdoptingTrainingOperator(Follows, SageMakerTrainingOperator):
         rules: dict[str, RuleState] = {}
         while True:
             description: Answer = self.hook.describe_training_job(name)
-            for line in tail.lines():
-                self.log.info("%s", line)
+            self.show(tail)
             transitions = self._show_transitions(description, transitions)
             rules = show_changes(states(description), rules, self.log.log)
-            if description[TRAINING.status] not in _RUNNING:
+            if description[TRAINING.status] not in RUNNING:
                 break
             self.wait(started)
-        time.sleep(1)  # the last lines reach CloudWatch after the job has ended
-        for line in tail.lines():
-            self.log.info("%s", line)
+        self.show_rest(tail)
         return description
 
     def _show_transitions(self, description: Answer, shown: int) -> int:
@@ -270,6 +277,12 @@ class AdoptingTrainingOperator(Follows, SageMakerTrainingOperator):
         for transition in transitions[shown:]:
             self.log.info("[SageMaker] %s: %s", transition["Status"], transition.get("StatusMessage", ""))
         return len(transitions)
+
+
+def failure_reason(description: Answer) -> str:
+    """Why a job failed: what the platform says and, for a processing job, the script's own exit message."""
+    said = (description.get("FailureReason"), description.get("ExitMessage"))
+    return " | ".join(text for text in said if text) or "no reason given"
 
 
 def describe_or_none(describe: Callable[[str], Answer], name: str) -> Answer | None:

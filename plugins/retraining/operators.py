@@ -97,6 +97,13 @@ class TrainingOperator(_SageMakerOperator):
     custom_operator_name = "SageMakerTrainingOperator"
 
 
+class EvaluationOperator(_SageMakerOperator):
+    """The processing job that evaluates challenger and champion, followed to its end with its log."""
+
+    implementation = "processing.AdoptingProcessingOperator"
+    custom_operator_name = "SageMakerProcessingOperator"
+
+
 class EndpointOperator(_SageMakerOperator):
     """A model, an endpoint configuration, and the endpoint that is created with it or updated to it."""
 
