@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.bases.operator import ExecutorSafeguard
 
@@ -142,6 +144,71 @@ class DebuggerStatusOperator(BaseOperator):
                 + "; ".join(f"{name}: {found[name]}" for name in result["blocking"])
             )
         return result
+
+
+class ApprovalOperator(HITLOperator):
+    """Asks a person whether the model that the gate let through may go into service, if the run wants that.
+
+    Returns `{approved, sentence, by, at}` and gives the model's version in the registry its status. A no
+    skips nothing by itself: `retraining.approval.approved_or_skip` does, before the model goes into service.
+    `planned` is the plan's part `run`; `notifiers` hear of the request.
+    """
+
+    APPROVE = "Approve"
+    REJECT = "Reject"
+    template_fields: Sequence[str] = ("planned", "gate", "package", "debugger")
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(template_fields, "json")
+    ui_color = "#ededed"
+
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        planned: Any,
+        gate: Any,
+        package: Any,
+        debugger: Any,
+        aws_conn_id: str = CONNECTION,
+        **kwargs: Any,
+    ) -> None:
+        hours = pipeline.approval.timeout_hours
+        super().__init__(
+            subject="",  # known when the task runs
+            options=[self.APPROVE, self.REJECT],
+            defaults=[self.REJECT],
+            response_timeout=timedelta(hours=hours) if hours else None,
+            **kwargs,
+        )
+        self.pipeline = pipeline
+        self.planned = planned
+        self.gate = gate
+        self.package = package
+        self.debugger = debugger
+        self.aws_conn_id = aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from retraining.approval import body, subject, without_asking
+        from retraining.aws import Aws
+
+        decision = without_asking(self.planned, self.gate)
+        if decision is not None:
+            self.log.info("Nobody is asked: %s", decision["sentence"])
+            return decision
+        self.subject = subject(self.planned, self.package)
+        self.body = body(self.planned, self.gate, self.debugger, Aws(self.aws_conn_id).s3)
+        self.log.info("%s\n%s", self.subject, self.body)
+        result: dict[str, Any] = super().execute(context)  # raises what parks the task until the answer
+        return result
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        from retraining.approval import answered
+        from retraining.aws import Aws
+        from retraining.registry import settle
+
+        hours = self.pipeline.approval.timeout_hours
+        decision = answered(event, self.gate, self.APPROVE, hours)
+        settle(Aws(self.aws_conn_id), self.package["arn"], decision["approved"], decision["sentence"])
+        return decision
 
 
 @contextmanager
