@@ -75,8 +75,14 @@ def alarm_requests(alarms: Alarms, endpoint: str, variant: str) -> list[Request]
 
 
 def put_alarms(cloudwatch: CloudWatchClient, requests: Iterable[Request]) -> None:
-    """Create the alarms, or change those that exist."""
-    for request in requests:
+    """Create the alarms, or change those that exist and are different."""
+    wanted = {request["AlarmName"]: request for request in requests}
+    if not wanted:
+        return
+    for alarm in cloudwatch.describe_alarms(AlarmNames=list(wanted))["MetricAlarms"]:
+        if wanted[alarm["AlarmName"]].items() <= alarm.items():
+            del wanted[alarm["AlarmName"]]
+    for request in wanted.values():
         cloudwatch.put_metric_alarm(**request)
 
 

@@ -1,4 +1,4 @@
-"""The operators against a local SageMaker that runs the jobs: adoption, stops, failures, endpoints."""
+"""The operators against a local SageMaker that runs the jobs: adoption, stops, failures."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSkipException
-from retraining.errors import DeploymentError, JobFailedError
-from retraining.operators import EndpointOperator, TrainingOperator, TuningOperator
+from retraining.errors import JobFailedError
+from retraining.operators import TrainingOperator, TuningOperator
 
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
-from tests.plugins.conftest import INFERENCE_IMAGE, archive
+from tests.plugins.conftest import archive
 
 TRAINING_IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.6-cpu-py312"
 CONTEXT = Context()
@@ -34,21 +34,6 @@ if arguments.behave == "badly":
     raise ValueError("the learning rate is too high; lower it")
 pathlib.Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text("a model")
 print("final test_accuracy=0.75", flush=True)
-"""
-
-INFERENCE = """
-def model_fn(model_dir, context=None):
-    {load}
-    return "{answer}"
-
-def input_fn(body, content_type):
-    return body
-
-def predict_fn(data, model):
-    return model
-
-def output_fn(prediction, accept):
-    return prediction
 """
 
 
@@ -226,81 +211,3 @@ def test_tuning_shows_its_trials_and_returns_the_best(
 def test_no_tuning_request_skips_the_task() -> None:
     with pytest.raises(AirflowSkipException):
         run(TuningOperator(task_id="tune", config=None))
-
-
-@pytest.fixture
-def deployment(s3: Any, unique: str) -> Callable[..., dict[str, Any]]:
-    """A deployment of a model that answers one word."""
-
-    def request(version: int, answer: str = "woof", load: str = "pass") -> dict[str, Any]:
-        key = f"operators/models/{unique}/{version}/model.tar.gz"
-        body = archive(code__inference=INFERENCE.format(answer=answer, load=load))
-        s3.put_object(Bucket=BUCKET, Key=key, Body=body)
-        name = f"{unique}-v{version}"
-        container = {
-            "Image": INFERENCE_IMAGE,
-            "ModelDataUrl": f"s3://{BUCKET}/{key}",
-            "Environment": {"SAGEMAKER_PROGRAM": "inference.py"},
-        }
-        variant = {
-            "VariantName": "AllTraffic",
-            "ModelName": name,
-            "InitialInstanceCount": 1,
-            "InstanceType": "ml.m5.large",
-            "InitialVariantWeight": 1.0,
-        }
-        return {
-            "Model": {"ModelName": name, "PrimaryContainer": container, "ExecutionRoleArn": ROLE_ARN},
-            "EndpointConfig": {"EndpointConfigName": name, "ProductionVariants": [variant]},
-            "Endpoint": {"EndpointName": unique, "EndpointConfigName": name, "Tags": []},
-        }
-
-    return request
-
-
-def test_an_endpoint_is_created_then_updated_then_left_alone_and_never_silently_rolled_back(
-    deployment: Callable[..., dict[str, Any]], unique: str, runtime: RuntimeProcess, sagemaker: Any
-) -> None:
-    client = runtime.client("sagemaker-runtime")
-
-    def answer() -> str:
-        response = client.invoke_endpoint(EndpointName=unique, ContentType="text/plain", Body=b"?")
-        return str(response["Body"].read().decode())
-
-    try:
-        created = run(EndpointOperator(task_id="deploy", config=deployment(1)))
-        assert (created["created"], created["config"], answer()) == (True, f"{unique}-v1", "woof")
-
-        updated = run(EndpointOperator(task_id="deploy", config=deployment(2, "wuff")))
-        assert (updated["created"], updated["config"], answer()) == (False, f"{unique}-v2", "wuff")
-        before = sagemaker.describe_endpoint(EndpointName=unique)["LastModifiedTime"]
-
-        again = run(EndpointOperator(task_id="deploy", config=deployment(2, "wuff")))
-        assert again["config"] == f"{unique}-v2"
-        assert sagemaker.describe_endpoint(EndpointName=unique)["LastModifiedTime"] == before
-
-        with pytest.raises(DeploymentError, match=f"rolled back.*{unique}-v2"):
-            run(
-                EndpointOperator(
-                    task_id="deploy", config=deployment(3, load="raise ValueError('no weights')")
-                )
-            )
-        assert answer() == "wuff"
-    finally:
-        sagemaker.delete_endpoint(EndpointName=unique)
-
-
-def test_an_endpoint_that_failed_is_created_anew(
-    deployment: Callable[..., dict[str, Any]], unique: str, sagemaker: Any
-) -> None:
-    try:
-        with pytest.raises(DeploymentError, match="is Failed"):
-            run(
-                EndpointOperator(
-                    task_id="deploy", config=deployment(1, load="raise ValueError('no weights')")
-                )
-            )
-        result = run(EndpointOperator(task_id="deploy", config=deployment(2)))
-        assert (result["created"], result["status"]) == (True, "InService")
-    finally:
-        sagemaker.delete_endpoint(EndpointName=unique)

@@ -1,0 +1,76 @@
+"""Small models that answer what a test wants, and the requests that put them into service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.dags.airflow_home import BUCKET, ROLE_ARN
+from tests.plugins.conftest import INFERENCE_IMAGE, archive
+
+VARIANT = "AllTraffic"
+
+# Answers `answer`, or what it is sent where that is None. `load` and `predict` are statements.
+_SCRIPT = """
+import time
+
+def model_fn(model_dir, context=None):
+    {load}
+    return {answer!r}
+
+def input_fn(body, content_type):
+    return body
+
+def predict_fn(data, model):
+    {predict}
+    return bytes(data).decode() if model is None else model
+
+def output_fn(prediction, accept):
+    return prediction
+"""
+
+
+def model_archive(answer: str | None = None, *, load: str = "pass", predict: str = "pass") -> bytes:
+    """A model.tar.gz of a model that echoes, or always answers `answer`."""
+    return archive(code__inference=_SCRIPT.format(answer=answer, load=load, predict=predict))
+
+
+def put_model(
+    s3: Any, key: str, answer: str | None = None, *, load: str = "pass", predict: str = "pass"
+) -> str:
+    """Put a model's archive into the bucket; its URI."""
+    s3.put_object(Bucket=BUCKET, Key=key, Body=model_archive(answer, load=load, predict=predict))
+    return f"s3://{BUCKET}/{key}"
+
+
+def deployment_request(
+    name: str, endpoint: str, artifact: str, *, tags: dict[str, str] | None = None, **members: Any
+) -> dict[str, Any]:
+    """The request of EndpointOperator for one model; `members` go into its endpoint configuration."""
+    container = {
+        "Image": INFERENCE_IMAGE,
+        "ModelDataUrl": artifact,
+        "Environment": {"SAGEMAKER_PROGRAM": "inference.py"},
+    }
+    variant = {
+        "VariantName": VARIANT,
+        "ModelName": name,
+        "InitialInstanceCount": 1,
+        "InstanceType": "ml.m5.large",
+        "InitialVariantWeight": 1.0,
+    }
+    listed = [{"Key": key, "Value": value} for key, value in (tags or {}).items()]
+    return {
+        "Model": {
+            "ModelName": name,
+            "PrimaryContainer": container,
+            "ExecutionRoleArn": ROLE_ARN,
+            "Tags": listed,
+        },
+        "EndpointConfig": {
+            "EndpointConfigName": name,
+            "ProductionVariants": [variant],
+            "Tags": listed,
+            **members,
+        },
+        "Endpoint": {"EndpointName": endpoint, "EndpointConfigName": name, "Tags": []},
+    }
