@@ -134,11 +134,11 @@ def _regression(settings: Gate, document: Document) -> Check:
     if lost:
         named = "; ".join(_loss(row) for row in lost[:_NAMED])
         more = f"; and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
-        text = f"recall of {named}{more} (at most {signed(-allowed)} is allowed)"
+        text = f"{named}{more}: more than the {allowed:.2f} that a class may lose"
     elif worst is None or worst >= 0:
         text = f"none of {len(rows)} classes loses recall"
     else:
-        text = f"no class loses more recall than {_loss(rows[0])} (at most {signed(-allowed)} is allowed)"
+        text = f"the greatest loss: {_loss(rows[0])}, where a class may lose {allowed:.2f}"
     return _check("class_regression", passed=not lost, value=worst, threshold=-allowed, text=text)
 
 
@@ -231,7 +231,7 @@ def _loss(row: Document) -> str:
     """A class's recall before and after, with the pictures behind it."""
     right = [round(row[role] * row["support"]) for role in ("champion", "challenger")]
     return (
-        f"{row['class']}, which falls from {row['champion']:.2f} to {row['challenger']:.2f} "
+        f"{row['class']} falls from recall {row['champion']:.2f} to {row['challenger']:.2f} "
         f"({signed(row['difference'], 2)}; {right[0]} and then {right[1]} of {row['support']} pictures)"
     )
 
