@@ -24,7 +24,7 @@ def better(**right: int) -> dict[str, int]:
 
 
 def decided(document: dict[str, Any], debugger: dict[str, Any] = NO_RULES, **settings: float) -> Any:
-    return decide(Gate(**settings), document, debugger)  # type: ignore[arg-type]
+    return decide(Gate(**settings), document, debugger)
 
 
 def failed(decision: dict[str, Any]) -> list[str]:
