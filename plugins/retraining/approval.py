@@ -33,9 +33,9 @@ def decision(approved: bool, sentence: str, by: str | None = None, at: str | Non
     return {"approved": approved, "sentence": sentence, "by": by, "at": at}
 
 
-def without_asking(planned: Result, gate: Result) -> dict[str, Any] | None:
-    """The gate's decision where nobody is to be asked, else None. `planned` is the plan's part `run`."""
-    if gate["approved"] and planned["approval"]:
+def without_asking(run: Result, gate: Result) -> dict[str, Any] | None:
+    """The gate's decision where nobody is to be asked, else None. `run` is the plan's part of that name."""
+    if gate["approved"] and run["approval"]:
         return None
     return decision(gate["approved"], gate["sentence"])
 
@@ -53,19 +53,19 @@ def answered(event: Result, gate: Result, approve: str, hours: float | None) -> 
     return decision(False, f"The challenger stays out: {by} rejected it. The gate had let it pass.", by, at)
 
 
-def subject(planned: Result, package: Result) -> str:
+def subject(run: Result, package: Result) -> str:
     """The headline of the request."""
-    return f"Put version {package['version']} of {package['group']} into service at {planned['endpoint']}?"
+    return f"Put version {package['version']} of {package['group']} into service at {run['endpoint']}?"
 
 
-def body(planned: Result, gate: Result, debugger: Result, s3: S3Client) -> str:
+def body(run: Result, gate: Result, debugger: Result | None, s3: S3Client) -> str:
     """The comparison as Markdown: figures, classes that lose most, rules, cost, and links to the charts."""
     parts = [
         gate["sentence"],
         _figures(gate["figures"]),
         _classes(gate["figures"]),
         _rules(debugger),
-        _cost(planned),
+        _cost(run),
         _charts(gate, s3),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -89,18 +89,18 @@ def _classes(figures: Result) -> str:
     return f"**{title}**\n\n" + _table(("class", "pictures", "champion", "challenger"), rows) if rows else ""
 
 
-def _rules(debugger: Result) -> str:
+def _rules(debugger: Result | None) -> str:
     rows = [
         (rule["rule"], rule["status"], rule["policy"], rule["finding"] or rule["details"] or "")
-        for rule in debugger["rules"]
+        for rule in (debugger["rules"] if debugger else [])
     ]
     return "**Debugger rules**\n\n" + _table(("rule", "status", "policy", "finding"), rows) if rows else ""
 
 
-def _cost(planned: Result) -> str:
+def _cost(run: Result) -> str:
     from retraining.costs import money
 
-    cost = planned["cost"]
+    cost = run["cost"]
     monthly = money(cost["endpoint"]["usd_per_month"])
     return f"This run may cost {money(cost['max_usd'])} by its limits; the endpoint costs {monthly} a month."
 

@@ -151,12 +151,12 @@ class ApprovalOperator(HITLOperator):
 
     Returns `{approved, sentence, by, at}` and gives the model's version in the registry its status. A no
     skips nothing by itself: `retraining.approval.approved_or_skip` does, before the model goes into service.
-    `planned` is the plan's part `run`; `notifiers` hear of the request.
+    `debugger` is for the request's table of rules; `notifiers` hear of the request.
     """
 
     APPROVE = "Approve"
     REJECT = "Reject"
-    template_fields: Sequence[str] = ("planned", "gate", "package", "debugger")
+    template_fields: Sequence[str] = ("plan", "gate", "package", "debugger")
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(template_fields, "json")
     ui_color = "#ededed"
 
@@ -164,10 +164,10 @@ class ApprovalOperator(HITLOperator):
         self,
         *,
         pipeline: Pipeline,
-        planned: Any,
+        plan: Any,
         gate: Any,
         package: Any,
-        debugger: Any,
+        debugger: Any = None,
         aws_conn_id: str = CONNECTION,
         **kwargs: Any,
     ) -> None:
@@ -180,7 +180,7 @@ class ApprovalOperator(HITLOperator):
             **kwargs,
         )
         self.pipeline = pipeline
-        self.planned = planned
+        self.plan = plan
         self.gate = gate
         self.package = package
         self.debugger = debugger
@@ -190,12 +190,13 @@ class ApprovalOperator(HITLOperator):
         from retraining.approval import body, subject, without_asking
         from retraining.aws import Aws
 
-        decision = without_asking(self.planned, self.gate)
+        run = self.plan["run"]
+        decision = without_asking(run, self.gate)
         if decision is not None:
             self.log.info("Nobody is asked: %s", decision["sentence"])
             return decision
-        self.subject = subject(self.planned, self.package)
-        self.body = body(self.planned, self.gate, self.debugger, Aws(self.aws_conn_id).s3)
+        self.subject = subject(run, self.package)
+        self.body = body(run, self.gate, self.debugger, Aws(self.aws_conn_id).s3)
         self.log.info("%s\n%s", self.subject, self.body)
         result: dict[str, Any] = super().execute(context)  # raises what parks the task until the answer
         return result

@@ -36,8 +36,8 @@ _PAGE = 100  # the most that BatchDescribeModelPackage takes
 
 
 def register(
-    *,
     pipeline: Pipeline,
+    *,
     plan: Result,
     dataset: Result,
     training: Result,
