@@ -11,7 +11,7 @@ DEMO = $(AIRFLOW_PYTHON) -m demo
 export LOCAL_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down trigger status dataset weights setup setup-development pins \
+.PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development pins \
 	test lint types test-training test-airflow test-end-to-end
 
 help:  ## this list
@@ -31,6 +31,9 @@ down: setup  ## stop what `make up` or `make demo` started
 
 trigger: setup  ## start another run and watch it
 	@$(DEMO) trigger
+
+trigger-asset: setup  ## say that the data set has changed, and watch the run that this starts
+	@$(DEMO) trigger-asset
 
 status: setup  ## what is running, and where
 	@$(DEMO) status
@@ -70,6 +73,10 @@ test-airflow: setup-development  ## everything else but the whole run, in Airflo
 
 test-end-to-end: setup-development  ## one whole run on real pictures, where they are there
 	@$(AIRFLOW_PYTHON) -m pytest tests/end_to_end
+
+.PHONY: drills
+drills: setup  ## what can go wrong, for real: bad data, bad models, bad deployments, under traffic
+	@$(DEMO) drills
 
 GOLDEN ?= ../shared/data/aws_golden
 .PHONY: rules-matrix

@@ -1,4 +1,4 @@
-"""The commands behind make's targets: `python -m demo demo|up|down|trigger|status|dataset|weights`."""
+"""The commands behind make's targets: `python -m demo demo`, `up`, `down`, `trigger` and so on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from demo import downloads, services
-from demo.run import Demo, log_in, run_demo, show_addresses, start_services
+from demo.drills.drills import run_drills
+from demo.drills.world import drill_settings
+from demo.run import Demo, log_in, run_by_asset, run_demo, show_addresses, start_services
 from demo.settings import DemoError, Settings, last_choice, read_choice, read_settings
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
@@ -49,6 +51,18 @@ def trigger_command(settings: Settings, out: Console) -> bool:
     succeeded = run_demo(demo, end_earlier=False)
     show_addresses(settings, out)
     return succeeded
+
+
+def trigger_asset_command(settings: Settings, out: Console) -> bool:
+    """A run by an update of the data set's asset, with the pipeline file's own values."""
+    demo = Demo(settings, last_choice(settings.choice), out)
+    succeeded = run_by_asset(demo)
+    show_addresses(settings, out)
+    return succeeded
+
+
+def drills_command(settings: Settings, out: Console) -> bool:
+    return run_drills(drill_settings(settings), out)
 
 
 def down_command(settings: Settings, out: Console) -> bool:
@@ -99,7 +113,9 @@ COMMANDS: dict[str, Callable[[Settings, Console], bool]] = {
     "demo": demo_command,
     "up": up_command,
     "down": down_command,
+    "drills": drills_command,
     "trigger": trigger_command,
+    "trigger-asset": trigger_asset_command,
     "status": status_command,
     "dataset": dataset_command,
     "weights": weights_command,

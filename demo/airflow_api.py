@@ -91,6 +91,33 @@ class AirflowApi:
         body = {"logical_date": None, "conf": dict(conf)}
         return str(self.call("POST", f"dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
+    def update_asset(self, name: str) -> datetime:
+        """Say that an asset has changed, as a producer of it would; when Airflow took note."""
+        found = self.call("GET", "assets", params={"name_pattern": name, "limit": 100})["assets"]
+        ids = [asset["id"] for asset in found if asset["name"] == name]
+        if not ids:
+            raise DemoError(f"Airflow knows no asset {name}: is its DAG imported and unpaused?")
+        event = self.call("POST", "assets/events", json={"asset_id": ids[0], "extra": {"from": "make"}})
+        return datetime.fromisoformat(event["timestamp"])
+
+    def run_of_asset(self, dag_id: str, since: datetime) -> str:
+        """The id of the run that an asset's update at `since` has started, once it is there."""
+        deadline = time.monotonic() + DAG_SECONDS
+        wanted = {
+            "run_type": ["asset_triggered"],
+            "run_after_gte": since.isoformat(),
+            "order_by": "run_after",
+        }
+        while time.monotonic() < deadline:
+            runs = self.call("GET", f"dags/{dag_id}/dagRuns", params=wanted)["dag_runs"]
+            if runs:
+                return str(runs[0]["dag_run_id"])
+            time.sleep(POLL_SECONDS)
+        raise DemoError(
+            f"The asset's update started no run of {dag_id} within {DAG_SECONDS:.0f} s; another run of it "
+            "may still be going"
+        )
+
     def task_order(self, dag_id: str) -> list[str]:
         """The DAG's tasks, each after those it waits for."""
         waits_for: dict[str, set[str]] = {}
@@ -126,6 +153,22 @@ class AirflowApi:
             )
             for task in answer["task_instances"]
         ]
+
+    def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """What a task returned; None where it returned nothing."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        if self.client.get(f"/api/v2/{path}").status_code == httpx.codes.NOT_FOUND:
+            return None
+        return self.call("GET", path, params={"deserialize": True})["value"]
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> bool:
+        """Answer a task that waits for a person; False while it does not wait."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        detail = self.client.get(f"/api/v2/{path}")
+        if detail.status_code == httpx.codes.NOT_FOUND or detail.json().get("response_received"):
+            return False
+        self.call("PATCH", path, json={"chosen_options": [option], "params_input": {}})
+        return True
 
     def log(self, dag_id: str, run_id: str, task: TaskState) -> list[Mapping[str, Any]]:
         """The log of the task's last try, one mapping a line (`event`, `level`, `error_detail`)."""

@@ -12,6 +12,7 @@ from botocore.config import Config
 from demo.settings import REGION
 
 if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
@@ -38,6 +39,10 @@ class Aws:
     @cached_property
     def s3(self) -> S3Client:
         return self.session.client("s3", endpoint_url=self.url, config=self.config)
+
+    @cached_property
+    def cloudwatch(self) -> CloudWatchClient:
+        return self.session.client("cloudwatch", endpoint_url=self.url, config=self.config)
 
     @cached_property
     def iam(self) -> IAMClient:

@@ -23,7 +23,7 @@ from demo.outcome import say, show_answers, show_failure, show_outcome
 from demo.prediction import Answer, ask, pictures
 from demo.run_report import Timings, report, write_report
 from demo.sample_dataset import Plan, draw_dataset
-from demo.settings import DAG_ID, ENDPOINT, Choice, Settings, write_choice
+from demo.settings import ASSET, DAG_ID, ENDPOINT, Choice, Settings, write_choice
 from demo.upload import Synced, create_bucket_and_role, dataset_files, put_dataset, put_weights
 
 PICTURES_SHOWN = 6
@@ -142,13 +142,19 @@ def end_earlier_runs(demo: Demo, api: AirflowApi, aws: Aws) -> None:
             aws.sagemaker.stop_training_job(TrainingJobName=job["TrainingJobName"])
 
 
-def run_dag(demo: Demo, api: AirflowApi, aws: Aws) -> bool:
-    """Trigger a run, watch it, ask the endpoint, write the record; whether all of it succeeded."""
-    conf = run_params(demo.choice)
+def start_by_asset(api: AirflowApi) -> str:
+    return api.run_of_asset(DAG_ID, api.update_asset(ASSET))
+
+
+def run_dag(demo: Demo, api: AirflowApi, aws: Aws, conf: Mapping[str, Any] | None) -> bool:
+    """Start a run, watch it, ask the endpoint, write the record; whether all of it succeeded.
+
+    `conf` are the DAG's parameters; None starts the run by an update of its asset, with the defaults.
+    """
     since, started = datetime.now(UTC), time.monotonic()
     api.unpause(DAG_ID)
-    run_id = api.trigger(DAG_ID, conf)
-    say(demo.out, f"\nTriggered {DAG_ID} {run_id}")
+    run_id = start_by_asset(api) if conf is None else api.trigger(DAG_ID, conf)
+    say(demo.out, f"\n{DAG_ID} {run_id}")
     view = watch(Observer(api, aws, run_id, since, api.task_order(DAG_ID)).look, demo.out)
     demo.timings.add("run", time.monotonic() - started)
     endpoint, answers = describe_endpoint(aws), list[Answer]()
@@ -161,7 +167,7 @@ def run_dag(demo: Demo, api: AirflowApi, aws: Aws) -> bool:
         else:
             show_failure(demo.out, demo.settings, api, view)
     finally:
-        content = report(view, conf, endpoint, answers, demo.timings)
+        content = report(view, conf or {}, endpoint, answers, demo.timings)
         write_report(demo.settings.report, content)
     show_outcome(demo.out, demo.settings, content)
     return succeeded and bool(answers)
@@ -187,4 +193,16 @@ def run_demo(demo: Demo, *, end_earlier: bool) -> bool:
     with log_in(demo, airflow) as api:
         if end_earlier:
             end_earlier_runs(demo, api, aws)
-        return run_dag(demo, api, aws)
+        return run_dag(demo, api, aws, run_params(demo.choice))
+
+
+def run_by_asset(demo: Demo) -> bool:
+    """A run started by the data set's asset, as a producer of data would; its outcome.
+
+    The data set of the last `make demo` goes into S3 again, so that what changed in its folder counts.
+    """
+    prepare_dataset(demo)
+    aws, airflow = start_services(demo)
+    put_inputs(demo, aws)
+    with log_in(demo, airflow) as api:
+        return run_dag(demo, api, aws, None)

@@ -226,12 +226,18 @@ def airflow_environment(settings: Settings, port: int, sagemaker_url: str) -> di
     }
 
 
-def start_airflow(settings: Settings, sagemaker_url: str) -> Service:
-    """The running Airflow, or a new one; does not wait until it is ready."""
+def start_airflow(
+    settings: Settings, sagemaker_url: str, overrides: Mapping[str, str] | None = None
+) -> Service:
+    """The running Airflow, or a new one; does not wait until it is ready.
+
+    `overrides` are variables of its environment that differ from the demonstration's.
+    """
     if running := find(settings, "airflow"):
         return running
     port = claim_port(settings.airflow_port, "AIRFLOW_PORT")
     environment = clean_environment() | airflow_environment(settings, port, sagemaker_url)
+    environment |= overrides or {}
     command = [str(settings.environments / "airflow" / "bin" / "airflow"), "standalone"]
     return start(settings, "airflow", port, command, environment)
 

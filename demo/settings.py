@@ -11,6 +11,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 DAG_ID = "dog_breed_retraining"
 PIPELINE = "dog_breed"
+ASSET = "dog_breed_dataset"
 ENDPOINT = "dog-breed"
 REGION = "us-east-1"
 ROLE = "SageMakerRetrainingRole"

@@ -1,0 +1,1 @@
+"""Drills: real runs in which something goes wrong, while a client keeps asking the endpoint."""
