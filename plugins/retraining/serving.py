@@ -172,19 +172,24 @@ def tags_of(aws: Aws, arn: str) -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
 
 
-def restore(aws: Aws, endpoint: str, config: str) -> None:
+def restore(aws: Aws, endpoint: str, config: str, *, instead_of: str) -> None:
     """Bring a configuration back into service, all at once, and wait until it serves.
 
-    Raises DeploymentError where the endpoint does not get there.
+    Raises DeploymentError where the endpoint does not run `instead_of`, or does not get there.
     """
     watch = Watch(aws, endpoint)
-    watch.rest(STARTUP_SECONDS)
+    running = (watch.rest(STARTUP_SECONDS) or {}).get("EndpointConfigName")
+    if running != instead_of:
+        raise DeploymentError(
+            f"The endpoint {endpoint} runs {running}, not {instead_of} any more: another deployment came "
+            "between."
+        )
     log.warning("Restoring %s at the endpoint %s", config, endpoint)
     aws.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=config)
     after = watch.rest(STARTUP_SECONDS) or {}
     if after.get("EndpointStatus") != "InService" or after.get("EndpointConfigName") != config:
         raise DeploymentError(
-            f"The endpoint {endpoint} did not go back to {config}: it is {after.get('EndpointStatus')} with "
+            f"The endpoint {endpoint} is {after.get('EndpointStatus')} with "
             f"{after.get('EndpointConfigName')}: {after.get('FailureReason', 'no reason given')}. Read its "
             "log and start the rollback DAG."
         )

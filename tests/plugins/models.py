@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
+
+from retraining.aws import Aws
+from retraining.registry import mark_live
 
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
 from tests.plugins.conftest import INFERENCE_IMAGE, archive
 
 VARIANT = "AllTraffic"
+ENVIRONMENT = {"SAGEMAKER_PROGRAM": "inference.py"}
 
 # Answers `answer`, or what it is sent where that is None. `load` and `predict` are statements.
 _SCRIPT = """
@@ -49,7 +54,7 @@ def deployment_request(
     container = {
         "Image": INFERENCE_IMAGE,
         "ModelDataUrl": artifact,
-        "Environment": {"SAGEMAKER_PROGRAM": "inference.py"},
+        "Environment": ENVIRONMENT,
     }
     variant = {
         "VariantName": VARIANT,
@@ -74,3 +79,24 @@ def deployment_request(
         },
         "Endpoint": {"EndpointName": endpoint, "EndpointConfigName": name, "Tags": []},
     }
+
+
+def register_model(aws: Aws, group: str, artifact: str, live: str | None = None) -> str:
+    """Register a model as an approved version of a group, which may be new; `live` is the endpoint
+    configuration under which it is or was in service. Returns its ARN.
+    """
+    sagemaker = aws.sagemaker
+    if not sagemaker.list_model_package_groups(NameContains=group)["ModelPackageGroupSummaryList"]:
+        sagemaker.create_model_package_group(ModelPackageGroupName=group)
+    container = {"Image": INFERENCE_IMAGE, "ModelDataUrl": artifact, "Environment": ENVIRONMENT}
+    specification: Any = {
+        "Containers": [container],
+        "SupportedContentTypes": ["image/jpeg"],
+        "SupportedResponseMIMETypes": ["application/json"],
+    }
+    arn = sagemaker.create_model_package(
+        ModelPackageGroupName=group, InferenceSpecification=specification, ModelApprovalStatus="Approved"
+    )["ModelPackageArn"]
+    if live:
+        mark_live(aws, arn, datetime.now(UTC), live)
+    return arn

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Context
+from retraining.aws import Aws
 from retraining.deployment import VARIANT, alarms_of, deployment_parts, guarded
 from retraining.errors import DeploymentError
 from retraining.operators import EndpointOperator
@@ -144,8 +145,7 @@ def test_a_guarded_update_goes_through_its_stages(
     request_for: Deploy,
     guard: Callable[..., dict[str, Any]],
     name: str,
-    sagemaker: Any,
-    runtime: RuntimeProcess,
+    aws: Aws,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     request = guard(request_for(1))
@@ -155,10 +155,10 @@ def test_a_guarded_update_goes_through_its_stages(
         deploy(request)
     assert "50% of the traffic goes to the new fleet" in caplog.text
     assert f"Alarm {name}-5xx is OK" in caplog.text
-    used = sagemaker.describe_endpoint(EndpointName=name)["LastDeploymentConfig"]
+    used = aws.sagemaker.describe_endpoint(EndpointName=name)["LastDeploymentConfig"]
     assert used == request["Endpoint"]["DeploymentConfig"]
     assert alarms_of(used) == [f"{name}-5xx", f"{name}-latency"]
-    alarms = runtime.client("cloudwatch").describe_alarms(AlarmNames=alarms_of(used))["MetricAlarms"]
+    alarms = aws.cloudwatch.describe_alarms(AlarmNames=alarms_of(used))["MetricAlarms"]
     assert {alarm["MetricName"] for alarm in alarms} == {"Invocation5XXErrors", "ModelLatency"}
     assert {"Name": "VariantName", "Value": VARIANT} in alarms[0]["Dimensions"]
 
