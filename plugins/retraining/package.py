@@ -59,7 +59,6 @@ def package_request(
             rules=rules,
         ),
         "MetadataProperties": _lineage(run, training),
-        "ApprovalDescription": gate["sentence"][:DESCRIPTION_LIMIT],
         "Domain": "COMPUTER_VISION",
         "Task": "IMAGE_CLASSIFICATION",
         "ClientToken": _token(pipeline.package_group, run["name"], training["model_artifact"]),

@@ -54,7 +54,7 @@ def register(
     Returns `{group, version, arn, status}`.
     """
     run, group = plan["run"], pipeline.package_group
-    _ensure_group(pipeline, aws)
+    ensure_group(aws, group, pipeline.name)
     rules = write_json(aws.s3, f"{run['output']}/{RULES}", _rule_table(training, debugger))
     package = package_of(aws, group, training["model_artifact"])
     if package is None:
@@ -69,17 +69,17 @@ def register(
             tuning=tuning,
             rules=rules,
         )
-        request["ModelApprovalStatus"] = _first_status(gate, run)
-        arn = aws.sagemaker.create_model_package(**request)["ModelPackageArn"]
+        status = _first_status(gate, run)
+        answer = aws.sagemaker.create_model_package(**request, ModelApprovalStatus=status)
+        package = _describe(aws, answer["ModelPackageArn"])
     else:
-        arn = package["ModelPackageArn"]
-        _follow_gate(aws, package, gate, run)
-    registered = aws.sagemaker.describe_model_package(ModelPackageName=arn)
+        log.info("The run's model is registered already")
+    package = _follow_gate(aws, package, gate, run)
     result = {
         "group": group,
-        "version": registered["ModelPackageVersion"],
-        "arn": arn,
-        "status": registered["ModelApprovalStatus"],
+        "version": package["ModelPackageVersion"],
+        "arn": package["ModelPackageArn"],
+        "status": package["ModelApprovalStatus"],
     }
     log.info("Version %(version)s of %(group)s is %(status)s: %(arn)s", result)
     return result
@@ -181,10 +181,10 @@ def _is_missing(error: ClientError) -> bool:
     )
 
 
-def _ensure_group(pipeline: Pipeline, aws: Aws) -> None:
+def ensure_group(aws: Aws, group: str, pipeline: str) -> None:
+    """Create the group of a pipeline's versions, unless there is one."""
     from botocore.exceptions import ClientError
 
-    group = pipeline.package_group
     try:
         aws.sagemaker.describe_model_package_group(ModelPackageGroupName=group)
     except ClientError as error:
@@ -195,8 +195,8 @@ def _ensure_group(pipeline: Pipeline, aws: Aws) -> None:
     try:
         aws.sagemaker.create_model_package_group(
             ModelPackageGroupName=group,
-            ModelPackageGroupDescription=f"Models of the pipeline {pipeline.name}",
-            Tags=[{"Key": "pipeline", "Value": pipeline.name}],
+            ModelPackageGroupDescription=f"Models of the pipeline {pipeline}",
+            Tags=[{"Key": "pipeline", "Value": pipeline}],
         )
     except ClientError as error:
         if "already exists" not in error.response["Error"]["Message"]:  # else another run has just made it
@@ -209,18 +209,19 @@ def _first_status(gate: Result, run: Result) -> ModelApprovalStatusType:
     return PENDING if run["approval"] else APPROVED
 
 
-def _follow_gate(aws: Aws, package: Result, gate: Result, run: Result) -> None:
-    """Give a version that exists the status of a gate that has decided otherwise since; else leave it, since
-    a person may have decided.
+def _follow_gate(aws: Aws, package: dict[str, Any], gate: Result, run: Result) -> dict[str, Any]:
+    """Give a version the gate's sentence, which no request to create one takes, and the gate's status where
+    the gate has decided otherwise since. Else it is left as it is: a person may have decided.
     """
     arn, status = package["ModelPackageArn"], package["ModelApprovalStatus"]
-    log.info("The run's model is registered already: %s", arn)
-    if gate["approved"] != (status != REJECTED):
-        aws.sagemaker.update_model_package(
-            ModelPackageArn=arn,
-            ModelApprovalStatus=_first_status(gate, run),
-            ApprovalDescription=gate["sentence"][:DESCRIPTION_LIMIT],
-        )
+    if package.get("ApprovalDescription") and gate["approved"] == (status != REJECTED):
+        return package
+    aws.sagemaker.update_model_package(
+        ModelPackageArn=arn,
+        ModelApprovalStatus=_first_status(gate, run),
+        ApprovalDescription=gate["sentence"][:DESCRIPTION_LIMIT],
+    )
+    return _describe(aws, arn)
 
 
 def _rule_table(training: Result, debugger: Result) -> dict[str, Any]:
