@@ -211,8 +211,8 @@ def estimate_table(costs: Mapping[str, Any]) -> str:
     month = "?" if endpoint["usd_per_month"] is None else money(endpoint["usd_per_month"])
     return _rendered(grid) + (
         f"Not part of the run: the endpoint, {endpoint['count']} x {endpoint['instance_type']}, {month} a "
-        f"month of {_MONTH_HOURS} hours. Prices of {costs['prices']['read_on']} for {costs['region']}, volumes "
-        "included, S3 not; retries of failed jobs would come on top."
+        f"month of {_MONTH_HOURS} hours. Prices of {costs['prices']['read_on']} for {costs['region']}, "
+        "volumes included, S3 not; retries of failed jobs would come on top."
     )
 
 
@@ -308,7 +308,7 @@ def _expected_seconds(job: _Job, table: PriceTable, last_costs: Mapping[str, Any
     seconds = [row["seconds"] if was_spot and not job.spot else row["billable_seconds"] for row in rows]
     mean = sum(seconds) / len(rows)
     discount = table.spot_discount if job.spot and not was_spot else 0.0
-    return min(mean * job.count * (1 - discount), float(job.limit))
+    return min(float(mean) * job.count * (1 - discount), float(job.limit))
 
 
 def _spent(kind: str, job: str, status: str, seconds: float | None, billable: float | None) -> Document:

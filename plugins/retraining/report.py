@@ -1,55 +1,304 @@
-"""A run's results in one document."""
+"""The report of a run: a record for programs, a page for people, a summary for the task log.
+
+The run may have ended anywhere: whatever a task did not get to is None, and the report says so.
+Import inside a task only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import json
+import logging
+import tarfile
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+from PIL import Image, UnidentifiedImageError
+
+from retraining.aws import Aws
+from retraining.billing import run_costs
+from retraining.costs import actual_table, duration, money
+from retraining.objects import link, read, read_json, write, write_json
+from retraining.outcome import Outcome, outcome_of
+from retraining.place import Place
+from retraining.report_page import Materials, percent, render
+
+log = logging.getLogger(__name__)
+
 Result = Mapping[str, Any]
+Document = dict[str, Any]
 
 _TOOLKIT = "sagemaker_"
+_RUN_FACTS = ("run_id", "region", "code", "weights")
+_THUMBNAIL = 240  # pixels, the longer side
+_LARGEST_PICTURE = 4 * 2**20  # bytes; a larger chart stays in S3
+_UNREADABLE = (
+    ClientError,
+    BotoCoreError,
+    ValueError,
+    KeyError,
+    tarfile.TarError,
+    UnidentifiedImageError,
+    OSError,
+)
+_STRATEGIES = {"ALL_AT_ONCE": "all at once", "CANARY": "canary", "LINEAR": "linear"}
 
 
 def run_report(
     *,
-    plan: Result,
-    dataset: Result,
-    tuning: Result | None,
-    training: Result,
-    debugger: Result,
-    verification: Result,
-) -> dict[str, Any]:
-    """Put the tasks' results together.
+    aws: Aws,
+    place: Place,
+    plan: Result | None = None,
+    dataset: Result | None = None,
+    tuning: Result | None = None,
+    training: Result | None = None,
+    debugger: Result | None = None,
+    evaluation: Result | None = None,
+    gate: Result | None = None,
+    package: Result | None = None,
+    approval: Result | None = None,
+    deployment: Result | None = None,
+    verification: Result | None = None,
+    retired: Result | None = None,
+    states: Mapping[str, str] | None = None,
+    why: Mapping[str, str] | None = None,
+    run_url: str | None = None,
+) -> Document:
+    """Put the tasks' results together, write record and page to the run's folder, and log a summary.
 
-    Returns::
+    `states` are the tasks' states in their order, `why` the reasons of those that failed or skipped
+    themselves (`retraining.outcome`). Returns::
 
-        run_name, run_id, pipeline, region, output, code, weights
-        dataset         {uri, classes: [...], images: {train, valid, test}}
+        run_name, pipeline, at, output, run_id, region, code, weights
+        outcome         {verdict, label, sentence, task, reason}, as `retraining.outcome.Outcome`
+        tasks           [{task, state, reason}]
+        dataset         {uri, classes: [...], images: {train, valid, test}, changes, warnings, report}
         tuning          {job, seconds, objective, best: {...},
                         trials: [{name, status, objective, hyperparameters, seconds}]}
-                        or None for a run that skipped it
+        maximize        whether a larger objective is better
         hyperparameters {lr: "0.034", ...} of the training job
         training        {job, status, seconds, billable_seconds, metrics: {"test:accuracy": 0.58, ...},
                         model_artifact}
-        debugger        {mode, rules: [{rule, status, step, finding, ...}], report}, as `debugger_result` does
+        debugger        {mode, rules: [{rule, status, step, finding, ...}], report}
         test_accuracy   the training job's, on the whole test set
-        endpoint        {endpoint, images, accuracy, trained_accuracy, latency_ms, predictions: [...]},
-                        as `verify_endpoint` returns it
+        evaluation, gate, package, approval, retired   as the tasks return them
+        deployment      as `deploy` returns it
+        strategy        {text, alarms: [name]} of the deployment
+        endpoint        {endpoint, images, accuracy, latency_ms, predictions: [...], ...} of `verify`
+        cost            {estimate, actual}, as `retraining.costs` has them
+        record, report, report_url   URIs of record and page, and a link to the page
+
+    Whatever the run did not get to is None.
     """
-    run = plan["run"]
-    return {
-        "run_name": run["name"],
-        **{key: run[key] for key in ("run_id", "pipeline", "region", "output", "code", "weights")},
-        "dataset": {key: dataset[key] for key in ("uri", "classes", "images")},
+    states, why = states or {}, why or {}
+    outcome = outcome_of(states, why, gate=gate, approval=approval, verification=verification)
+    run: Result = (plan or {}).get("run", {})
+    record: Document = {
+        "run_name": place.run,
+        "pipeline": place.pipeline,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "output": place.output,
+        **{key: run.get(key) for key in _RUN_FACTS},
+        "outcome": _outcome(outcome),
+        "tasks": [{"task": task, "state": state, "reason": why.get(task)} for task, state in states.items()],
+        "dataset": _chosen(dataset, "uri", "classes", "images", "changes", "warnings", "report"),
         "tuning": dict(tuning) if tuning else None,
-        "hyperparameters": {
-            k: v for k, v in training["hyperparameters"].items() if not k.startswith(_TOOLKIT)
+        "maximize": _maximize(plan),
+        "hyperparameters": _hyperparameters(training),
+        "training": _chosen(
+            training, "job", "status", "seconds", "billable_seconds", "metrics", "model_artifact"
+        ),
+        "debugger": _chosen(debugger, "mode", "rules", "report"),
+        "test_accuracy": training["metrics"].get("test:accuracy") if training else None,
+        "evaluation": dict(evaluation) if evaluation else None,
+        "gate": dict(gate) if gate else None,
+        "package": dict(package) if package else None,
+        "approval": dict(approval) if approval else None,
+        "deployment": dict(deployment) if deployment else None,
+        "strategy": _strategy(plan),
+        "endpoint": dict(verification) if verification else None,
+        "retired": dict(retired) if retired else None,
+        "cost": {
+            "estimate": run.get("cost"),
+            "actual": run_costs(aws, plan, tuning=tuning, training=training, evaluation=evaluation),
         },
-        "training": {
-            key: training[key]
-            for key in ("job", "status", "seconds", "billable_seconds", "metrics", "model_artifact")
-        },
-        "debugger": {key: debugger[key] for key in ("mode", "rules", "report")},
-        "test_accuracy": training["metrics"].get("test:accuracy"),
-        "endpoint": dict(verification),
+        "record": f"{place.output}/run.json",
+        "report": f"{place.output}/report.html",
     }
+    links = _links(aws, dataset, debugger, run_url)
+    page = render(record, _materials(aws, training, evaluation, verification, links))
+    write(aws.s3, record["report"], page.encode(), "text/html; charset=utf-8")
+    write_json(aws.s3, record["record"], record)
+    record["report_url"] = link(aws.s3, record["report"])
+    for line in summary(record, links).splitlines():
+        log.info("%s", line)
+    return record
+
+
+def summary(record: Result, links: Mapping[str, str]) -> str:
+    """The run in a few lines of Markdown, with the table of its costs."""
+    outcome = record["outcome"]
+    lines = [f"## {record['run_name']}: {outcome['label']}", "", outcome["sentence"], ""]
+    lines += [f"- **{title}**: {text}" for title, text in _summary_facts(record)]
+    lines += [f"- [{title}]({address})" for title, address in links.items()]
+    lines += [f"- [Report]({record['report_url']})", ""]
+    costs = record["cost"]["actual"]
+    return "\n".join(lines + (actual_table(costs).splitlines() if costs["jobs"] else []))
+
+
+def _summary_facts(record: Result) -> list[tuple[str, str]]:
+    facts: list[tuple[str, str]] = []
+    figures = (record["gate"] or {}).get("figures") or {}
+    if figures.get("champion"):
+        accuracy = {role: percent(figures[role]["accuracy"]) for role in ("challenger", "champion")}
+        facts.append(("Accuracy", f"{accuracy['challenger']}, champion {accuracy['champion']}"))
+    elif record["test_accuracy"] is not None:
+        facts.append(("Accuracy", percent(record["test_accuracy"])))
+    if record["hyperparameters"]:
+        values = ", ".join(f"{name} {value}" for name, value in record["hyperparameters"].items())
+        facts.append(("Hyperparameters", values))
+    rules = (record["debugger"] or {}).get("rules") or []
+    if rules:
+        facts.append(("Rules", ", ".join(f"{rule['rule']} {rule['verdict']}" for rule in rules)))
+    if record["endpoint"]:
+        endpoint = record["endpoint"]
+        latency = f"{endpoint['latency_ms']['median']:.0f} ms"
+        facts.append(("Endpoint", f"{endpoint['endpoint']}, {latency} median"))
+    costs, estimate = record["cost"]["actual"], record["cost"]["estimate"]
+    if costs["jobs"]:
+        bound = f", at most {money(estimate['max_usd'])} by its limits" if estimate else ""
+        billed = duration(costs["billable_seconds"])
+        facts.append(("Cost at AWS prices", f"{money(costs['usd'])} for {billed}{bound}"))
+    return facts
+
+
+def _outcome(outcome: Outcome) -> Document:
+    return {
+        "verdict": outcome.verdict,
+        "label": outcome.label,
+        "sentence": outcome.sentence,
+        "task": outcome.task,
+        "reason": outcome.reason,
+    }
+
+
+def _chosen(result: Result | None, *keys: str) -> Document | None:
+    """These keys of a result, None where it lacks one; None without a result."""
+    return {key: result.get(key) for key in keys} if result else None
+
+
+def _hyperparameters(training: Result | None) -> Document | None:
+    if not training:
+        return None
+    return {k: v for k, v in training["hyperparameters"].items() if not k.startswith(_TOOLKIT)}
+
+
+def _maximize(plan: Result | None) -> bool:
+    objective = member(plan, "HyperParameterTuningJobObjective")
+    return not objective or objective["Type"] == "Maximize"
+
+
+def _strategy(plan: Result | None) -> Document:
+    """How the plan's DeploymentConfig moves traffic, in words, and the alarms that watch it."""
+    routing = member(plan, "TrafficRoutingConfiguration")
+    alarms = member(plan, "AutoRollbackConfiguration") or {}
+    names = [alarm["AlarmName"] for alarm in alarms.get("Alarms", [])]
+    if not routing:
+        return {"text": None, "alarms": names}
+    step = routing.get("CanarySize") or routing.get("LinearStepSize")
+    unit = {"CAPACITY_PERCENT": "%", "INSTANCE_COUNT": " instances"}
+    size = f", {step['Value']}{unit.get(step['Type'], '')} at a time" if step else ""
+    bake = f", alarms watch for {duration(routing['WaitIntervalInSeconds'])}"
+    return {"text": _STRATEGIES.get(routing["Type"], routing["Type"]) + size + bake, "alarms": names}
+
+
+def member(document: Any, name: str) -> Any:
+    """The first value of this key anywhere in nested mappings, or None."""
+    if not isinstance(document, Mapping):
+        return None
+    if name in document:
+        return document[name]
+    return next((found for value in document.values() if (found := member(value, name)) is not None), None)
+
+
+def _links(aws: Aws, dataset: Result | None, debugger: Result | None, run_url: str | None) -> dict[str, str]:
+    found = {"Run in Airflow": run_url} if run_url else {}
+    for title, result in (("Data set report", dataset), ("Profiler report", debugger)):
+        uri = (result or {}).get("report")
+        if uri:
+            found[title] = link(aws.s3, uri)
+    return found
+
+
+def _materials(
+    aws: Aws,
+    training: Result | None,
+    evaluation: Result | None,
+    verification: Result | None,
+    links: Mapping[str, str],
+) -> Materials:
+    """What the page takes from S3; what cannot be read is left out, with a line in the log."""
+    folder = str((evaluation or {}).get("output") or "").rstrip("/")
+    content = _attempt(f"{folder}/evaluation.json", read_json, aws.s3) if folder else None
+    charts = {name: f"{folder}/{name}" for name in (content or {}).get("charts", [])}
+    pictures = [answer["image"] for answer in (verification or {}).get("predictions", [])]
+    return Materials(
+        history=(_attempt(_output_archive(training), _history, aws) if training else None) or [],
+        evaluation=content,
+        charts=_present({name: _attempt(uri, _chart, aws) for name, uri in charts.items()}),
+        thumbnails=_present({uri: _attempt(uri, _thumbnail, aws) for uri in pictures}),
+        links=links,
+    )
+
+
+def _attempt(uri: str, reading: Callable[[Any, str], Any], source: Any) -> Any:
+    """What `reading` makes of an object, or None where that fails: the report has to come out."""
+    try:
+        return reading(source, uri)
+    except _UNREADABLE as error:
+        log.warning("%s is left out of the report: %s: %s", uri, type(error).__name__, error)
+        return None
+
+
+def _present(contents: Mapping[str, bytes | None]) -> dict[str, bytes]:
+    return {name: content for name, content in contents.items() if content is not None}
+
+
+def _output_archive(training: Result) -> str:
+    output = str(training["Training"]["OutputDataConfig"]["S3OutputPath"]).rstrip("/")
+    return f"{output}/{training['job']}/output/output.tar.gz"
+
+
+def _history(aws: Aws, uri: str) -> list[Document]:
+    """The epochs of a training job, from metrics.json in its output archive."""
+    content = read(aws.s3, uri)
+    if content is None:
+        return []
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+        for entry in archive:
+            file = archive.extractfile(entry) if entry.name.removeprefix("./") == "metrics.json" else None
+            if file:
+                history: list[Document] = json.load(file)["history"]
+                return history
+    return []
+
+
+def _chart(aws: Aws, uri: str) -> bytes | None:
+    content = read(aws.s3, uri)
+    if content is None or len(content) > _LARGEST_PICTURE:
+        log.info("Not in the report: %s is %s", uri, "missing" if content is None else "too large")
+        return None
+    return content
+
+
+def _thumbnail(aws: Aws, uri: str) -> bytes | None:
+    content = read(aws.s3, uri)
+    if content is None:
+        return None
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    small = io.BytesIO()
+    picture.save(small, "JPEG", quality=80)
+    return small.getvalue()
