@@ -43,3 +43,11 @@ class DeploymentError(UserError):
 
 class VerificationError(UserError):
     """The endpoint does not answer, or not as the model did when it was trained."""
+
+
+class RetireError(UserError):
+    """Something that no run needs any more could not be deleted."""
+
+
+class RollbackError(UserError):
+    """There is nothing to go back to."""

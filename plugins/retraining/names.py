@@ -19,8 +19,14 @@ def run_name(slug: str, run_id: str, when: datetime) -> str:
     """
     stamp = when.astimezone(UTC).strftime("%y%m%d%H%M")
     digest = hashlib.sha256(run_id.encode()).hexdigest()[:4]
-    room = TUNING_JOB_LIMIT - _STAMP_AND_HASH - _ATTEMPT
-    return f"{slug[:room].rstrip('-')}-{stamp}-{digest}"
+    return f"{_beginning(slug)}-{stamp}-{digest}"
+
+
+def run_pattern(slug: str) -> re.Pattern[str]:
+    """Matches what `run_name` and `attempt_name` make for a pipeline; their group `stamp` sorts by time."""
+    return re.compile(
+        rf"{re.escape(_beginning(slug))}-(?P<stamp>\d{{10}})-[0-9a-f]{{4}}(-r[1-9]\d*)?", re.ASCII
+    )
 
 
 def attempt_name(name: str, attempt: int, limit: int = NAME_LIMIT) -> str:
@@ -32,3 +38,8 @@ def attempt_name(name: str, attempt: int, limit: int = NAME_LIMIT) -> str:
     if len(result) > limit or not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*", result):
         raise ValueError(f"{result!r} is no SageMaker name of at most {limit} letters, digits and hyphens")
     return result
+
+
+def _beginning(slug: str) -> str:
+    """As much of the slug as a run's name has room for."""
+    return slug[: TUNING_JOB_LIMIT - _STAMP_AND_HASH - _ATTEMPT].rstrip("-")

@@ -148,6 +148,13 @@ def serving(aws: Aws, config: str) -> Serving | None:
     return None if model is None else Serving(described, model)
 
 
+def models_of(aws: Aws, config: str) -> list[str]:
+    """Names of the models of a configuration; none where it is gone."""
+    described = or_none(lambda: aws.sagemaker.describe_endpoint_config(EndpointConfigName=config))
+    variants = described["ProductionVariants"] if described else []
+    return [variant["ModelName"] for variant in variants if "ModelName" in variant]
+
+
 def artifact_of(model: Answer) -> str | None:
     """URI of the archive that DescribeModel names."""
     container: Answer = model.get("PrimaryContainer") or next(iter(model.get("Containers", [])), {})
