@@ -12,6 +12,7 @@ from local_sagemaker.hosting.model_data import SUBMIT_DIRECTORY, ModelDataError,
 from local_sagemaker.hosting.records import FleetRecord, VariantRecord
 from local_sagemaker.hosting.worker import Instance
 from local_sagemaker.images import Environment, Images, overlay
+from local_sagemaker.jobs.container import usable_cores
 from local_sagemaker.logs import CloudWatchLogs, LogEvent, LogFollower
 from local_sagemaker.objects import Objects
 from local_sagemaker.platform import ACCOUNT, Platform
@@ -57,7 +58,7 @@ class Launcher:
         if requirements.exists():
             environment = _install(environment, requirements, folder / "environment")
         variables = self._variables(endpoint, variant, base)
-        variables.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // fleet.instance_count)))
+        variables.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // fleet.instance_count)))
         if environment.python_path is not None:
             variables.setdefault("PYTHONPATH", str(environment.python_path))
 
@@ -148,7 +149,3 @@ def _install(environment: Environment, requirements: Path, folder: Path) -> Envi
             ) from error
         done.touch()
     return private
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

@@ -55,10 +55,11 @@ def threads_per_job() -> str:
     Fixed rather than shared out among the jobs that happen to run, because the order of floating-point sums,
     and with it the model, depends on it.
     """
-    return os.environ.get(THREADS_VARIABLE) or str(_usable_cores())
+    return os.environ.get(THREADS_VARIABLE) or str(usable_cores())
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """The cores that this process may use, which can be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
