@@ -1,21 +1,31 @@
-"""The data set in S3, read before anything is paid for: structure, counts, and every picture decoded once."""
+"""The check of the data set in S3, before anything is paid for.
+
+What is read once stays known: a manifest in S3, shared by the pipeline's runs, says of every content, by ETag
+and size, what it looks like. A check reads only what is new, so that next week's takes seconds.
+"""
 
 from __future__ import annotations
 
-import io
 import logging
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from retraining import manifest
 from retraining.aws import Aws, bucket_of, split_uri
+from retraining.dataset_changes import changes_since
+from retraining.dataset_findings import Problem, findings_of, problems_of, warnings_of
+from retraining.dataset_listing import SPLITS, Listing, list_pictures, structure_problems
+from retraining.dataset_page import Page, write_page
+from retraining.dataset_reading import Version, read_new
+from retraining.duplicates import Seen, find_duplicates
 from retraining.errors import DatasetError
 from retraining.form import RunSettings
+from retraining.objects import link, write
+from retraining.pictures import Look
 from retraining.pipeline import Pipeline
+from retraining.place import Place
 from retraining.sections import Dataset
 
 if TYPE_CHECKING:
@@ -23,56 +33,65 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "valid", "test")
-_THREADS = 16
-_BATCH = 1000
-_PROGRESS_SECONDS = 10
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-_MAX_PIXELS = 64_000_000
 _LISTED = 20  # offenders named in an error; the log names all
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An object of the data set: `<prefix>/<split>/<class>/<file>`."""
+class _Source:
+    """Where the data set is, and where this run writes about it."""
 
-    key: str
-    split: str
-    label: str
+    s3: S3Client
+    bucket: str
+    prefix: str
+    place: Place
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    @property
+    def manifest(self) -> str:
+        """URI of the run's manifest, to compare with."""
+        return f"{self.place.output}/{manifest.FILE}"
+
+    @property
+    def cache(self) -> str:
+        """URI of the manifest that the pipeline's runs share."""
+        return self.place.shared_uri(manifest.FILE)
+
+    @property
+    def report(self) -> str:
+        return f"{self.place.output}/dataset/report.html"
 
 
-def check_dataset(pipeline: Pipeline, settings: RunSettings, aws: Aws) -> dict[str, Any]:
-    """Check the whole data set.
+def check_dataset(
+    pipeline: Pipeline, settings: RunSettings, aws: Aws, place: Place, last: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Check the whole data set, compare it with that of the last run, and put a page about it into S3.
 
-    Returns `{uri, bucket, prefix, classes, images: {split: n}, counts: {split: {class: n}}}`.
-    Raises DatasetError, which lists what is wrong and how to put it right.
+    `last` is the record of the last run, `{"run": name, "dataset": {"manifest": uri}}`, if there was one.
+    Returns `{uri, bucket, prefix, classes, images: {split: n}, counts: {split: {class: n}}, digest, manifest,
+    warnings: [sentence], changes, report, report_url}`; `dataset_changes.py` has the form of `changes`, which
+    are None without a last run. Raises DatasetError, which lists what is wrong and how to put it right; page
+    and manifest are written then, too, if there is any picture.
     """
     bucket, prefix = location(settings, aws)
-    _check_bucket(aws.s3, bucket)
-    uri = f"s3://{bucket}/{prefix}"
-    pictures, problems = _structure(_keys(aws.s3, bucket, prefix), uri, prefix)
-    counts = {split: Counter(p.label for p in pictures if p.split == split) for split in SPLITS}
-    problems += _count_problems(counts, pipeline.dataset)
-    for problem in problems:
-        log.error("%s", problem)
-    if problems:
-        raise DatasetError(_report(uri, problems))
-    log.info("Reading %d pictures of %d classes in %s", len(pictures), len(counts["train"]), uri)
-    unreadable = list(_unreadable(aws.s3, bucket, pictures))
-    if unreadable:
+    for one in dict.fromkeys((bucket, place.bucket)):
+        _check_bucket(aws.s3, one)
+    source = _Source(aws.s3, bucket, prefix, place)
+    listing = list_pictures(aws.s3, bucket, prefix)
+    if not listing.pictures:
         raise DatasetError(
-            _report(uri, [*unreadable, "replace or delete these files, then start the run again"])
+            f"There is no picture under {source.uri}/. Upload the data set there as train/<class>/<file>, "
+            "valid/..., test/..., or name another place in the form or in the pipeline file."
         )
-    summary = {split: sum(counts[split].values()) for split in SPLITS}
-    log.info("The data set is sound: %s", ", ".join(f"{split} {n}" for split, n in summary.items()))
-    return {
-        "uri": uri,
-        "bucket": bucket,
-        "prefix": prefix,
-        "classes": sorted(counts["train"]),
-        "images": summary,
-        "counts": {split: dict(sorted(counts[split].items())) for split in SPLITS},
-    }
+    counts = listing.counts()
+    structure = tuple(structure_problems(listing, counts, pipeline.dataset))
+    if structure:
+        wrong = Problem("splits and classes are not complete", structure)
+        _stop(source, [wrong], Page(source.uri, place.run, counts, problems=[wrong]))
+    log.info("%s has %d pictures of %d classes", source.uri, len(listing.pictures), len(counts["train"]))
+    return _checked(source, listing, counts, pipeline.dataset, last)
 
 
 def location(settings: RunSettings, aws: Aws) -> tuple[str, str]:
@@ -80,6 +99,72 @@ def location(settings: RunSettings, aws: Aws) -> tuple[str, str]:
     if settings.dataset_prefix.startswith("s3://"):
         return split_uri(settings.dataset_prefix)
     return bucket_of(aws, settings.bucket), settings.dataset_prefix.strip("/")
+
+
+def _checked(
+    source: _Source,
+    listing: Listing,
+    counts: dict[str, Counter[str]],
+    limits: Dataset,
+    last: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Look at the pictures of a data set whose structure is sound."""
+    seen = _looked_at(source, listing)
+    findings = findings_of(seen, find_duplicates([one for one in seen if not one[1].problem]))
+    problems = problems_of(findings, counts, limits)
+    warnings = warnings_of(findings, counts, listing.unused, limits)
+    changes = _changes(source.s3, seen, last)
+    for warning in warnings:
+        log.warning("%s", warning)
+    page = Page(source.uri, source.place.run, counts, problems, warnings, changes, findings)
+    if problems:
+        _stop(source, problems, page)
+    images = {split: counts[split].total() for split in SPLITS}
+    log.info("The data set is sound: %s", ", ".join(f"{split} {n}" for split, n in images.items()))
+    return {
+        "uri": source.uri,
+        "bucket": source.bucket,
+        "prefix": source.prefix,
+        "classes": sorted(counts["train"]),
+        "images": images,
+        "counts": {split: dict(sorted(counts[split].items())) for split in SPLITS},
+        "digest": manifest.digest(listing.pictures),
+        "manifest": source.manifest,
+        "warnings": warnings,
+        "changes": changes,
+        "report": source.report,
+        "report_url": _write_page(source, page),
+    }
+
+
+def _looked_at(source: _Source, listing: Listing) -> list[Seen]:
+    """Read what is not known from the manifest; both manifests are written whatever happens meanwhile."""
+    cached = manifest.load(source.s3, source.cache) or []
+    known: dict[Version, Look] = {picture.version: look for picture, look in cached}
+    looks = dict(known)
+    try:
+        looks.update(read_new(source.s3, source.bucket, source.prefix, listing.pictures, known))
+    finally:
+        content = manifest.encode(listing.pictures, looks)
+        for uri in (source.manifest, source.cache):
+            write(source.s3, uri, content, "application/gzip")
+    return [(picture, looks[picture.version]) for picture in listing.pictures]
+
+
+def _changes(s3: S3Client, seen: Sequence[Seen], last: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if last is None:
+        return None
+    uri = last["dataset"]["manifest"]
+    before = manifest.load(s3, uri)
+    if before is None:
+        log.warning("Changes since %s are unknown, because %s cannot be read", last["run"], uri)
+        return None
+    changes = changes_since(last["run"], before, seen)
+    log.info(
+        "Since %s: %d added, %d removed, %d changed",
+        *(changes[key] for key in ("since", "added", "removed", "changed")),
+    )
+    return changes
 
 
 def _check_bucket(s3: S3Client, bucket: str) -> None:
@@ -102,128 +187,27 @@ def _check_bucket(s3: S3Client, bucket: str) -> None:
         raise
 
 
-def _keys(s3: S3Client, bucket: str, prefix: str) -> Iterator[str]:
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/" if prefix else "")
-    for page in pages:
-        for entry in page.get("Contents", []):
-            yield entry["Key"]
+def _write_page(source: _Source, page: Page) -> str:
+    """Put the page into S3 and log the link to it."""
+    write_page(source.s3, source.report, source.bucket, source.prefix, page)
+    url = link(source.s3, source.report)
+    log.info("Page about the data set: %s", url)
+    return url
 
 
-def _structure(keys: Iterable[str], uri: str, prefix: str) -> tuple[list[Picture], list[str]]:
-    """The pictures, and the class folders that are empty (keys that end in a slash).
-
-    Hidden files do not count, as in the training script; what lies outside the class folders is not used.
-    """
-    pictures: list[Picture] = []
-    folders: set[tuple[str, str]] = set()
-    unused: list[str] = []
-    for key in keys:
-        split, label, name = _parts(key.removeprefix(prefix).lstrip("/"))
-        if split in SPLITS and label and name:
-            pictures.append(Picture(key, split, label))
-        elif split in SPLITS and key.endswith("/"):
-            folders.add((split, label))
-        elif not name.startswith("."):
-            unused.append(key)
-    if not pictures:
-        raise DatasetError(
-            f"There is no picture under {uri}/. Upload the data set there as train/<class>/<file>, "
-            "valid/..., test/..., or name another place in the form or in the pipeline file."
-        )
-    if unused:
-        log.warning(
-            "%d files are not at <split>/<class>/<file> and not used: %s", len(unused), unused[:_LISTED]
-        )
-    filled = {(p.split, p.label) for p in pictures}
-    empty = sorted((split, label) for split, label in folders if label and (split, label) not in filled)
-    return pictures, [
-        f"{split}/{label}/: is empty; add pictures or delete the folder" for split, label in empty
-    ]
-
-
-def _parts(path: str) -> tuple[str, str, str]:
-    """Split, class and file of a path below the prefix; the file is empty for a folder."""
-    split, _, rest = path.partition("/")
-    label, slash, name = rest.partition("/")
-    if not slash:
-        return split, "", label or split
-    hidden = any(part.startswith(".") for part in (label, *name.split("/")))
-    return split, "" if hidden else label, name if not hidden else ".hidden"
-
-
-def _count_problems(counts: dict[str, Counter[str]], limits: Dataset) -> list[str]:
-    least = {
-        "train": limits.min_train_images,
-        "valid": limits.min_valid_images,
-        "test": limits.min_test_images,
-    }
-    problems = [f"{split}/: holds no picture; add the split" for split in SPLITS if not counts[split]]
-    for split in ("valid", "test"):
-        problems += [
-            f"{split}/{label}/: the class is absent from train/; add it there or delete it here"
-            for label in sorted(counts[split].keys() - counts["train"].keys())
-        ]
-    for split in SPLITS:
-        problems += [
-            f"{split}/{label}/: {counts[split][label]} pictures, at least {least[split]} are needed; add some"
-            for label in sorted(counts["train"])
-            if counts[split] and counts[split][label] < least[split]
-        ]
-    if len(counts["train"]) == 1:
-        problems.append(
-            f"train/: holds the one class {next(iter(counts['train']))!r}; a classifier needs two"
-        )
-    return problems
-
-
-def _unreadable(s3: S3Client, bucket: str, pictures: list[Picture]) -> Iterator[str]:
-    """Read every picture, a few at a time, and yield what is wrong with those that cannot be decoded."""
-    started = said = time.monotonic()
-    remaining, done = iter(pictures), 0
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="picture") as pool:
-        while batch := list(islice(remaining, _BATCH)):
-            for picture, wrong in zip(batch, pool.map(lambda p: _problem(s3, bucket, p), batch), strict=True):
-                done += 1
-                if wrong:
-                    log.error("%s: %s", picture.key, wrong)
-                    yield f"{picture.key}: {wrong}"
-                if time.monotonic() - said > _PROGRESS_SECONDS:
-                    said = time.monotonic()
-                    log.info("%d of %d pictures read", done, len(pictures))
-    log.info("%d pictures read in %.1f s", done, time.monotonic() - started)
-
-
-def _problem(s3: S3Client, bucket: str, picture: Picture) -> str | None:
-    return picture_problem(s3.get_object(Bucket=bucket, Key=picture.key)["Body"].read())
-
-
-def picture_problem(content: bytes) -> str | None:
-    """What is wrong with a picture file, or None.
-
-    A JPEG is decoded at a small scale, which reads all of it. Formats and size are those that training takes.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    if not content:
-        return "is empty"
-    try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                return f"has {image.width} x {image.height} pixels, at most {_MAX_PIXELS:,} are accepted"
-            image.draft("RGB", (64, 64))
-            image.load()
-    except UnidentifiedImageError:
-        return f"is no image in one of the formats {', '.join(_FORMATS)}"
-    except (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError) as error:
-        return f"is damaged or cut off ({error})"
-    return None
-
-
-def _report(uri: str, problems: list[str]) -> str:
-    more = len(problems) - _LISTED
-    lines = (
-        problems
-        if more <= 0
-        else [*problems[: _LISTED - 1], f"... and {more} more, see the log", problems[-1]]
-    )
-    return f"The data set {uri} cannot be used:\n" + "\n".join(f"  - {line}" for line in lines)
+def _stop(source: _Source, problems: Sequence[Problem], page: Page) -> None:
+    """Log all offenders, write the page, and raise DatasetError with the first offenders."""
+    for problem in problems:
+        log.error("%s", problem.summary)
+        for offender in problem.offenders:
+            log.error("  %s", offender)
+    _write_page(source, page)
+    lines = [f"The data set {source.uri} cannot be used:"]
+    room = _LISTED
+    for problem in problems:
+        lines.append(f"- {problem.summary}:")
+        lines += [f"    {offender}" for offender in problem.offenders[:room]]
+        if len(problem.offenders) > room:
+            lines.append(f"    ... and {len(problem.offenders) - room} more, see the log")
+        room = max(0, room - len(problem.offenders))
+    raise DatasetError("\n".join([*lines, f"Its page with pictures: {source.report}"]))
