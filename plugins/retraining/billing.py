@@ -33,11 +33,12 @@ def run_costs(
     tuning: Result | None,
     training: Result | None,
     evaluation: Result | None,
+    candidates: Result | None = None,
 ) -> Document:
     """What the run's jobs cost, as `retraining.costs.actual` returns it.
 
-    Results that are None are looked up by the names in the plan: a task without a result may have paid for a
-    job, or for a part of one.
+    Results that are None are looked up by the names in the requests, of which `candidates` has the
+    evaluation's: a task without a result may have paid for a job, or for a part of one.
     """
     requests: Result = plan or {}
     costs = requests.get("run", {}).get("cost")
@@ -45,7 +46,7 @@ def run_costs(
     tuning = tuning or _look_up(_tuning, sagemaker, requests.get("tuning"), "HyperParameterTuningJobName")
     training = training or _look_up(_training, sagemaker, requests.get("training"), "TrainingJobName")
     evaluation = evaluation or _look_up(
-        _processing, sagemaker, requests.get("evaluation"), "ProcessingJobName"
+        _processing, sagemaker, (candidates or {}).get("request"), "ProcessingJobName"
     )
     return actual(
         costs,

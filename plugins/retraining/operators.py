@@ -53,6 +53,15 @@ class ProfilerReportLink(BaseOperatorLink):
         return (operator.report_url or "") if isinstance(operator, DebuggerStatusOperator) else ""
 
 
+class RunReportLink(BaseOperatorLink):
+    """Opens the run's report."""
+
+    name = "Run report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
+        return (operator.report_url or "") if isinstance(operator, ReportOperator) else ""
+
+
 class _SageMakerOperator(BaseOperator):
     """Runs the provider's operator `implementation` on the request `config`, another task's result.
 
@@ -210,6 +219,44 @@ class ApprovalOperator(HITLOperator):
         decision = answered(event, self.gate, self.APPROVE, hours)
         settle(Aws(self.aws_conn_id), self.package["arn"], decision["approved"], decision["sentence"])
         return decision
+
+
+class ReportOperator(BaseOperator):
+    """Puts the run's results on one page and into one record, whatever happened before.
+
+    `results` are the keyword arguments of `retraining.report.run_report`, other tasks' results by name; those
+    of tasks that did not get so far are None. Returns what that function returns.
+    """
+
+    template_fields: Sequence[str] = ("results",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"results": "json"}
+    operator_extra_links = (RunReportLink(),)
+    ui_color = "#ededed"
+
+    def __init__(self, *, pipeline: Pipeline, results: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+        self.results = results
+        self.report_url: str | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from retraining.outcome import reasons, run_url, task_states
+        from retraining.place import begin
+        from retraining.report import run_report
+
+        _, aws, place = begin(self.pipeline, context["params"], context["dag_run"])
+        states = task_states(context)
+        states.pop(self.task_id, None)
+        report = run_report(
+            aws=aws,
+            place=place,
+            states=states,
+            why=reasons(context, states),
+            run_url=run_url(context),
+            **self.results,
+        )
+        self.report_url = report["report_url"]
+        return report
 
 
 @contextmanager

@@ -1,15 +1,17 @@
 """How a run ended: at which task, why, and in one sentence.
 
 Airflow tells a task the states of the others, but not their errors. A task that fails therefore leaves its
-reason in an XCom (`keep_reason`, a task callback), and one that skips itself does so before it skips
-(`skip`). Cheap to import, because a DAG file does.
+reason in an XCom (`keep_reason`, a task callback), and one that skips itself does the same
+(`skip_explained`). Cheap to import, because a DAG file does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -54,10 +56,17 @@ def keep_reason(context: Context) -> None:
         context["ti"].xcom_push(key=REASON, value=text[:_LONGEST_REASON])
 
 
-def skip(context: Context, sentence: str) -> NoReturn:
-    """Skip the running task, and leave the reason to the run's report."""
-    context["ti"].xcom_push(key=REASON, value=sentence)
-    raise AirflowSkipException(sentence)
+@contextmanager
+def skip_explained(ti: Any) -> Iterator[None]:
+    """Around what may raise AirflowSkipException: leaves its text to the run's report.
+
+    A callback does not get to see it, other than an error.
+    """
+    try:
+        yield
+    except AirflowSkipException as skip:
+        ti.xcom_push(key=REASON, value=str(skip)[:_LONGEST_REASON])
+        raise
 
 
 def task_states(context: Context) -> dict[str, str]:
@@ -76,6 +85,16 @@ def reasons(context: Context, states: Mapping[str, str]) -> dict[str, str]:
     ended = [task for task, state in states.items() if state in {_FAILED, _SKIPPED}]
     found = {task: context["ti"].xcom_pull(task_ids=task, key=REASON) for task in ended}
     return {task: str(reason) for task, reason in found.items() if reason}
+
+
+def run_url(context: Context) -> str | None:
+    """The run's page in Airflow; None where Airflow has no address of its own."""
+    from airflow.sdk.configuration import conf
+
+    base = conf.get("api", "base_url", fallback=None)
+    if not base:
+        return None
+    return f"{base.rstrip('/')}/dags/{context['dag'].dag_id}/runs/{quote(context['run_id'], safe='')}"
 
 
 def outcome_of(

@@ -55,11 +55,13 @@ def run_report(
     tuning: Result | None = None,
     training: Result | None = None,
     debugger: Result | None = None,
+    candidates: Result | None = None,
     evaluation: Result | None = None,
     gate: Result | None = None,
     package: Result | None = None,
     approval: Result | None = None,
     deployment: Result | None = None,
+    endpoint: Result | None = None,
     verification: Result | None = None,
     retired: Result | None = None,
     states: Mapping[str, str] | None = None,
@@ -68,8 +70,9 @@ def run_report(
 ) -> Document:
     """Put the tasks' results together, write record and page to the run's folder, and log a summary.
 
-    `states` are the tasks' states in their order, `why` the reasons of those that failed or skipped
-    themselves (`retraining.outcome`). Returns::
+    Every result is its task's; `deployment` is the request that `choose_model` made, `endpoint` what
+    `deploy` made of it. `states` are the tasks' states in their order, `why` the reasons of those that
+    failed or skipped themselves (`retraining.outcome`). Returns::
 
         run_name, pipeline, at, output, run_id, region, code, weights
         outcome         {verdict, label, sentence, task, reason}, as `retraining.outcome.Outcome`
@@ -84,7 +87,7 @@ def run_report(
         debugger        {mode, rules: [{rule, status, step, finding, ...}], report}
         test_accuracy   the training job's, on the whole test set
         evaluation, gate, package, approval, retired   as the tasks return them
-        deployment      as `deploy` returns it
+        deployment      {name, config, model, status, seconds, created, previous} of `deploy`
         strategy        {text, alarms: [name]} of the deployment
         endpoint        {endpoint, images, accuracy, latency_ms, predictions: [...], ...} of `verify`
         cost            {estimate, actual}, as `retraining.costs` has them
@@ -116,13 +119,15 @@ def run_report(
         "gate": dict(gate) if gate else None,
         "package": dict(package) if package else None,
         "approval": dict(approval) if approval else None,
-        "deployment": dict(deployment) if deployment else None,
-        "strategy": _strategy(plan),
+        "deployment": dict(endpoint) if endpoint else None,
+        "strategy": _strategy(deployment or plan),
         "endpoint": dict(verification) if verification else None,
         "retired": dict(retired) if retired else None,
         "cost": {
             "estimate": run.get("cost"),
-            "actual": run_costs(aws, plan, tuning=tuning, training=training, evaluation=evaluation),
+            "actual": run_costs(
+                aws, plan, tuning=tuning, training=training, evaluation=evaluation, candidates=candidates
+            ),
         },
         "record": f"{place.output}/run.json",
         "report": f"{place.output}/report.html",
@@ -200,10 +205,10 @@ def _maximize(plan: Result | None) -> bool:
     return not objective or objective["Type"] == "Maximize"
 
 
-def _strategy(plan: Result | None) -> Document:
-    """How the plan's DeploymentConfig moves traffic, in words, and the alarms that watch it."""
-    routing = member(plan, "TrafficRoutingConfiguration")
-    alarms = member(plan, "AutoRollbackConfiguration") or {}
+def _strategy(request: Result | None) -> Document:
+    """How a DeploymentConfig moves traffic, in words, and the alarms that watch it."""
+    routing = member(request, "TrafficRoutingConfiguration")
+    alarms = member(request, "AutoRollbackConfiguration") or {}
     names = [alarm["AlarmName"] for alarm in alarms.get("Alarms", [])]
     if not routing:
         return {"text": None, "alarms": names}

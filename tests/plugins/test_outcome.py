@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
-from retraining.outcome import REASON, keep_reason, outcome_of, reasons, skip, task_states
+from retraining.outcome import REASON, keep_reason, outcome_of, reasons, skip_explained
 
 TASKS = ["check_dataset", "plan", "train", "gate", "approve", "choose_model", "deploy", "verify"]
 DONE = dict.fromkeys(TASKS, "success")
@@ -84,8 +84,8 @@ def test_reasons_travel_from_task_to_report() -> None:
     assert run.xcoms == {("train", REASON): "no pictures"}
     assert reasons({"ti": run}, run.states) == {"train": "no pictures"}  # type: ignore[typeddict-item]
     run.task_id = "deploy"
-    with pytest.raises(AirflowSkipException, match="stays"):
-        skip({"ti": run}, "The champion stays.")  # type: ignore[typeddict-item]
+    with pytest.raises(AirflowSkipException, match="stays"), skip_explained(run):
+        raise AirflowSkipException("The champion stays.")
     assert reasons({"ti": run}, run.states)["deploy"] == "The champion stays."  # type: ignore[typeddict-item]
 
 
@@ -93,4 +93,3 @@ def test_a_task_without_an_error_keeps_no_reason() -> None:
     run = Run({})
     keep_reason({"ti": run, "exception": None})  # type: ignore[typeddict-item]
     assert run.xcoms == {}
-    assert task_states.__doc__

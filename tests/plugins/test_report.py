@@ -185,7 +185,7 @@ def results(pipeline: Pipeline) -> dict[str, Any]:
         "gate": {**REJECTED, "approved": True, "sentence": "The challenger goes live."},
         "package": {"group": "dog-breed", "version": 3, "arn": "arn", "status": "Approved"},
         "approval": {"approved": True, "sentence": "Not asked for.", "by": None, "at": None},
-        "deployment": {
+        "endpoint": {
             "name": "dog-breed",
             "config": NAME,
             "model": NAME,
@@ -330,7 +330,7 @@ def test_a_run_that_ended_anywhere_has_a_page(
 
 
 def test_a_rejected_challenger(aws: Aws, place: Place, plan: dict[str, Any], results: dict[str, Any]) -> None:
-    rest = {k: v for k, v in results.items() if k not in {"gate", "deployment", "verification", "retired"}}
+    rest = {k: v for k, v in results.items() if k not in {"gate", "endpoint", "verification", "retired"}}
     report = run_report(aws=aws, place=place, plan=plan, gate=REJECTED, **rest)
     assert report["outcome"]["label"] == "Champion stays"
     assert report["endpoint"] is None
@@ -366,9 +366,10 @@ def test_jobs_of_tasks_that_failed_are_paid_for(aws: Aws, place: Place, plan: di
         **plan,
         "tuning": {"HyperParameterTuningJobName": "never-started"},
         "training": {"TrainingJobName": "never-started"},
-        "evaluation": {"ProcessingJobName": "never-started"},
     }
-    report = run_report(aws=aws, place=place, plan=requests, states={"tune": "failed"})
+    candidates = {"request": {"ProcessingJobName": "never-started"}}
+    states = {"tune": "failed"}
+    report = run_report(aws=aws, place=place, plan=requests, candidates=candidates, states=states)
     assert report["cost"]["actual"]["jobs"] == []
 
 
