@@ -23,7 +23,7 @@ from local_sagemaker.debugging.processes import (
     stop,
 )
 from local_sagemaker.errors import ValidationError
-from local_sagemaker.images import Environment, Images
+from local_sagemaker.images import Images
 from local_sagemaker.jobs.artifacts import FolderSync
 from local_sagemaker.jobs.supervisor import ENDED
 from local_sagemaker.objects import BucketMissingError, Objects
@@ -65,7 +65,7 @@ class RuleWatch:
         self._thread = threading.Thread(target=self._run, name=f"rules-{name}", daemon=True)
 
     def start(self, job: Document) -> None:
-        """Start what the job asks for, or find it again, and follow it in a thread of its own."""
+        """Start what the job asks for, or find it again, and follow its rules in a thread of its own."""
         self.started = True
         try:
             self._start_processes(job, statuses.configurations(job))
@@ -73,7 +73,10 @@ class RuleWatch:
             self._close_rules(statuses.ERROR, f"InternalError: the rules could not be started: {error}")
             self.ended = True
         else:
-            self._thread.start()
+            if statuses.pending(job):
+                self._thread.start()
+            else:
+                self.ended = True
 
     def training_ended(self) -> None:
         """No more tensors and samples will come: the sampler ends now, the rules when they have seen all."""
@@ -88,6 +91,10 @@ class RuleWatch:
             self._thread.join()
 
     def _start_processes(self, job: Document, rules: list[statuses.Configuration]) -> None:
+        """On AWS an agent of the platform samples; here the program comes with the rules' image."""
+        if not rules:
+            return
+        environment = self._images.resolve(rules[0]["RuleEvaluatorImage"])
         observed = Observed(
             self._name,
             job["CreationTime"],
@@ -98,26 +105,21 @@ class RuleWatch:
             if container.profiles(job)
             else self._folders.root / "no-profile",
         )
-        training = job["TrainingJobStatus"] not in ENDED
-        if training and container.profiles(job) and (sampler := self._sampler_environment(rules)) is not None:
+        if container.profiles(job) and job["TrainingJobStatus"] not in ENDED:
             interval = job["ProfilerConfig"].get("ProfilingIntervalInMilliseconds", _DEFAULT_INTERVAL_MS)
-            start_sampler(self._folders, sampler, observed, interval, self._platform.settings)
-        if rules and statuses.pending(job):
-            environment = self._images.resolve(rules[0]["RuleEvaluatorImage"])
+            start_sampler(self._folders, environment, observed, interval, self._platform.settings)
+        if statuses.pending(job):
             start_evaluator(self._folders, environment, rules, observed, self._platform.settings)
-
-    def _sampler_environment(self, rules: list[statuses.Configuration]) -> Environment | None:
-        """On AWS an agent of the platform samples; here the program comes with the rules' image."""
-        return self._images.resolve(rules[0]["RuleEvaluatorImage"]) if rules else None
 
     def _run(self) -> None:
         try:
             while self._look() and not self._closing.wait(_POLL_SECONDS):
                 pass
-            self.ended = True
         except DocumentMissingError:
             logger.info("%s was deleted; its rules are no longer followed", self._name)
             stop(self._folders.evaluator)
+        finally:
+            self.ended = True
 
     def _look(self) -> bool:
         """Carry the news into the job's document; False when there is nothing left to wait for."""
