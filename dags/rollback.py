@@ -1,0 +1,100 @@
+"""One rollback DAG for every file in `pipelines/`: back to the model that was in service before.
+
+Started by hand only. How it happens is in `plugins/retraining/rollback.py`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, Param, dag, task
+from retraining.operators import EndpointOperator
+from retraining.pipeline import Pipeline, load_pipelines
+
+Result = dict[str, Any]
+
+DOC = """
+### {name}: back to the model before
+
+Trigger this DAG, and the endpoint `{endpoint}` serves the model again that was in service before the present
+one. Nothing has to be filled in.
+
+1. **choose** finds the newest approved version in the registry's group `{group}` that was in service before.
+2. **deploy** moves all traffic to it at once, without a gap; machines, alarms and data capture stay.
+3. **verify** checks that this model serves and answers, and rejects the one that was replaced, with who, when
+   and why.
+
+A second run goes back one model further. A retraining run that is deploying is waited for; if it changes the
+endpoint meanwhile, the rollback stops without doing anything.
+"""
+
+DEPLOY_DOC = """
+Creates model and endpoint configuration, then **updates the endpoint**, all traffic at once. Fails if the
+endpoint does not run them in the end.
+"""
+
+
+def rollback_dag(pipeline: Pipeline) -> DAG:
+    """The DAG `<pipeline>_rollback`."""
+
+    @dag(
+        dag_id=pipeline.rollback_dag_id,
+        description=f"Puts the model before back into service at {pipeline.endpoint_name}.",
+        doc_md=DOC.format(name=pipeline.name, endpoint=pipeline.endpoint_name, group=pipeline.package_group),
+        schedule=None,
+        catchup=False,
+        max_active_runs=1,
+        params={
+            "reason": Param(
+                "",
+                type="string",
+                title="Reason",
+                description="Why the model in service is replaced; kept in the model registry.",
+            )
+        },
+        tags=["sagemaker", "rollback", pipeline.name],
+        default_args={
+            "owner": pipeline.owner,
+            "retries": 2,
+            "retry_delay": timedelta(seconds=10),
+            "retry_exponential_backoff": True,
+            "max_retry_delay": timedelta(minutes=2),
+        },
+    )
+    def rollback() -> None:
+        @task(multiple_outputs=True)
+        def choose(dag_run: Any = None) -> Result:
+            """Finds the **model before** in the registry and builds the request that deploys it. Fails if
+            there is none.
+            """
+            from retraining.aws import Aws
+            from retraining.rollback import choose as choose_model
+
+            return choose_model(pipeline, Aws(), dag_run)
+
+        @task
+        def verify(chosen: Result, endpoint: Result, params: Any = None, dag_run: Any = None) -> Result:
+            """Checks **configuration, model and answers**, and rejects the model that was replaced."""
+            from retraining.aws import Aws
+            from retraining.rollback import settle_rollback
+
+            return settle_rollback(
+                pipeline=pipeline,
+                chosen=chosen,
+                endpoint=endpoint,
+                aws=Aws(),
+                who=dag_run.triggering_user_name,
+                why=params["reason"],
+            )
+
+        chosen = choose()
+        deploy = EndpointOperator(task_id="deploy", config=chosen["request"], doc_md=DEPLOY_DOC)
+        verify(chosen, deploy.output)
+
+    return rollback()
+
+
+for _pipeline in load_pipelines(Path(__file__).parent / "pipelines"):
+    globals()[_pipeline.rollback_dag_id] = rollback_dag(_pipeline)

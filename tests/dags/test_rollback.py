@@ -1,0 +1,105 @@
+"""The rollback DAG: as Airflow loads it, and as it runs against an endpoint that serves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.models.dagrun import DagRun
+from airflow.sdk import DAG, Context
+from airflow.serialization.serialized_objects import DagSerialization
+from retraining.aws import Aws
+from retraining.operators import EndpointOperator
+from retraining.pipeline import load_pipelines
+
+from benchmarks.dag_import import HEAVY, measure
+from tests.dags.airflow_home import DAGS
+from tests.local_sagemaker.runtime_process import RuntimeProcess
+from tests.plugins.models import deployment_request, put_model, register_model
+
+ENDPOINT = "dog-breed"
+
+
+@pytest.fixture(scope="module")
+def rollback(dagbag: DagBag) -> DAG:
+    return dagbag.dags["dog_breed_rollback"]
+
+
+def test_every_pipeline_has_one(dagbag: DagBag) -> None:
+    assert dagbag.import_errors == {}
+    ids = {pipeline.rollback_dag_id for pipeline in load_pipelines(DAGS / "pipelines")}
+    assert ids == {name for name in dagbag.dags if name.endswith("_rollback")}
+
+
+def test_one_click_by_hand_and_one_at_a_time(rollback: DAG) -> None:
+    assert [task.task_id for task in rollback.topological_sort()] == ["choose", "deploy", "verify"]  # type: ignore[no-untyped-call]
+    assert rollback.timetable.summary == "None"
+    assert rollback.max_active_runs == 1
+    rollback.params.validate()
+    assert all(rollback.params.get_param(name).description for name in rollback.params)
+
+
+def test_it_is_documented_and_survives_serialisation(rollback: DAG) -> None:
+    assert rollback.doc_md
+    assert all(task.doc_md for task in rollback.tasks)
+    again = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(rollback))))
+    assert again.get_task("deploy").operator_name == "SageMakerEndpointOperator"
+
+
+def test_importing_brings_nothing_heavy(tmp_path: Path) -> None:
+    assert not set(HEAVY) & set(measure(tmp_path).modules)
+
+
+@pytest.fixture
+def versions(runtime: RuntimeProcess, database: None) -> Iterator[list[str]]:
+    """Two models that were deployed one after the other; their versions in the registry."""
+    aws = Aws()
+    if aws.sagemaker.list_endpoints(NameContains=ENDPOINT)["Endpoints"]:
+        aws.sagemaker.delete_endpoint(EndpointName=ENDPOINT)
+        aws.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=ENDPOINT, WaiterConfig={"Delay": 1})
+    packages = []
+    for number in (1, 2):
+        config = f"{ENDPOINT}-rollback-v{number}"
+        answer = json.dumps({"predictions": [{"class": f"v{number}", "probability": 1}]})
+        artifact = put_model(aws.s3, f"rollback-dag/{number}/model.tar.gz", answer)
+        request = deployment_request(config, ENDPOINT, artifact)
+        EndpointOperator(task_id="deploy", config=request).execute(Context())
+        packages.append(register_model(aws, ENDPOINT, artifact, config))
+    yield packages
+    for package in packages:
+        aws.sagemaker.delete_model_package(ModelPackageName=package)
+    aws.sagemaker.delete_endpoint(EndpointName=ENDPOINT)
+
+
+def states(run: DagRun) -> dict[str, str]:
+    return {task.task_id: str(task.state) for task in run.get_task_instances()}
+
+
+def result(run: DagRun, task_id: str) -> Any:
+    task = run.get_task_instance(task_id)
+    assert task is not None
+    return task.xcom_pull(task_ids=task_id)
+
+
+@pytest.mark.end_to_end
+@pytest.mark.timeout(300)
+def test_a_run_goes_back_and_says_who_did_it(
+    rollback: DAG, versions: list[str], runtime: RuntimeProcess
+) -> None:
+    aws = Aws()
+    run = rollback.test(run_conf={"reason": "too slow"})
+    assert set(states(run).values()) == {"success"}
+    done = result(run, "verify")
+    assert (done["target"]["package"], done["replaced"]["package"]) == (versions[0], versions[1])
+    replaced = aws.sagemaker.describe_model_package(ModelPackageName=versions[1])
+    assert replaced["ModelApprovalStatus"] == "Rejected"
+    assert replaced["ApprovalDescription"].startswith("Rolled back by dag_test on ")
+    assert "(too slow)" in replaced["ApprovalDescription"]
+    body = aws.runtime.invoke_endpoint(EndpointName=ENDPOINT, Body=b"?")["Body"].read()
+    assert json.loads(body)["predictions"][0]["class"] == "v1"
+
+    assert states(rollback.test())["choose"] == "failed"
