@@ -88,7 +88,7 @@ def check_dataset(
     counts = listing.counts()
     structure = tuple(structure_problems(listing, counts, pipeline.dataset))
     if structure:
-        wrong = Problem("splits and classes are not complete", structure)
+        wrong = Problem("Splits and classes that are not complete", structure)
         _stop(source, [wrong], Page(source.uri, place.run, counts, problems=[wrong]))
     log.info("%s has %d pictures of %d classes", source.uri, len(listing.pictures), len(counts["train"]))
     return _checked(source, listing, counts, pipeline.dataset, last)

@@ -70,14 +70,14 @@ def problems_of(findings: Findings, counts: dict[str, Counter[str]], limits: Dat
     if findings.damaged:
         problems.append(
             Problem(
-                f"{len(findings.damaged)} files cannot be read; replace or delete these files",
+                f"Files that cannot be read ({len(findings.damaged)}); replace or delete them",
                 tuple(f"{picture.path}: {wrong}" for picture, wrong in findings.damaged),
             )
         )
     if findings.conflicts:
         problems.append(
             Problem(
-                f"{len(findings.conflicts)} pictures are in more than one class; delete the wrong copies",
+                f"Pictures in more than one class ({len(findings.conflicts)}); delete the wrong copies",
                 tuple(shortened(group.pictures, _EXAMPLE) for group in findings.conflicts),
             )
         )
@@ -95,8 +95,8 @@ def warnings_of(
         *_about_files(findings, unused),
         *_about_duplicates(findings),
         *(
-            f"{split}/: {findings.leaked[split]} of {counts[split].total()} pictures ({share:.2%}) are also "
-            f"in another split, which is within the limit of {limits.max_leaked_share:.2%}."
+            f"Pictures of {split}/ that are also in another split: {findings.leaked[split]} ({share:.2%}), "
+            f"within the limit of {limits.max_leaked_share:.2%}."
             for split, share in _leaked_shares(findings, counts)
             if share <= limits.max_leaked_share
         ),
@@ -114,8 +114,9 @@ def _leaked_shares(findings: Findings, counts: dict[str, Counter[str]]) -> Itera
 def _leak(findings: Findings, split: str, share: float, limits: Dataset) -> Problem:
     groups = [group for group in findings.leaking if split in group.splits]
     return Problem(
-        f"{findings.leaked[split]} pictures of {split}/ ({share:.2%}, at most {limits.max_leaked_share:.2%} "
-        "by dataset.max_leaked_share) are also in another split; delete them from one of the splits",
+        f"Pictures of {split}/ that are also in another split ({findings.leaked[split]}, which are "
+        f"{share:.2%}; dataset.max_leaked_share is {limits.max_leaked_share:.2%}); delete them from one of "
+        "the splits",
         tuple(
             f"{shortened(group.pictures, _EXAMPLE)}: {'same content' if group.exact else 'near duplicates'}"
             for group in groups
@@ -125,26 +126,27 @@ def _leak(findings: Findings, split: str, share: float, limits: Dataset) -> Prob
 
 def _about_files(findings: Findings, unused: Sequence[str]) -> Iterator[str]:
     if unused:
-        yield f"{len(unused)} files are not at <split>/<class>/<file> and not used, {unused[0]} for one."
+        number, example = len(unused), unused[0]
+        yield f"Files that are not at <split>/<class>/<file> and not used: {number}, such as {example}."
     if findings.flat:
-        example = findings.flat[0].path
-        yield f"{len(findings.flat)} pictures show nothing but one shade, {example} for one; replace them."
+        number, example = len(findings.flat), findings.flat[0].path
+        yield f"Pictures of nothing but one shade: {number}, such as {example}; replace or delete them."
 
 
 def _about_duplicates(findings: Findings) -> Iterator[str]:
-    for exact, kind in ((True, "have the same content"), (False, "are near duplicates")):
+    for exact, kind in ((True, "the same content"), (False, "near duplicates")):
         groups = [group for group in findings.repeated if group.exact is exact]
         if groups:
-            number = sum(len(group.pictures) for group in groups)
+            number, example = sum(len(group.pictures) for group in groups), groups[0].pictures
             yield (
-                f"{number} pictures {kind} as another one of their class and split, "
-                f"{shortened(groups[0].pictures, _EXAMPLE)} for one; they count more than others."
+                f"Pictures that are in a class and split more than once ({kind}): {number}, such as "
+                f"{shortened(example, _EXAMPLE)}; they count more than others."
             )
     if findings.doubtful:
-        example = shortened(findings.doubtful[0].pictures, _EXAMPLE)
+        number, example = len(findings.doubtful), findings.doubtful[0].pictures
         yield (
-            f"{len(findings.doubtful)} groups of near duplicates are in more than one class, {example} for "
-            "one; look whether a label is wrong."
+            f"Groups of near duplicates in more than one class: {number}, such as "
+            f"{shortened(example, _EXAMPLE)}; look whether a label is wrong."
         )
     if not findings.complete:
         yield (

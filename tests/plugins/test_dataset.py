@@ -113,7 +113,7 @@ def test_damaged_files_are_all_listed_and_not_read_twice(check: Check, upload: U
     with pytest.raises(DatasetError) as caught:
         check("damaged")
     text = str(caught.value)
-    assert "3 files cannot be read; replace or delete these files" in text
+    assert "Files that cannot be read (3); replace or delete them" in text
     assert "train/001.Red/0.jpg: is damaged or cut off" in text
     assert "valid/002.Blue/1.jpg: is no image" in text
     assert "test/002.Blue/2.jpg: is empty" in text
@@ -174,7 +174,7 @@ def test_one_content_in_two_classes_stops_the_run(check: Check, upload: Upload, 
     upload("conflict", {**sound(), "train/002.Blue/x.jpg": photo(0)})
     with pytest.raises(DatasetError) as caught:
         check("conflict")
-    assert "1 pictures are in more than one class; delete the wrong copies" in str(caught.value)
+    assert "Pictures in more than one class (1); delete the wrong copies" in str(caught.value)
     assert "train/001.Red/0.jpg = train/002.Blue/x.jpg" in str(caught.value)
     page = page_of(aws, "conflict")
     assert "Same content in two classes" in page
@@ -194,9 +194,9 @@ def test_near_duplicates_in_two_classes_and_repeated_pictures_warn(
         warnings = check("repeated")["warnings"]
     assert [message for message in caplog.messages if message in warnings] == warnings
     text = "\n".join(warnings)
-    assert "1 groups of near duplicates are in more than one class, train/001.Red/0.jpg = " in text
-    assert "2 pictures have the same content as another one" in text
-    assert "2 pictures are near duplicates as another one" in text
+    assert "Groups of near duplicates in more than one class: 1, such as train/001.Red/0.jpg = " in text
+    assert "more than once (the same content): 2, such as" in text
+    assert "more than once (near duplicates): 2, such as" in text
 
 
 @pytest.mark.parametrize("quality", [92, 40])
@@ -206,12 +206,12 @@ def test_leakage_warns_within_the_limit_and_stops_above_it(
     name = f"leak{quality}"
     upload(name, {**sound(), "test/001.Red/leaked.jpg": saved(motif(0), quality=quality)})
     assert check(name, max_leaked_share=0.2)["warnings"] == [
-        "test/: 1 of 7 pictures (14.29%) are also in another split, which is within the limit of 20.00%."
+        "Pictures of test/ that are also in another split: 1 (14.29%), within the limit of 20.00%."
     ]
     with pytest.raises(DatasetError) as caught:
         check(name, run="second")
     text = str(caught.value)
-    assert "1 pictures of test/ (14.29%, at most 1.00% by dataset.max_leaked_share)" in text
+    assert "another split (1, which are 14.29%; dataset.max_leaked_share is 1.00%)" in text
     assert "test/001.Red/leaked.jpg = train/001.Red/0.jpg" in text
     assert "delete them from one of the splits" in text
     page = page_of(aws, name, "second")
@@ -224,8 +224,8 @@ def test_imbalance_flat_pictures_and_unused_files_warn(check: Check, upload: Upl
     files["train/001.Red/flat.png"] = saved(Image.new("RGB", (40, 40), (9, 9, 9)), "PNG")
     upload("odd", {**files, "README.txt": b"x"})
     text = "\n".join(check("odd", max_class_ratio=1.2)["warnings"])
-    assert "1 files are not at <split>/<class>/<file> and not used, README.txt for one" in text
-    assert "1 pictures show nothing but one shade, train/001.Red/flat.png for one" in text
+    assert "Files that are not at <split>/<class>/<file> and not used: 1, such as README.txt" in text
+    assert "Pictures of nothing but one shade: 1, such as train/001.Red/flat.png" in text
     assert "train/: 001.Red has 4 pictures and 002.Blue 3, a ratio of 1.3" in text
 
 
@@ -268,9 +268,9 @@ def test_a_moved_picture_changes_the_digest_and_is_not_read_again(
 ) -> None:
     upload("moving", sound())
     first = check("moving")
-    source = {"Bucket": BUCKET, "Key": "moving/train/001.Red/0.jpg"}
-    aws.s3.copy_object(Bucket=BUCKET, Key="moving/train/001.Red/moved.jpg", CopySource=source)  # type: ignore[arg-type]
-    aws.s3.delete_object(**source)
+    key = "moving/train/001.Red/0.jpg"
+    aws.s3.copy_object(Bucket=BUCKET, Key=f"{key}.moved.jpg", CopySource={"Bucket": BUCKET, "Key": key})
+    aws.s3.delete_object(Bucket=BUCKET, Key=key)
     with objects_read(aws) as keys:
         second = check("moving", "second", {"run": "first", "dataset": first})
     assert keys == []

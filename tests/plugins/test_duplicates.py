@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from retraining.dataset_listing import Picture
-from retraining.duplicates import Seen, candidate_pairs, find_duplicates
+from retraining.duplicates import Group, Seen, candidate_pairs, find_duplicates
 from retraining.pictures import look_at
 
 from demo.sample_dataset import Plan, images
@@ -23,14 +23,15 @@ PHOTOGRAPHS = Path(os.environ.get("SHARED_DATA", REPOSITORY.parent / "shared" / 
 
 def seen(contents: Iterable[tuple[str, bytes]]) -> list[Seen]:
     """Pictures as the check sees them, with their paths."""
-    return [
-        (Picture(path, *path.split("/")[:2], etag=path, size=len(content)), look_at(content))
-        for path, content in contents
-    ]
+    found = []
+    for path, content in contents:
+        split, label, _ = path.split("/", 2)
+        found.append((Picture(path, split, label, path, len(content)), look_at(content)))
+    return found
 
 
-def paths(groups: Sequence[object]) -> list[set[str]]:
-    return [{picture.path for picture in group.pictures} for group in groups]  # type: ignore[attr-defined]
+def paths(groups: Sequence[Group]) -> list[set[str]]:
+    return [{picture.path for picture in group.pictures} for group in groups]
 
 
 @pytest.fixture(scope="module")
