@@ -22,7 +22,30 @@ from local_sagemaker.processes import ProcessGroup
 
 _LOW_PRIORITY = ("nice", "-n", "10")  # on AWS rules have a machine of their own and do not slow training
 _STOP_SECONDS = 10.0
+_RULES = "rules.json"
+_LOG = "process.log"
 _LOG_LINES = 5
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A process that evaluates rules of a job: those of its creation, or those that one update added."""
+
+    group: ProcessGroup
+
+    @property
+    def rules(self) -> list[str]:
+        """The names of their configurations."""
+        rules = json.loads((self.group.folder / _RULES).read_text())
+        return [rule["RuleConfigurationName"] for rule in rules]
+
+    @property
+    def log(self) -> Path:
+        return self.group.folder / _LOG
+
+    def last_lines(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return " / ".join(lines[-_LOG_LINES:]) or "its log is empty"
 
 
 @dataclass(frozen=True)
@@ -30,10 +53,6 @@ class RuleFolders:
     """Where the rules of one job are on disk. `output` goes to S3 as `rule-output`."""
 
     root: Path
-
-    @property
-    def evaluator(self) -> Path:
-        return self.root / "evaluator"
 
     @property
     def sampler(self) -> Path:
@@ -49,11 +68,18 @@ class RuleFolders:
 
     @property
     def ended(self) -> Path:
-        """The evaluator looks for this file to learn that no more tensors will come."""
+        """The evaluators look for this file to learn that no more tensors will come."""
         return self.root / "training-ended"
 
-    def log(self, process: Path) -> Path:
-        return self.root / f"{process.name}.log"
+    def evaluator(self, number: int) -> Path:
+        return self.root / "evaluators" / str(number)
+
+    def evaluators(self) -> list[Evaluator]:
+        """Those that were started, the first one first."""
+        found: list[Evaluator] = []
+        while (group := processes.find(self.evaluator(len(found) + 1))) is not None:
+            found.append(Evaluator(group))
+        return found
 
 
 @dataclass(frozen=True)
@@ -72,10 +98,11 @@ def start_evaluator(
     rules: Sequence[Configuration],
     observed: Observed,
     settings: Settings,
-) -> ProcessGroup:
-    """One process for all rules; started twice, it is the first. Raises ProcessStartError."""
-    folders.root.mkdir(parents=True, exist_ok=True)
-    configurations = folders.root / "rules.json"
+) -> Evaluator:
+    """One more process, for rules that have none yet. Raises ProcessStartError."""
+    folder = folders.evaluator(len(folders.evaluators()) + 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    configurations = folder / _RULES
     configurations.write_text(json.dumps(list(rules), indent=1))
     command = [
         *(str(environment.python), "-m", "debugger", "evaluate"),
@@ -84,19 +111,19 @@ def start_evaluator(
         *("--output", str(folders.statuses), "--ended-file", str(folders.ended)),
         *_report_arguments(folders, rules),
     ]
-    return _start(folders, folders.evaluator, command, environment, settings)
+    return Evaluator(_start(folder, command, environment, settings))
 
 
 def start_sampler(
     folders: RuleFolders, environment: Environment, observed: Observed, interval_ms: int, settings: Settings
 ) -> ProcessGroup:
     """Samples the system into the job's profile until it is stopped. Raises ProcessStartError."""
-    folders.root.mkdir(parents=True, exist_ok=True)
+    folders.sampler.mkdir(parents=True, exist_ok=True)
     command = [
         *(str(environment.python), "-m", "debugger", "sample"),
         *("--output", str(observed.profile), "--interval-ms", str(interval_ms)),
     ]
-    return _start(folders, folders.sampler, command, environment, settings)
+    return _start(folders.sampler, command, environment, settings)
 
 
 def stop(process: Path) -> None:
@@ -107,16 +134,10 @@ def stop(process: Path) -> None:
 
 
 def read_statuses(folders: RuleFolders) -> list[dict[str, Any]]:
-    """What the evaluator has reported so far, in the order of the files' names."""
+    """What the evaluators have reported so far, in the order of the files' names."""
     if not folders.statuses.is_dir():
         return []
     return [json.loads(path.read_text()) for path in sorted(folders.statuses.glob("[!.]*.json"))]
-
-
-def last_lines(folders: RuleFolders, process: Path) -> str:
-    log = folders.log(process)
-    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    return " / ".join(lines[-_LOG_LINES:]) or "its log is empty"
 
 
 def _report_arguments(folders: RuleFolders, rules: Sequence[Configuration]) -> list[str]:
@@ -127,21 +148,21 @@ def _report_arguments(folders: RuleFolders, rules: Sequence[Configuration]) -> l
 
 
 def _start(
-    folders: RuleFolders, process: Path, command: Sequence[str], environment: Environment, settings: Settings
+    folder: Path, command: Sequence[str], environment: Environment, settings: Settings
 ) -> ProcessGroup:
     return processes.start(
-        process,
+        folder,
         [*_LOW_PRIORITY, *command],
-        environment=_variables(folders, environment, settings),
-        cwd=folders.root,
-        log=folders.log(process),
+        environment=_variables(folder, environment, settings),
+        cwd=folder,
+        log=folder / _LOG,
     )
 
 
-def _variables(folders: RuleFolders, environment: Environment, settings: Settings) -> dict[str, str]:
+def _variables(folder: Path, environment: Environment, settings: Settings) -> dict[str, str]:
     """Those of a job's container, but one thread: rules must not slow training."""
     variables = {**default_variables(), "OMP_NUM_THREADS": "1"}
-    variables |= platform_variables(folders.root, environment, variables.get("PATH", os.defpath), settings)
+    variables |= platform_variables(folder, environment, variables.get("PATH", os.defpath), settings)
     if environment.python_path is not None:
         variables["PYTHONPATH"] = str(environment.python_path)
     return variables

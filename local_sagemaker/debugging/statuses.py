@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from local_sagemaker.store import Document
@@ -29,8 +29,9 @@ def configurations(job: Document) -> list[Configuration]:
     return [rule for member in MEMBERS for rule in job.get(member, [])]
 
 
-def begin(job: Document, now: float, arn_prefix: str) -> None:
-    """Give every rule without one an evaluation in progress; `arn_prefix` ends with `processing-job/`."""
+def begin(job: Document, now: float) -> None:
+    """Give every rule without one an evaluation in progress: all of a new job, or those that were added."""
+    arn_prefix = job["TrainingJobArn"].rpartition(":")[0] + ":processing-job/"
     for member, statuses in MEMBERS.items():
         if member not in job:
             continue
@@ -60,9 +61,14 @@ def evaluations(job: Document) -> Iterator[dict[str, Any]]:
         yield from job.get(statuses, [])
 
 
-def pending(job: Document) -> bool:
-    """Whether a rule is still being evaluated."""
-    return any(status["RuleEvaluationStatus"] == IN_PROGRESS for status in evaluations(job))
+def pending(job: Document) -> list[Configuration]:
+    """The rules that are still being evaluated, those of the profiler last."""
+    names = {
+        status["RuleConfigurationName"]
+        for status in evaluations(job)
+        if status["RuleEvaluationStatus"] == IN_PROGRESS
+    }
+    return [rule for rule in configurations(job) if rule["RuleConfigurationName"] in names]
 
 
 def apply(job: Document, reported: Iterable[Mapping[str, Any]]) -> None:
@@ -74,10 +80,10 @@ def apply(job: Document, reported: Iterable[Mapping[str, Any]]) -> None:
             status |= {member: report[member] for member in _SHOWN if report.get(member)}
 
 
-def close(job: Document, outcome: str, details: str, now: float) -> None:
-    """End every open evaluation with the same outcome."""
+def close(job: Document, rules: Collection[str], outcome: str, details: str, now: float) -> None:
+    """End the evaluations of these rules that are still open, with the same outcome."""
     for status in evaluations(job):
-        if status["RuleEvaluationStatus"] == IN_PROGRESS:
+        if status["RuleEvaluationStatus"] == IN_PROGRESS and status["RuleConfigurationName"] in rules:
             status |= {
                 "RuleEvaluationStatus": outcome,
                 "StatusDetails": details[:_DETAILS_LIMIT],

@@ -59,7 +59,7 @@ def new_document(request: Request, arn: str, now: float, tuning_job_arn: str | N
     for member in rules.MEMBERS:
         if member in job:
             job[member] = [{"VolumeSizeInGB": 0, **rule} for rule in job[member]]
-    rules.begin(job, now, arn.rpartition(":")[0] + ":processing-job/")
+    rules.begin(job, now)
     if "ProfilerConfig" in job:
         job["ProfilerConfig"] = {"DisableProfiler": False, **job["ProfilerConfig"]}
         job["ProfilingStatus"] = "Disabled" if job["ProfilerConfig"]["DisableProfiler"] else "Enabled"
@@ -135,7 +135,7 @@ def output_uri(job: Document, *parts: str) -> str:
     return join_uri(job["OutputDataConfig"]["S3OutputPath"], job["TrainingJobName"], *parts)
 
 
-def update(job: Document, request: Request) -> None:
+def update(job: Document, request: Request, now: float) -> None:
     """Apply an UpdateTrainingJob request: the members of a profiler configuration one by one, rules added."""
     if (config := request.get("ProfilerConfig")) is not None:
         job["ProfilerConfig"] = {"DisableProfiler": False, **job.get("ProfilerConfig", {}), **config}
@@ -143,7 +143,9 @@ def update(job: Document, request: Request) -> None:
     if configurations := request.get("ProfilerRuleConfigurations"):
         added = [{"VolumeSizeInGB": 0, **rule} for rule in configurations]
         job["ProfilerRuleConfigurations"] = [*job.get("ProfilerRuleConfigurations", []), *added]
+        rules.begin(job, now)
     if (resources := request.get("ResourceConfig")) is not None:
         job["ResourceConfig"] |= resources
     if (remote_debug := request.get("RemoteDebugConfig")) is not None:
         job["RemoteDebugConfig"] = remote_debug
+    job["LastModifiedTime"] = now

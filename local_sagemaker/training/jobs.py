@@ -20,7 +20,7 @@ from local_sagemaker.training import container, documents
 from local_sagemaker.training.documents import KIND, LOG_GROUP
 from local_sagemaker.training.folders import TrainingFolders
 from local_sagemaker.training.supervisor import TrainingSupervisor
-from local_sagemaker.training.validation import check_request
+from local_sagemaker.training.validation import check_request, check_rules
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +61,10 @@ class TrainingJobs:
             name = job["TrainingJobName"]
             if job["TrainingJobStatus"] in ENDED:
                 folders = self._folders(name)
-                pending = statuses.pending(job)
+                pending = bool(statuses.pending(job))
                 folders.discard_data(keep_output=pending)
                 if pending:
-                    self._watch_rules(name).start(job)
+                    self._watch_rules(name).start()
                 self._services.logs.put(LOG_GROUP, job["_LogStream"], list(read_journal(folders.journal)))
             else:
                 logger.info("Going on with training job %s (%s)", name, job["SecondaryStatus"])
@@ -147,15 +147,27 @@ class TrainingJobs:
         return answer
 
     def _update(self, request: Request) -> Answer:
-        """Change the profiler of a running job; smdebug reads its configuration again while it runs."""
+        """Change the profiler of a running job, whose configuration smdebug reads again while it runs, and
+        add rules.
+        """
         name = request["TrainingJobName"]
-        job = self.describe(name)
-        if job["TrainingJobStatus"] != "InProgress":
-            raise ValidationError(
-                f"The request was rejected because the training job is in status {job['TrainingJobStatus']}; "
-                "only a job in progress can be updated"
-            )
-        job = self._platform.store.update(KIND, name, lambda document: documents.update(document, request))
+        self.describe(name)
+        now = self._platform.clock()
+
+        def change(job: Document) -> None:
+            if job["TrainingJobStatus"] != "InProgress":
+                raise ValidationError(
+                    f"The request was rejected because the training job is in status "
+                    f"{job['TrainingJobStatus']}; only a job in progress can be updated"
+                )
+            documents.update(job, request, now)
+            check_rules(job, self._services.images)
+
+        with self._lock:
+            watch = self._watches.get(name)
+        job = self._platform.store.update(KIND, name, change)
+        if watch is not None:
+            watch.rules_added()
         folders = self._folders(name)
         if folders.config.is_dir():
             container.write_config(job, folders)
@@ -169,6 +181,10 @@ class TrainingJobs:
             raise ResourceInUseError(
                 f"The training job {name} is in status {job['TrainingJobStatus']}; stop it before deleting it"
             )
+        with self._lock:
+            watch = self._watches.pop(name, None)
+        if watch is not None:
+            watch.discard()
         self._folders(name).remove()
         self._platform.store.delete_metrics(name)
         self._platform.store.delete(KIND, name)
@@ -184,13 +200,7 @@ class TrainingJobs:
         self._supervisors.start(name, TrainingSupervisor(name, self._services, self._watch_rules(name)))
 
     def _watch_rules(self, name: str) -> RuleWatch:
-        watch = RuleWatch(
-            name,
-            self._platform,
-            self._services.objects,
-            self._services.images,
-            stop_training=lambda: self._stop_for_rule(name),
-        )
+        watch = RuleWatch(name, self._services, stop_training=lambda: self._stop_for_rule(name))
         with self._lock:
             self._watches = {other: one for other, one in self._watches.items() if not one.ended}
             self._watches[name] = watch

@@ -25,7 +25,6 @@ from local_sagemaker.training.source import unpack_source
 
 logger = logging.getLogger(__name__)
 
-_NOT_STARTED = "The training job ended before its container ran; there was nothing to look at."
 _END_MARKER = "training_job_end.ts"  # smdebug/core/access_layer/utils.py: readers of tensors wait for it
 
 
@@ -79,7 +78,7 @@ class TrainingSupervisor(Supervisor):
         logger.info("%s: channel %s has %d files", self._name, name, count)
 
     def _follow(self, group: ProcessGroup) -> int:
-        self._rules.start(self._job())
+        self._rules.start()
         return super()._follow(group)
 
     def _record(self, events: list[LogEvent]) -> None:
@@ -117,10 +116,9 @@ class TrainingSupervisor(Supervisor):
                 FolderSync(folder, uri, self._services.objects).sync(final=True)
 
     def _conclude(self, reason: str | None, now: float) -> None:
-        if not self._rules.started:
-            self._change(lambda document: statuses.close(document, statuses.STOPPED, _NOT_STARTED, now))
+        self._rules.training_ended()
         job = self._change(lambda document: documents.finish(document, now, reason))
-        self._folders.discard_data(keep_output=statuses.pending(job))
+        self._folders.discard_data(keep_output=bool(statuses.pending(job)))
         container.clean_up(job, self._folders)
 
     # -- small steps -------------------------------------------------------------------------------------

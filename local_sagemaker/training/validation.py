@@ -22,7 +22,7 @@ def check_request(
 ) -> None:
     """Raises ValidationError naming the member, its value and what to change."""
     _check_algorithm(request, images)
-    _check_rules(request, images)
+    check_rules(request, images)
     _check_resources(request)
     _check_stopping(request)
     _check_local_paths(request, folders)
@@ -54,7 +54,8 @@ def _check_algorithm(request: Request, images: Images) -> None:
     check_unique(names, "MetricDefinitions")
 
 
-def _check_rules(request: Request, images: Images) -> None:
+def check_rules(request: Request, images: Images) -> None:
+    """Raises ValidationError for two rules of one name, and for an image that is not known."""
     rules = configurations(request)
     check_unique([rule["RuleConfigurationName"] for rule in rules], "The list of rule configurations")
     for rule in rules:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError
 
@@ -144,6 +146,59 @@ def test_the_profiler_reports_to_s3(jobs: JobRunner) -> None:
         "OverallSystemUsage.json"
     )
     assert json.loads(usage)["Datapoints"] > 0
+
+
+def test_rules_can_be_added_to_a_job_that_runs(jobs: JobRunner) -> None:
+    report = rule("ProfilerReport")
+    profiler = {"S3OutputPath": f"s3://{jobs.bucket}/out", "ProfilingIntervalInMilliseconds": 500}
+    members = debugged(jobs, [rule("DeadRelu")], ProfilerConfig=profiler)
+    jobs.create("rules-added", SCRIPT, Environment={"PAUSE": "0.1", "STEPS": "80"}, **members)
+    jobs.wait_for_line("rules-added", "step=3")
+    with pytest.raises(ClientError, match="DeadRelu"):
+        jobs.sagemaker.update_training_job(
+            TrainingJobName="rules-added", ProfilerRuleConfigurations=[rule("ProfilerReport", "DeadRelu")]
+        )
+
+    jobs.sagemaker.update_training_job(TrainingJobName="rules-added", ProfilerRuleConfigurations=[report])
+
+    member = "ProfilerRuleEvaluationStatuses"
+    added = statuses(jobs.describe("rules-added"), member)["ProfilerReport"]
+    assert added["RuleEvaluationStatus"] == "InProgress"
+    assert ARN.fullmatch(added["RuleEvaluationJobArn"])
+    job = wait_for_rules(jobs, "rules-added")
+    assert job["TrainingJobStatus"] == "Completed"
+    assert statuses(job)["DeadRelu"]["RuleEvaluationStatus"] == "Stopped"
+    assert statuses(job, member)["ProfilerReport"]["RuleEvaluationStatus"] in {"NoIssuesFound", "IssuesFound"}
+    assert "profiler-report.html" in jobs.keys("out/rules-added/rule-output/ProfilerReport/profiler-output/")
+
+
+def test_a_job_without_rules_can_get_one(jobs: JobRunner) -> None:
+    jobs.create("rules-late", SCRIPT, Environment={"PAUSE": "0.1", "STEPS": "40"}, **debugged(jobs, []))
+    jobs.wait_for_line("rules-late", "step=3")
+
+    jobs.sagemaker.update_training_job(
+        TrainingJobName="rules-late",
+        ProfilerConfig={"S3OutputPath": f"s3://{jobs.bucket}/out"},
+        ProfilerRuleConfigurations=[rule("OverallSystemUsage")],
+    )
+
+    job = wait_for_rules(jobs, "rules-late")
+    found = statuses(job, "ProfilerRuleEvaluationStatuses")["OverallSystemUsage"]
+    assert found["RuleEvaluationStatus"] == "NoIssuesFound", found
+
+
+def test_a_deleted_job_takes_its_rules_along(jobs: JobRunner) -> None:
+    jobs.create("rules-deleted", SCRIPT, **debugged(jobs, [rule("ExplodingTensor")]))
+    jobs.wait("rules-deleted")
+    jobs.sagemaker.delete_training_job(TrainingJobName="rules-deleted")
+    folder = str(jobs.runtime.root / "training-job" / "rules-deleted")
+
+    def running() -> list[list[str]]:
+        commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+        return [command for command in commands if any(folder in word for word in command)]
+
+    wait_for(lambda: not running(), 20, "the evaluator to end")
+    assert not Path(folder).exists()
 
 
 def test_the_action_of_a_rule_stops_a_hopeless_job(jobs: JobRunner) -> None:
