@@ -1,7 +1,7 @@
-"""One retraining DAG for every file in `pipelines/`: check the data, plan, tune, train, deploy, verify.
+"""One retraining DAG for every file in `pipelines/`: from the data in S3 to the model in service.
 
-This file says what happens and in which order. How it happens is in `plugins/retraining`, which the tasks
-import when they run, so that parsing stays fast.
+This file says what happens and in which order. How it happens is in `plugins/retraining`, most of which the
+tasks import when they run, so that parsing stays fast.
 """
 
 from __future__ import annotations
@@ -10,29 +10,52 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, dag, task
+from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, dag, task
 from retraining.form import form
-from retraining.operators import DebuggerStatusOperator, EndpointOperator, TrainingOperator, TuningOperator
+from retraining.notify import notifiers
+from retraining.operators import (
+    ApprovalOperator,
+    DebuggerStatusOperator,
+    EndpointOperator,
+    EvaluationOperator,
+    ReportOperator,
+    TrainingOperator,
+    TuningOperator,
+)
+from retraining.outcome import keep_reason
 from retraining.pipeline import Pipeline, load_pipelines
+from retraining.steps import Steps
 
-Result = dict[str, Any]
+QUIET: dict[str, Any] = {
+    "show_return_value_in_logs": False
+}  # a task logs what is worth reading
+NOTHING_FAILED = "none_failed_min_one_success"  # a skipped task before it is none of its concern
 
 DOC = """
-### {name}: retrain, tune, train, deploy
+### {name}: retrain, compare, deploy
 
 {description}
 
-1. **check_dataset** reads every picture in S3 and stops the run at the first sign that training would fail.
-2. **plan** builds all requests to SageMaker and uploads the training code; its log shows all of them.
-3. **tune** searches for hyperparameters ({search_space}).
-4. **train** trains with the best of them, under Debugger rules ({rules}) and the profiler.
-5. **debugger_status** shows what the rules found and stops the run where a rule's policy says so.
-6. **deploy** puts the model into service at the endpoint `{endpoint}`.
-7. **verify** sends test pictures to the endpoint and compares its answers with the model's accuracy.
-8. **report** puts all results into one document.
+| task | what it does |
+|---|---|
+| **check_dataset** | reads what is new in S3: damage, duplicates, leakage between splits, change by class |
+| **plan** | builds all requests to SageMaker and estimates their cost; ends the run here if nothing changed |
+| **tune** | searches for hyperparameters ({search_space}), starting from what the last search found |
+| **train** | trains with the best of them, under Debugger rules ({rules}) and the profiler |
+| **debugger_status** | shows what the rules found and stops the run where a rule's policy says so |
+| **evaluate** | compares the new model (challenger) with the one in service (champion) |
+| **gate** | decides, in a sentence with its numbers, whether the challenger may go live |
+| **register** | puts the model into the registry, approved or rejected, with metrics and lineage |
+| **approve** | asks a person, if the form or the pipeline file says so |
+| **deploy** | shifts the traffic of `{endpoint}` to the new model under alarms that roll back |
+| **verify** | compares the endpoint's answers with the evaluation's; restores the old model if they differ |
+| **retire** | deletes old models, configurations and run folders that nothing uses |
+| **remember** | keeps what the next run compares itself with |
+| **report** | puts all of it on one page, whatever happened |
 
 A task that runs again finds the job that its first try started. The connection `aws_default` decides where
-all of this happens. Defaults and limits: `dags/pipelines/{name}.yaml`.
+all of this happens. Defaults and limits: `dags/pipelines/{name}.yaml`. Runs start by schedule, by hand, and
+when the asset `{asset}` is updated. The DAG `{rollback}` goes back to the model before.
 """
 
 TUNE_DOC = """
@@ -51,17 +74,44 @@ which step, and what to try. A finding of a rule with the policy `fail` ends the
 went wrong counts neither as a finding nor as its absence. The button opens the profiler report.
 """
 
+EVALUATE_DOC = """
+Runs the **processing job** that shows both models the same test pictures: accuracy, recall of each breed,
+calibration, latency, and intervals for the differences. Killing the task stops the job.
+"""
+
+APPROVE_DOC = """
+Shows the comparison and waits for **Approve** or **Reject** under *Required actions*, if the form or the
+pipeline file asks for it. No answer in time is a no. Without approval the champion stays.
+"""
+
 DEPLOY_DOC = """
-Creates model and endpoint configuration, then creates the **endpoint** or updates it without a gap. Fails if
-another configuration than the requested one is in service in the end, as after a rollback.
+Creates model and endpoint configuration, then creates the **endpoint** or shifts its traffic step by step,
+while alarms on errors and latency watch. Fails if another configuration than the requested one is in service
+in the end, as after a rollback.
+"""
+
+REPORT_DOC = """
+Puts the run on **one page** in S3, which the button opens, and a summary into the log. Runs whatever happened
+before.
 """
 
 
-def schedule(pipeline: Pipeline) -> CronTriggerTimetable | None:
-    """The pipeline's schedule; unpausing the DAG never starts a run for a time that has passed."""
+def dataset_asset(pipeline: Pipeline) -> Asset:
+    """The data set. Whoever updates it starts a run: `make trigger-asset`, another DAG, the REST API."""
+    prefix = pipeline.dataset.prefix or f"datasets/{pipeline.name}"
+    if not prefix.startswith("s3://") and pipeline.bucket:
+        prefix = f"s3://{pipeline.bucket}/{prefix}"
+    uri = prefix if prefix.startswith("s3://") else None
+    return Asset(name=f"{pipeline.name}_dataset", uri=uri, group="dataset")
+
+
+def schedule(pipeline: Pipeline) -> AssetOrTimeSchedule | list[Asset]:
+    """By time and by data; unpausing the DAG never starts a run for a time that has passed."""
+    asset = dataset_asset(pipeline)
     if pipeline.schedule is None:
-        return None
-    return CronTriggerTimetable(pipeline.schedule, timezone="UTC", run_immediately=timedelta(0))
+        return [asset]
+    weekly = CronTriggerTimetable(pipeline.schedule, timezone="UTC", run_immediately=timedelta(0))
+    return AssetOrTimeSchedule(timetable=weekly, assets=[asset])
 
 
 def retraining_dag(pipeline: Pipeline) -> DAG:
@@ -76,112 +126,117 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
             search_space=", ".join(pipeline.tuning.search_space),
             rules=", ".join(pipeline.rules) or "none",
             endpoint=pipeline.endpoint_name,
+            asset=dataset_asset(pipeline).name,
+            rollback=pipeline.rollback_dag_id,
         ),
         schedule=schedule(pipeline),
         catchup=False,
         max_active_runs=1,
         params=form(pipeline),
         tags=["sagemaker", "retraining", pipeline.name],
+        on_success_callback=notifiers(pipeline, "success") or None,
+        on_failure_callback=notifiers(pipeline, "failure") or None,
         default_args={
             "owner": pipeline.owner,
             "retries": 2,
             "retry_delay": timedelta(seconds=30),
             "retry_exponential_backoff": True,
             "max_retry_delay": timedelta(minutes=10),
+            "on_failure_callback": keep_reason,
         },
     )
     def retraining() -> None:
-        @task
-        def check_dataset(params: Any = None) -> Result:
-            """Reads the **data set** in S3 before anything is paid for: structure, counts by class and split,
-            and every picture decoded once. An error names the files and the fix.
-            """
-            from retraining.aws import Aws
-            from retraining.dataset import check_dataset as check
-            from retraining.form import RunSettings
+        steps = Steps(pipeline)
 
-            return check(pipeline, RunSettings.from_params(params), Aws())
+        dataset = task(**QUIET)(steps.check_dataset)()
+        plan = task(**QUIET, multiple_outputs=True)(steps.plan)(dataset)
 
-        @task(multiple_outputs=True, show_return_value_in_logs=False)
-        def plan(dataset: Result, params: Any = None, dag_run: Any = None) -> Result:
-            """Builds **every request** of the run with the SageMaker SDK and uploads the training code. The
-            log shows the requests; the names in them follow from the run, so that a retry finds its jobs.
-            """
-            from retraining.aws import Aws
-            from retraining.form import RunSettings
-            from retraining.plan import plan_run
-
-            settings = RunSettings.from_params(params)
-            return plan_run(pipeline, settings, dataset, Aws(), run_id=dag_run.run_id, when=dag_run.run_after)
-
-        @task(trigger_rule="none_failed", show_return_value_in_logs=False)
-        def choose_hyperparameters(training: Result, tuning: Result | None) -> Result:
-            """Puts the **best trial's hyperparameters** into the training request; without tuning, those of
-            the pipeline file stay.
-            """
-            from retraining.plan import training_request
-
-            return training_request(training, tuning)
-
-        @task(show_return_value_in_logs=False)
-        def choose_model(deployment: Result, training: Result) -> Result:
-            """Puts the **model** that the training job left in S3 into the deployment request."""
-            from retraining.plan import deployment_request
-
-            return deployment_request(deployment, training)
-
-        @task
-        def verify(dataset: Result, training: Result, endpoint: Result) -> Result:
-            """Sends **test pictures** to the endpoint. Fails if one gets no answer, or if the share of right
-            answers is not that of the trained model.
-            """
-            from retraining.aws import Aws
-            from retraining.verify import verify_endpoint
-
-            return verify_endpoint(pipeline, dataset, training, endpoint, Aws())
-
-        @task(trigger_rule="none_failed")
-        def report(
-            *,
-            plan: Result,
-            dataset: Result,
-            tuning: Result | None,
-            training: Result,
-            debugger: Result,
-            verification: Result,
-        ) -> Result:
-            """Puts the run's **results** into one document: data, trials, metrics, rules, endpoint."""
-            from retraining.report import run_report
-
-            return run_report(
-                plan=plan,
-                dataset=dataset,
-                tuning=tuning,
-                training=training,
-                debugger=debugger,
-                verification=verification,
-            )
-
-        dataset = check_dataset()
-        requests = plan(dataset)
-        tune = TuningOperator(task_id="tune", config=requests["tuning"], doc_md=TUNE_DOC)
-        chosen = choose_hyperparameters(requests["training"], tune.output)
-        train = TrainingOperator(task_id="train", config=chosen, doc_md=TRAIN_DOC)
+        tune = TuningOperator(task_id="tune", config=plan["tuning"], doc_md=TUNE_DOC)
+        hyperparameters = task(**QUIET, trigger_rule=NOTHING_FAILED)(steps.choose_hyperparameters)(
+            plan["training"], tune.output
+        )
+        train = TrainingOperator(task_id="train", config=hyperparameters, doc_md=TRAIN_DOC)
         rules = DebuggerStatusOperator(
             task_id="debugger_status", pipeline=pipeline, training=train.output, doc_md=RULES_DOC
         )
-        model = choose_model(requests["deployment"], train.output)
-        deploy = EndpointOperator(task_id="deploy", config=model, doc_md=DEPLOY_DOC)
-        rules >> model
-        verification = verify(dataset, train.output, deploy.output)
-        report(
-            plan=requests,
+
+        candidates = task(**QUIET, multiple_outputs=True)(steps.choose_candidates)(
+            plan["evaluation"], plan["deployment"], train.output
+        )
+        rules >> candidates
+        evaluate = EvaluationOperator(task_id="evaluate", config=candidates["request"], doc_md=EVALUATE_DOC)
+        gate = task(steps.gate)(evaluate.output, rules.output)
+        package = task(trigger_rule=NOTHING_FAILED)(steps.register)(
+            plan=plan,
             dataset=dataset,
             tuning=tune.output,
             training=train.output,
             debugger=rules.output,
-            verification=verification,
+            candidates=candidates,
+            evaluation=evaluate.output,
+            gate=gate,
         )
+        approve = ApprovalOperator(
+            task_id="approve",
+            pipeline=pipeline,
+            plan=plan,
+            gate=gate,
+            package=package,
+            debugger=rules.output,
+            notifiers=notifiers(pipeline, "approval"),
+            doc_md=APPROVE_DOC,
+        )
+
+        model = task(**QUIET)(steps.choose_model)(
+            deployment=plan["deployment"],
+            training=train.output,
+            package=package,
+            champion=candidates["champion"],
+            approval=approve.output,
+        )
+        deploy = EndpointOperator(task_id="deploy", config=model, doc_md=DEPLOY_DOC)
+        verification = task(steps.verify)(
+            dataset=dataset,
+            training=train.output,
+            evaluation=evaluate.output,
+            endpoint=deploy.output,
+            package=package,
+        )
+
+        retired = task(trigger_rule=NOTHING_FAILED)(steps.retire)()
+        [approve, verification] >> retired
+        remembered = task(**QUIET, trigger_rule=NOTHING_FAILED)(steps.remember)(
+            plan=plan,
+            dataset=dataset,
+            tuning=tune.output,
+            training=train.output,
+            evaluation=evaluate.output,
+            approval=approve.output,
+        )
+        retired >> remembered
+        report = ReportOperator(
+            task_id="report",
+            pipeline=pipeline,
+            results={
+                "plan": plan,
+                "dataset": dataset,
+                "tuning": tune.output,
+                "training": train.output,
+                "debugger": rules.output,
+                "candidates": candidates,
+                "evaluation": evaluate.output,
+                "gate": gate,
+                "package": package,
+                "approval": approve.output,
+                "deployment": model,
+                "endpoint": deploy.output,
+                "verification": verification,
+                "retired": retired,
+            },
+            doc_md=REPORT_DOC,
+        )
+        remembered >> report
+        report.as_teardown()  # runs whatever failed, and does not hide it
 
     return retraining()
 

@@ -54,6 +54,12 @@ def show_answers(out: Console, answers: list[Answer]) -> None:
         say(out, f"  {mark} {answer.expected}/{answer.image}: {guesses}")
 
 
+def show_decision(out: Console, report: Mapping[str, Any]) -> None:
+    """What the run decided, and where its page is."""
+    say(out, f"\n{report['outcome']['label']}: {report['outcome']['sentence']}", style="bold")
+    say(out, f"Report: {report['report_url']}")
+
+
 def show_outcome(out: Console, settings: Settings, content: Mapping[str, Any]) -> None:
     metrics, times = content["metrics"], content["timing"]
     if content["best_hyperparameters"]:
@@ -67,4 +73,6 @@ def show_outcome(out: Console, settings: Settings, content: Mapping[str, Any]) -
             f"Wall time {times['wall_seconds']:.0f} s; the run {times['run_seconds']:.0f} s: "
             f"{times['job_seconds']:.0f} s in jobs, {times['orchestration_seconds']:.0f} s in orchestration",
         )
+    if content["report"]:
+        show_decision(out, content["report"])
     say(out, f"Record: {settings.report}")

@@ -44,11 +44,11 @@ def unchanged_data(world: World) -> None:
 
 
 def damaged_data(world: World) -> None:
-    expect_stopped_before_tuning(world, data.damaged, "damaged or cut off")
+    expect_stopped_before_tuning(world, data.damaged, "cannot be read")
 
 
 def leaking_data(world: World) -> None:
-    expect_stopped_before_tuning(world, data.leaking, "leak")
+    expect_stopped_before_tuning(world, data.leaking, "also in another split")
 
 
 def ruined_breed(world: World) -> None:

@@ -167,7 +167,7 @@ def source(settings: Settings) -> Path:
 
 
 def write_dags(folder: Path) -> None:
-    """Copy the DAG files, with one pipeline file: the dog breeds' with CHANGES."""
+    """Copy the DAG files, with one pipeline file: the dog breeds' with CHANGES, by section."""
     (folder / "pipelines").mkdir(parents=True, exist_ok=True)
     for path in (ROOT / "dags").glob("*.py"):
         (folder / path.name).write_bytes(path.read_bytes())

@@ -116,6 +116,10 @@ class Pipeline(Section):
         return f"{self.name}_retraining"
 
     @property
+    def rollback_dag_id(self) -> str:
+        return f"{self.name}_rollback"
+
+    @property
     def slug(self) -> str:
         """The name as SageMaker allows it: hyphens, no underscores."""
         return self.name.replace("_", "-")

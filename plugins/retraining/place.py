@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from retraining.aws import Aws, bucket_of
 from retraining.form import RunSettings
 from retraining.names import run_name
 from retraining.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import DagRunProtocol as DagRun
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,11 @@ class Place:
         return f"s3://{self.bucket}/{self.shared}/{name}"
 
 
-def place_of(pipeline: Pipeline, settings: RunSettings, aws: Aws, run_id: str, when: datetime) -> Place:
-    """The place of the DAG run `run_id`, which is for the time `when`."""
-    name = run_name(pipeline.slug, run_id, when)
-    return Place(bucket_of(aws, settings.bucket), pipeline.name, name)
+def begin(pipeline: Pipeline, params: Mapping[str, Any], dag_run: DagRun) -> tuple[RunSettings, Aws, Place]:
+    """What every task of a run begins with: the form's values, the services, and the run's place.
+
+    Raises ParametersError for values that contradict each other.
+    """
+    settings, aws = RunSettings.from_params(params), Aws()
+    name = run_name(pipeline.slug, dag_run.run_id, dag_run.run_after)
+    return settings, aws, Place(bucket_of(aws, settings.bucket), pipeline.name, name)

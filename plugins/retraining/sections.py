@@ -50,7 +50,7 @@ SearchRange = Annotated[Continuous | Integer | Categorical, Field(discriminator=
 
 
 class Dataset(Section):
-    """Where the pictures are, and how few are too few."""
+    """Where the pictures are, and what of them is accepted."""
 
     prefix: str | None = Field(
         default=None, description="Key prefix in the bucket, or an s3:// URI; default datasets/<name>."
@@ -62,8 +62,8 @@ class Dataset(Section):
         default=0.01,
         ge=0,
         le=1,
-        description="Share of the pictures in valid/ and test/ that may also be in another split; more "
-        "stops the run.",
+        description="Share of the pictures in valid/, and of those in test/, that may also be in another "
+        "split, as the same file or a near duplicate; more stops the run.",
     )
     max_class_ratio: float = Field(
         default=10, ge=1, description="A split's largest class to its smallest, above which the run warns."
@@ -257,7 +257,7 @@ class Deployment(Section):
         default=300, ge=0, le=3600, description="How long the alarms watch each step of the traffic."
     )
     termination_wait_seconds: int = Field(
-        default=60, ge=0, le=3600, description="How long the old fleet stays after the last step."
+        default=0, ge=0, le=3600, description="How long the old fleet stays after the last step."
     )
     max_runtime_seconds: int = Field(default=3600, ge=600, le=28800)
     alarms: Alarms = Alarms()

@@ -13,7 +13,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
-from retraining.operators import EndpointOperator, TrainingOperator, TuningOperator
+from retraining.operators import EndpointOperator, EvaluationOperator, TrainingOperator, TuningOperator
 from retraining.pipeline import load_pipelines
 
 from benchmarks.dag_import import HEAVY, LIMIT_SECONDS, measure
@@ -26,16 +26,24 @@ ORDER = [
     "choose_hyperparameters",
     "train",
     "debugger_status",
+    "choose_candidates",
+    "evaluate",
+    "gate",
+    "register",
+    "approve",
     "choose_model",
     "deploy",
     "verify",
+    "retire",
+    "remember",
     "report",
 ]
 
 
 def test_every_pipeline_file_is_a_dag(dagbag: DagBag) -> None:
     assert dagbag.import_errors == {}
-    assert set(dagbag.dags) == {pipeline.dag_id for pipeline in load_pipelines(DAGS / "pipelines")}
+    pipelines = load_pipelines(DAGS / "pipelines")
+    assert set(dagbag.dags) == {name for p in pipelines for name in (p.dag_id, p.rollback_dag_id)}
 
 
 def test_tasks_run_in_this_order(dag: DAG) -> None:
@@ -49,6 +57,7 @@ def test_tasks_run_in_this_order(dag: DAG) -> None:
     [
         ("tune", TuningOperator, "SageMakerTuningOperator"),
         ("train", TrainingOperator, "SageMakerTrainingOperator"),
+        ("evaluate", EvaluationOperator, "SageMakerProcessingOperator"),
         ("deploy", EndpointOperator, "SageMakerEndpointOperator"),
     ],
 )
@@ -65,6 +74,19 @@ def test_jobs_run_by_the_providers_operators_over_one_connection(
         getattr(import_module(f"retraining.{module}"), implementation), getattr(sagemaker, name)
     )
     assert task.aws_conn_id == "aws_default"
+
+
+def test_the_report_runs_whatever_happened_and_hides_no_failure(dag: DAG) -> None:
+    report = dag.get_task("report")
+    assert report.is_teardown
+    assert not report.on_failure_fail_dagrun
+    assert {task.task_id for task in dag.tasks} - {"report"} == report.get_flat_relative_ids(upstream=True)
+
+
+def test_an_update_of_the_data_set_starts_a_run_too(dag: DAG) -> None:
+    serialised = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    assets = [key.name for key, _ in serialised.timetable.asset_condition.iter_assets()]
+    assert assets == ["dog_breed_dataset"]
 
 
 def test_weekly_one_at_a_time_with_retries(dag: DAG) -> None:
@@ -106,6 +128,11 @@ def test_the_form_has_descriptions_and_limits(dag: DAG) -> None:
         "skip_tuning",
         "arch",
         "trainable",
+        "force",
+        "approval",
+        "max_cost_usd",
+        "spot",
+        "deployment_strategy",
     }
     assert expected <= dag.params.keys()
     for name in dag.params:
@@ -135,9 +162,11 @@ def test_a_wrong_pipeline_file_is_an_import_error_that_names_it(tmp_path: Path) 
     shutil.copytree(DAGS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     path = folder / "pipelines" / "dog_breed.yaml"
     path.write_text(path.read_text().replace("max_jobs:", "max_job:"))
-    (message,) = DagBag(str(folder)).import_errors.values()
-    assert str(path) in message
-    assert "unknown key 'tuning.max_job' (did you mean 'max_jobs'?)" in message
+    messages = DagBag(str(folder)).import_errors.values()
+    assert len(messages) == 2  # both DAGs of the pipeline
+    for message in messages:
+        assert str(path) in message
+        assert "unknown key 'tuning.max_job' (did you mean 'max_jobs'?)" in message
 
 
 def test_airflow_does_not_take_the_library_for_plugins() -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,34 +13,9 @@ from retraining.pipeline import Pipeline
 from local_sagemaker.errors import ApiError
 from local_sagemaker.protocol import parse_request
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
-from tests.plugins.conftest import MakeSettings
+from tests.plugins.plans import MakePlan, make_plan, source
 
-WHEN = datetime(2026, 11, 22, 6, 40, tzinfo=UTC)
-DATASET = {"uri": f"s3://{BUCKET}/datasets/dog_breed"}
-
-MakePlan = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def make_plan(
-    pipeline: Pipeline,
-    make_settings: MakeSettings,
-    aws: Aws,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> MakePlan:
-    """A plan of the dog breeds: form values by keyword, pipeline values in `of`."""
-    from retraining.plan import plan_run
-
-    (tmp_path / "train.py").write_text("print('train')")
-    monkeypatch.setenv("RETRAINING_SOURCE_DIR", str(tmp_path))
-
-    def make(of: dict[str, Any] | None = None, **form: Any) -> dict[str, Any]:
-        changed = Pipeline.model_validate({**pipeline.model_dump(), **(of or {})})
-        settings = make_settings(**form)
-        return plan_run(changed, settings, DATASET, aws, run_id="manual__1", when=WHEN)
-
-    return make
+__all__ = ["make_plan", "source"]  # fixtures
 
 
 @pytest.fixture
@@ -161,6 +133,15 @@ def test_a_run_without_tuning_has_no_tuning_request(make_plan: MakePlan) -> None
     plan = make_plan(skip_tuning=True, epochs_min=2, epochs_max=4)
     assert plan["tuning"] is None
     assert plan["training"]["HyperParameters"]["epochs"] == "4"
+
+
+def test_spot_capacity_waits_and_goes_on_from_checkpoints(make_plan: MakePlan) -> None:
+    plan = make_plan(spot=True)
+    for request in (plan["training"], plan["tuning"]["TrainingJobDefinition"]):
+        assert request["EnableManagedSpotTraining"] is True
+        assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 14400, "MaxWaitTimeInSeconds": 18000}
+    assert plan["training"]["CheckpointConfig"]["S3Uri"].startswith(plan["run"]["output"])
+    assert "MaxWaitTimeInSeconds" not in make_plan()["training"]["StoppingCondition"]
 
 
 def test_weights_are_a_channel_if_there_are_any(make_plan: MakePlan, aws: Aws) -> None:

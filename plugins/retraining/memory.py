@@ -1,0 +1,120 @@
+"""What a pipeline's last successful run leaves to the next one, as one document in S3.
+
+It holds the fingerprint that tells an unchanged run from a changed one, the data set's manifest, the tuning
+job that the next search may start from, the best hyperparameters and the costs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from retraining.aws import Aws
+from retraining.form import RunSettings
+from retraining.objects import read_json, write_json
+from retraining.pipeline import Pipeline
+from retraining.place import Place
+
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+
+# What changes neither model nor service, so that a run with another value of it would be the same run.
+_NOT_OF_THE_RESULT = frozenset(
+    {"description", "schedule", "owner", "notifications", "retire", "max_cost_usd", "prices"}
+)
+_NOT_OF_THE_RESULT_IN_FORM = frozenset({"force", "max_cost_usd", "spot"})
+
+
+def last_run(aws: Aws, place: Place) -> dict[str, Any] | None:
+    """What `remember` wrote last, or None where there is nothing, or nothing that this version reads."""
+    uri = _uri(place)
+    try:
+        document = read_json(aws.s3, uri)
+    except ValueError:
+        log.warning("%s is not readable; this run begins as the first one does", uri)
+        return None
+    if document is not None and document.get("format_version") != FORMAT_VERSION:
+        log.warning("%s is of another version; this run begins as the first one does", uri)
+        return None
+    known: dict[str, Any] | None = document
+    return known
+
+
+def remember(
+    *,
+    aws: Aws,
+    place: Place,
+    plan: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    tuning: Mapping[str, Any] | None,
+    approval: Mapping[str, Any],
+    costs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write what the next run needs to know of this one. A run that did not tune passes the last search on.
+
+    Returns the document: `{run, at, fingerprint, dataset, search, live, outcome, costs}`.
+    """
+    run, earlier = plan["run"], last_run(aws, place) or {}
+    document = {
+        "format_version": FORMAT_VERSION,
+        "run": run["name"],
+        "run_id": run["run_id"],
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "fingerprint": run["fingerprint"],
+        "dataset": {key: dataset[key] for key in ("uri", "digest", "manifest", "images")},
+        "search": _search(run, tuning) if tuning else earlier.get("search"),
+        "live": bool(approval["approved"]) or bool(earlier.get("live")),
+        "outcome": approval["sentence"],
+        "costs": dict(costs),
+    }
+    log.info("The next run compares itself with this one: %s", write_json(aws.s3, _uri(place), document))
+    return document
+
+
+def fingerprint(
+    pipeline: Pipeline, settings: RunSettings, dataset: Mapping[str, Any], *, code: str, weights: str | None
+) -> dict[str, str]:
+    """Digests (SHA-256, 16 hex digits) of what decides a run's result, by what each stands for.
+
+    `code` is the digest of the source archive; `weights` URI and ETag of the weights.
+    """
+    of_file = pipeline.model_dump(mode="json", exclude=set(_NOT_OF_THE_RESULT))
+    of_form = {k: v for k, v in asdict(settings).items() if k not in _NOT_OF_THE_RESULT_IN_FORM}
+    return {
+        "data": str(dataset["digest"])[:16],
+        "code": code,
+        "weights": _digest(weights),
+        "configuration": _digest([of_file, of_form]),
+    }
+
+
+def changes(current: Mapping[str, str], last: Mapping[str, Any] | None) -> list[str]:
+    """Which parts of the fingerprint differ from the last run's; all of them where there was none."""
+    earlier = (last or {}).get("fingerprint", {})
+    return [part for part, digest in current.items() if earlier.get(part) != digest]
+
+
+def _search(run: Mapping[str, Any], tuning: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "job": tuning["job"],
+        "run": run["name"],
+        "model": run["model"],
+        "data": run["fingerprint"]["data"],
+        "code": run["fingerprint"]["code"],
+        "objective": tuning["best"]["objective"],
+        "hyperparameters": dict(tuning["best"]["hyperparameters"]),
+    }
+
+
+def _uri(place: Place) -> str:
+    return place.shared_uri("last_run.json")
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
