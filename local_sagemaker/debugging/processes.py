@@ -1,7 +1,8 @@
 """The programs of the rules image that run beside a training job: the evaluator of rules, the system sampler.
 
 Their contract (`python -m debugger evaluate` and `python -m debugger sample`) is that of the image named
-`sagemaker-debugger-rules` in the images file; this runtime knows the command lines and the status files only.
+`sagemaker-debugger-rules` in the images file; this runtime knows the command lines, the status files, and how
+the lines begin that the evaluator prints on a rule's status.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ class Evaluator:
     @property
     def log(self) -> Path:
         return self.group.folder / _LOG
+
+    @property
+    def journal(self) -> Path:
+        return self.group.folder / "log.jsonl"
 
     def last_lines(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
@@ -138,6 +143,11 @@ def read_statuses(folders: RuleFolders) -> list[dict[str, Any]]:
     if not folders.statuses.is_dir():
         return []
     return [json.loads(path.read_text()) for path in sorted(folders.statuses.glob("[!.]*.json"))]
+
+
+def status_line(rule: str) -> str:
+    """How an evaluator's line on the status of a rule begins."""
+    return f"[debugger] rule={rule} status="
 
 
 def _report_arguments(folders: RuleFolders, rules: Sequence[Configuration]) -> list[str]:

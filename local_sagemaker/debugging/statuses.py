@@ -41,7 +41,7 @@ def begin(job: Document, now: float) -> None:
             *(
                 {
                     "RuleConfigurationName": rule["RuleConfigurationName"],
-                    "RuleEvaluationJobArn": arn_prefix + _job_name(job, rule["RuleConfigurationName"]),
+                    "RuleEvaluationJobArn": arn_prefix + job_name(job, rule["RuleConfigurationName"]),
                     "RuleEvaluationStatus": IN_PROGRESS,
                     "LastModifiedTime": now,
                 }
@@ -51,7 +51,8 @@ def begin(job: Document, now: float) -> None:
         ]
 
 
-def _job_name(job: Document, rule: str) -> str:
+def job_name(job: Document, rule: str) -> str:
+    """The processing job that evaluates a rule, as far as others can tell."""
     digest = hashlib.sha256(f"{job['TrainingJobArn']} {rule}".encode()).hexdigest()[:_HASH_PART]
     return f"{job['TrainingJobName'][:_JOB_PART]}-{rule.lower()}-{digest}"
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from local_sagemaker import processes
 from local_sagemaker.debugging import statuses
+from local_sagemaker.debugging.logs import follower
 from local_sagemaker.debugging.processes import (
     Evaluator,
     Observed,
@@ -25,6 +27,7 @@ from local_sagemaker.debugging.processes import (
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.jobs.artifacts import FolderSync
 from local_sagemaker.jobs.supervisor import ENDED, Change, Services
+from local_sagemaker.logs import LogFollower
 from local_sagemaker.objects import BucketMissingError
 from local_sagemaker.processes import ProcessStartError
 from local_sagemaker.store import Document, DocumentMissingError
@@ -53,6 +56,7 @@ class RuleWatch:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._followers: dict[Path, LogFollower] = {}
         self._started = False
         self._training_ended = False
 
@@ -100,6 +104,7 @@ class RuleWatch:
 
     def _follow(self) -> None:
         job = self._job()
+        self._show_logs(job, self._folders.evaluators())
         self._training_ended |= job["TrainingJobStatus"] in ENDED
         if statuses.pending(job) and self._thread is None and not self._closing.is_set():
             self._thread = threading.Thread(target=self._run, name=f"rules-{self._name}", daemon=True)
@@ -125,6 +130,7 @@ class RuleWatch:
         job = self._job()
         evaluators = self._evaluators(job)
         exit_codes = [evaluator.group.exit_code() for evaluator in evaluators]
+        self._show_logs(job, evaluators, final=None not in exit_codes)
         reports = read_statuses(self._folders)
         self._act(reports)
         if _news(job, reports):
@@ -176,6 +182,12 @@ class RuleWatch:
         if self._training_ended:
             self._folders.ended.touch()
         return evaluator
+
+    def _show_logs(self, job: Document, evaluators: Iterable[Evaluator], *, final: bool = False) -> None:
+        for evaluator in evaluators:
+            if evaluator.log not in self._followers:
+                self._followers[evaluator.log] = follower(job, evaluator, self._services.logs)
+            self._followers[evaluator.log].poll(final=final)
 
     def _act(self, reports: list[dict[str, Any]]) -> None:
         """Carry out the built-in actions of rules that have fired."""

@@ -61,10 +61,8 @@ class TrainingJobs:
             name = job["TrainingJobName"]
             if job["TrainingJobStatus"] in ENDED:
                 folders = self._folders(name)
-                pending = bool(statuses.pending(job))
-                folders.discard_data(keep_output=pending)
-                if pending:
-                    self._watch_rules(name).start()
+                folders.discard_data(keep_output=bool(statuses.pending(job)))
+                self._watch_rules(name).start()
                 self._services.logs.put(LOG_GROUP, job["_LogStream"], list(read_journal(folders.journal)))
             else:
                 logger.info("Going on with training job %s (%s)", name, job["SecondaryStatus"])

@@ -13,8 +13,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.local_sagemaker.conftest import MakeRuntime
+from tests.local_sagemaker.processing_support import LOG_GROUP
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
-from tests.local_sagemaker.training_support import ENDED, JobRunner
+from tests.local_sagemaker.training_support import ENDED, JobRunner, read_log
 
 RULES_IMAGE = "503895931360.dkr.ecr.us-east-1.amazonaws.com/sagemaker-debugger-rules:latest"
 ARN = re.compile(r"arn:aws:sagemaker:us-east-1:123456789012:processing-job/[a-z0-9-]+-[0-9a-f]{8}")
@@ -82,6 +83,11 @@ def wait_for_rules(jobs: JobRunner, name: str) -> dict[str, Any]:
     return wait_for(ended, 180, f"the end of the rules of {name}", every=0.3)
 
 
+def rule_log(jobs: JobRunner, status: Mapping[str, Any]) -> list[str]:
+    """The log of the processing job that a rule's evaluation names."""
+    return read_log(jobs.logs, LOG_GROUP, f"{status['RuleEvaluationJobArn'].rpartition('/')[2]}/algo-1-")
+
+
 def test_rules_report_what_they_find_and_what_they_do_not(jobs: JobRunner) -> None:
     rules = [
         rule("VanishingGradient"),
@@ -110,6 +116,11 @@ def test_rules_report_what_they_find_and_what_they_do_not(jobs: JobRunner) -> No
     assert found["Misspelt"]["RuleEvaluationStatus"] == "Error"
     assert "thresold" in found["Misspelt"]["StatusDetails"]
     assert all(ARN.fullmatch(one["RuleEvaluationJobArn"]) for one in found.values())
+    log = rule_log(jobs, found["VanishingGradient"])
+    assert log[0].startswith("[debugger] rule=VanishingGradient status=InProgress")
+    assert any(line.startswith("[debugger] rule=VanishingGradient status=IssuesFound") for line in log)
+    assert not any("rule=ExplodingTensor" in line for line in log)
+    assert any("thresold" in line for line in rule_log(jobs, found["Misspelt"]))
 
 
 def test_the_profiler_reports_to_s3(jobs: JobRunner) -> None:
@@ -228,9 +239,20 @@ def test_rules_go_on_when_the_runtime_is_killed(make_runtime: MakeRuntime, role_
     process.kill()
     process.start()
 
-    job = wait_for_rules(JobRunner(process, "rules-restart", role_arn), "rules-restart")
+    job = wait_for_rules(jobs, "rules-restart")
     assert job["TrainingJobStatus"] == "Completed"
-    assert statuses(job)["ExplodingTensor"]["RuleEvaluationStatus"] == "NoIssuesFound"
+    found = statuses(job)["ExplodingTensor"]
+    assert found["RuleEvaluationStatus"] == "NoIssuesFound"
+    log = rule_log(jobs, found)
+    assert [line.partition("|")[0].strip() for line in log if line.startswith("[debugger]")] == [
+        "[debugger] rule=ExplodingTensor status=InProgress",
+        "[debugger] rule=ExplodingTensor status=NoIssuesFound",
+    ]
+
+    process.kill()
+    process.start()
+
+    assert rule_log(jobs, found) == log
 
 
 def test_a_job_that_fails_before_its_script_ends_its_rules(jobs: JobRunner) -> None:
