@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import WaiterError
 
-from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
-from tests.local_sagemaker.training_support import IMAGE, read_log
+from tests.local_sagemaker.runtime_process import wait_for
+from tests.local_sagemaker.training_support import IMAGE, Runner, read_log
 
 LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 PROCESSING = "/opt/ml/processing"
 WAITING = {"Delay": 1, "MaxAttempts": 120}
 
 
-@dataclass
-class ProcessingRunner:
+class ProcessingRunner(Runner):
     """Creates processing jobs in a runtime, with scripts given as text."""
-
-    runtime: RuntimeProcess
-    bucket: str
-    role_arn: str
-
-    def __post_init__(self) -> None:
-        self.sagemaker = self.runtime.client("sagemaker")
-        self.s3 = self.runtime.client("s3")
-        self.logs = self.runtime.client("logs")
 
     def request(self, name: str, script: str = "", **members: Any) -> dict[str, Any]:
         """A CreateProcessingJob request for `script`; `members` replace or add members of the request, but
@@ -52,11 +41,6 @@ class ProcessingRunner:
         request = self.request(name, script, **members)
         arn: str = self.sagemaker.create_processing_job(**request)["ProcessingJobArn"]
         return arn
-
-    def put(self, key: str, content: bytes = b"content") -> str:
-        """Put an object; its URI."""
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
-        return f"s3://{self.bucket}/{key}"
 
     def input(self, name: str, uri: str, **members: Any) -> dict[str, Any]:
         """An input at /opt/ml/processing/<name>."""

@@ -29,8 +29,8 @@ def archive(files: Mapping[str, str | bytes]) -> bytes:
 
 
 @dataclass
-class JobRunner:
-    """Creates training jobs in a runtime, with scripts given as text."""
+class Runner:
+    """Clients of a runtime, with a bucket and a role for jobs."""
 
     runtime: RuntimeProcess
     bucket: str
@@ -41,15 +41,23 @@ class JobRunner:
         self.s3 = self.runtime.client("s3")
         self.logs = self.runtime.client("logs")
 
+    def put(self, key: str, content: bytes = b"content") -> str:
+        """Put an object; its URI."""
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
+        return f"s3://{self.bucket}/{key}"
+
+
+class JobRunner(Runner):
+    """Creates training jobs in a runtime, with scripts given as text."""
+
     def request(
         self, name: str, script: str = "", files: Mapping[str, str | bytes] | None = None, **members: Any
     ) -> dict[str, Any]:
         """A CreateTrainingJob request for `script`; `members` replace or add members of the request."""
-        code = f"code/{name}/sourcedir.tar.gz"
-        self.s3.put_object(Bucket=self.bucket, Key=code, Body=archive({"train.py": script, **(files or {})}))
+        code = self.put(f"code/{name}/sourcedir.tar.gz", archive({"train.py": script, **(files or {})}))
         hyperparameters = {
             "sagemaker_program": json.dumps("train.py"),
-            "sagemaker_submit_directory": json.dumps(f"s3://{self.bucket}/{code}"),
+            "sagemaker_submit_directory": json.dumps(code),
             **members.pop("HyperParameters", {}),
         }
         return {
@@ -69,9 +77,6 @@ class JobRunner:
         request = self.request(name, script, files, **members)
         arn: str = self.sagemaker.create_training_job(**request)["TrainingJobArn"]
         return arn
-
-    def put(self, key: str, content: bytes = b"content") -> None:
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
 
     def channel(self, name: str, prefix: str, **members: Any) -> dict[str, Any]:
         source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{self.bucket}/{prefix}"}
