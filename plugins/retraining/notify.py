@@ -11,9 +11,9 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from airflow.sdk import BaseNotifier
+from airflow.sdk import BaseNotifier, Context
 from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
 
 from retraining.aws import CONNECTION
@@ -21,17 +21,17 @@ from retraining.outcome import outcome_of, reasons, run_url, task_states
 from retraining.pipeline import Pipeline
 from retraining.sections import Email, Slack, Sns
 
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-
 log = logging.getLogger(__name__)
 
 Event = Literal["success", "failure", "approval"]
-Send = Callable[["Context"], None]
+Callback = Callable[[Context], None]
+Send = Callable[[], None]
 
 _REPORT, _GATE = "report", "gate"
 _SNS_SUBJECT = 100  # characters; SNS takes no more, and only ASCII
 _LONGEST_SENTENCE = 1500
+_NO_API = (ImportError, NameError, AirflowRuntimeError)
+"""What asking for XComs or states raises where there is no API to ask, as in a callback under `dag.test`."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,14 @@ class RunNotifier(BaseNotifier):
         self.pipeline = pipeline
         self.event = event
 
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Do nothing: there is no template, and a DAG under `dag.test` could not render one."""
+
     def notify(self, context: Context) -> None:
         message = self._message(context)
         for channel, send in self._channels(message):
             try:
-                send(context)
+                send()
             except _failures() as error:
                 log.error("No notification by %s: %s: %s", channel, type(error).__name__, error)  # noqa: TRY400
             else:
@@ -105,11 +108,14 @@ class RunNotifier(BaseNotifier):
             yield "e-mail", _by_email(told.email, message)
 
 
-def notifiers(pipeline: Pipeline, event: Event) -> list[RunNotifier]:
-    """The callbacks for an event: none where the pipeline file names no channel, or not this event."""
+def notifiers(pipeline: Pipeline, event: Event) -> list[Callback] | None:
+    """The callbacks for an event; None where the pipeline file names no channel, or not this event.
+
+    None and not an empty list: a DAG with a list, though empty, makes Airflow call its callbacks.
+    """
     told = pipeline.notifications
     wanted = event in told.events and (told.sns or told.slack or told.email)
-    return [RunNotifier(pipeline, event)] if wanted else []
+    return [RunNotifier(pipeline, event)] if wanted else None
 
 
 def outcome_message(pipeline: Pipeline, context: Context, *, failed: bool) -> Message:
@@ -145,7 +151,7 @@ def _told_by_report(context: Context) -> tuple[dict[str, Any], dict[str, str], d
         report = XCom.get_one(
             key="return_value", dag_id=context["dag"].dag_id, task_id=_REPORT, run_id=context["run_id"]
         )
-    except (ImportError, AirflowRuntimeError) as error:
+    except _NO_API as error:
         log.info("The run's report cannot be read here: %s", error)
         return None
     if not report:
@@ -165,7 +171,7 @@ def _told_by_states(
     try:
         states = task_states(context)
         why = reasons(context, states)
-    except (ImportError, KeyError, AirflowRuntimeError) as error:
+    except (KeyError, *_NO_API) as error:
         log.info("The tasks' states cannot be read here: %s", error)
         return {"label": "Failed" if failed else "Succeeded", "sentence": default}, {}, {}
     outcome = outcome_of(states, why, gate=None, approval=None, verification=None)
@@ -175,12 +181,12 @@ def _told_by_states(
     return {"label": outcome.label, "sentence": outcome.sentence}, facts, {}
 
 
-# Notifiers are told to `notify` instead of being called: calling renders their texts as Jinja templates, which
-# an error that quotes somebody's file name is not.
+# Notifiers are told to `notify` instead of being called: calling renders their texts as Jinja templates,
+# which an error that quotes a file name is not. The context is empty for the same reason.
 
 
 def _by_sns(sns: Sns, message: Message) -> Send:
-    def send(context: Context) -> None:
+    def send() -> None:
         from airflow.providers.amazon.aws.notifications.sns import SnsNotifier
 
         subject = message.subject.encode("ascii", "replace").decode()[:_SNS_SUBJECT]
@@ -192,25 +198,25 @@ def _by_sns(sns: Sns, message: Message) -> Send:
             subject=subject,
             region_name=region,
         )
-        notifier.notify(context)  # type: ignore[no-untyped-call]
+        notifier.notify(Context())  # type: ignore[no-untyped-call]
 
     return send
 
 
 def _by_slack(slack: Slack, message: Message) -> Send:
-    def send(context: Context) -> None:
+    def send() -> None:
         from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
 
         notifier = SlackWebhookNotifier(
             slack_webhook_conn_id=slack.connection, text=message.slack, unfurl_links=False
         )
-        notifier.notify(context)  # type: ignore[no-untyped-call]
+        notifier.notify(Context())  # type: ignore[no-untyped-call]
 
     return send
 
 
 def _by_email(email: Email, message: Message) -> Send:
-    def send(context: Context) -> None:
+    def send() -> None:
         from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 
         notifier = SmtpNotifier(
@@ -220,7 +226,7 @@ def _by_email(email: Email, message: Message) -> Send:
             html_content=message.html,
             smtp_conn_id=email.connection,
         )
-        notifier.notify(context)
+        notifier.notify(Context())
 
     return send
 
