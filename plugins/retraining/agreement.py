@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ def offline_predictions(s3: S3Client, output: str | None) -> dict[str, Offline]:
     }
 
 
-def compare(top: list[Mapping[str, Any]], offline: Offline, tolerance: float) -> Comparison:
+def compare(top: Sequence[Mapping[str, Any]], offline: Offline, tolerance: float) -> Comparison:
     """Compare an endpoint's best classes with the evaluation's answer.
 
     The evaluation's class must have the same probability here, and be the best here, each within the

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from retraining.alarms import alarm_requests
@@ -97,13 +98,13 @@ def with_alarms(config: Request, alarms: list[str]) -> Request:
     return {**others, "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": name} for name in alarms]}}
 
 
-def alarms_of(config: Request | None) -> list[str]:
+def alarms_of(config: Mapping[str, Any] | None) -> list[str]:
     """Names of the alarms that roll back a deployment with this DeploymentConfig."""
     alarms = ((config or {}).get("AutoRollbackConfiguration") or {}).get("Alarms", [])
     return [alarm["AlarmName"] for alarm in alarms]
 
 
-def longest_seconds(config: Request | None) -> int:
+def longest_seconds(config: Mapping[str, Any] | None) -> int:
     """Longest time for an update with this DeploymentConfig, the start of its fleet included."""
     policy = (config or {}).get("BlueGreenUpdatePolicy", {})
     return int(policy.get("MaximumExecutionTimeoutInSeconds", 0)) + STARTUP_SECONDS

@@ -37,7 +37,7 @@ def test_every_pipeline_has_one(dagbag: DagBag) -> None:
 
 def test_one_click_by_hand_and_one_at_a_time(rollback: DAG) -> None:
     assert [task.task_id for task in rollback.topological_sort()] == ["choose", "deploy", "verify"]  # type: ignore[no-untyped-call]
-    assert rollback.timetable.summary == "None"
+    assert rollback.schedule is None
     assert rollback.max_active_runs == 1
     rollback.params.validate()
     assert all(rollback.params.get_param(name).description for name in rollback.params)

@@ -19,7 +19,7 @@ from retraining.place import Place
 from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
 from tests.plugins.conftest import MakeSettings
-from tests.plugins.models import deployment_request, put_model
+from tests.plugins.models import deployment_request, put_model, register_model
 from tests.plugins.traffic import traffic
 
 BROKEN = {"load": "raise ValueError('no weights')"}
@@ -87,7 +87,7 @@ def deploy(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_an_endpoint_is_created_then_updated_then_left_alone_and_never_silently_rolled_back(
-    request_for: Deploy, name: str, ask: Callable[[], str], sagemaker: Any
+    request_for: Deploy, name: str, ask: Callable[[], str], aws: Aws
 ) -> None:
     created = deploy(request_for(1))
     assert (created["created"], created["previous"], created["config"]) == (True, None, f"{name}-v1")
@@ -96,14 +96,19 @@ def test_an_endpoint_is_created_then_updated_then_left_alone_and_never_silently_
     updated = deploy(request_for(2, "wuff"))
     assert (updated["created"], updated["previous"]) == (False, f"{name}-v1")
     assert ask() == "wuff"
-    before = sagemaker.describe_endpoint(EndpointName=name)["LastModifiedTime"]
+    before = aws.sagemaker.describe_endpoint(EndpointName=name)["LastModifiedTime"]
 
     again = deploy(request_for(2, "wuff"))
     assert again == {**updated, "seconds": again["seconds"]}
-    assert sagemaker.describe_endpoint(EndpointName=name)["LastModifiedTime"] == before
+    assert aws.sagemaker.describe_endpoint(EndpointName=name)["LastModifiedTime"] == before
 
+    broken = request_for(3, **BROKEN)
+    package = register_model(aws, name, broken["Model"]["PrimaryContainer"]["ModelDataUrl"])
     with pytest.raises(DeploymentError, match=f"rolled back.*{name}-v3"):
-        deploy(request_for(3, **BROKEN))
+        deploy({**broken, "Package": package})
+    described = aws.sagemaker.describe_model_package(ModelPackageName=package)
+    assert described["ModelApprovalStatus"] == "Rejected"
+    assert "was rolled back" in described["ApprovalDescription"]
     assert ask() == "wuff"
 
     with pytest.raises(DeploymentError, match=f"runs {name}-v2, not {name}-v1 any more"):

@@ -85,7 +85,7 @@ def elsewhere(own: Pipeline, runs: list[str], requests: list[dict[str, Any]], aw
     name = f"{own.slug}-elsewhere"
     aws.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=runs[3])
     aws.sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name, WaiterConfig={"Delay": 1})
-    routing = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 20}
+    routing: Any = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 20}
     aws.sagemaker.update_endpoint(
         EndpointName=name,
         EndpointConfigName=runs[2],

@@ -23,6 +23,7 @@ from retraining.verify import plausible, verify_endpoint
 from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import RuntimeProcess
 from tests.plugins.models import deployment_request, put_model, register_model
+from tests.plugins.traffic import traffic
 
 KEYS = {label: [f"test/{label}/{n:03}.jpg" for n in range(50)] for label in ("a", "b", "c")}
 
@@ -208,8 +209,8 @@ def test_what_is_wrong_is_said_and_a_first_model_stays(
     assert described["EndpointConfigName"] == first["config"]
 
 
-def test_the_model_before_comes_back(
-    verify: Any, deployed: Callable[[int], dict[str, Any]], aws: Aws
+def test_the_model_before_comes_back_without_a_gap(
+    verify: Any, deployed: Callable[[int], dict[str, Any]], aws: Aws, runtime: RuntimeProcess
 ) -> None:
     second = deployed(2)
     name, before = second["name"], second["previous"]
@@ -218,8 +219,12 @@ def test_the_model_before_comes_back(
     described = aws.sagemaker.describe_model_package(ModelPackageName=package["arn"])
     assert described["CustomerMetadataProperties"][LIVE_CONFIG] == second["config"]
 
-    with pytest.raises(VerificationError, match=f"otherwise.*{before} is in service at {name} again"):
+    with (
+        traffic(runtime, name) as seen,
+        pytest.raises(VerificationError, match=f"otherwise.*{before} is in service at {name} again"),
+    ):
         verify(second, says(RED), predictions=offline(BLUE), package=package)
+    assert (seen.answered > 0, seen.failed) == (True, 0)
     assert aws.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"] == before
     described = aws.sagemaker.describe_model_package(ModelPackageName=package["arn"])
     assert described["ModelApprovalStatus"] == "Rejected"
