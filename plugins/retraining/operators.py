@@ -240,16 +240,17 @@ class ReportOperator(BaseOperator):
         self.report_url: str | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
+        from retraining.aws import Aws
         from retraining.outcome import reasons, run_url, task_states
-        from retraining.place import begin
+        from retraining.place import place_of
         from retraining.report import run_report
 
-        _, aws, place = begin(self.pipeline, context["params"], context["dag_run"])
+        aws, bucket = Aws(), context["params"]["bucket"]  # the form's other values may be what ended the run
         states = task_states(context)
         states.pop(self.task_id, None)
         report = run_report(
             aws=aws,
-            place=place,
+            place=place_of(self.pipeline, bucket, aws, context["dag_run"]),
             states=states,
             why=reasons(context, states),
             run_url=run_url(context),

@@ -44,5 +44,10 @@ def begin(pipeline: Pipeline, params: Mapping[str, Any], dag_run: DagRun) -> tup
     Raises ParametersError for values that contradict each other.
     """
     settings, aws = RunSettings.from_params(params), Aws()
+    return settings, aws, place_of(pipeline, settings.bucket, aws, dag_run)
+
+
+def place_of(pipeline: Pipeline, bucket: str | None, aws: Aws, dag_run: DagRun) -> Place:
+    """The run's place, in the bucket that is named or, for None, in SageMaker's default one."""
     name = run_name(pipeline.slug, dag_run.run_id, dag_run.run_after)
-    return settings, aws, Place(bucket_of(aws, settings.bucket), pipeline.name, name)
+    return Place(bucket_of(aws, bucket), pipeline.name, name)

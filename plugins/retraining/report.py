@@ -20,7 +20,8 @@ from PIL import Image, UnidentifiedImageError
 from retraining.aws import Aws
 from retraining.billing import run_costs
 from retraining.costs import actual_table, duration, money
-from retraining.objects import link, read, read_json, write, write_json
+from retraining.errors import UserError
+from retraining.objects import exists, link, read, read_json, write, write_json
 from retraining.outcome import Outcome, outcome_of
 from retraining.place import Place
 from retraining.report_page import Materials, percent, render
@@ -94,6 +95,7 @@ def run_report(
         record, report, report_url   URIs of record and page, and a link to the page
 
     Whatever the run did not get to is None.
+    Raises UserError where there is no bucket to write to.
     """
     states, why = states or {}, why or {}
     outcome = outcome_of(states, why, gate=gate, approval=approval, verification=verification)
@@ -132,14 +134,26 @@ def run_report(
         "record": f"{place.output}/run.json",
         "report": f"{place.output}/report.html",
     }
-    links = _links(aws, dataset, debugger, run_url)
+    links = _links(aws, place, dataset, debugger, run_url)
     page = render(record, _materials(aws, training, evaluation, verification, links))
-    write(aws.s3, record["report"], page.encode(), "text/html; charset=utf-8")
-    write_json(aws.s3, record["record"], record)
+    _write(aws, place, record, page)
     record["report_url"] = link(aws.s3, record["report"])
     for line in summary(record, links).splitlines():
         log.info("%s", line)
     return record
+
+
+def _write(aws: Aws, place: Place, record: Document, page: str) -> None:
+    try:
+        write(aws.s3, record["report"], page.encode(), "text/html; charset=utf-8")
+        write_json(aws.s3, record["record"], record)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchBucket":
+            raise
+        raise UserError(
+            f"There is no bucket {place.bucket} for the run's report. {record['outcome']['sentence']} "
+            "Create it, or name another in the form or the pipeline file."
+        ) from error
 
 
 def summary(record: Result, links: Mapping[str, str]) -> str:
@@ -228,13 +242,17 @@ def member(document: Any, name: str) -> Any:
     return next((found for value in document.values() if (found := member(value, name)) is not None), None)
 
 
-def _links(aws: Aws, dataset: Result | None, debugger: Result | None, run_url: str | None) -> dict[str, str]:
+def _links(
+    aws: Aws, place: Place, dataset: Result | None, debugger: Result | None, run_url: str | None
+) -> dict[str, str]:
+    """Titles and addresses. A data set that was refused has a page, too, though its task has no result."""
     found = {"Run in Airflow": run_url} if run_url else {}
-    for title, result in (("Data set report", dataset), ("Profiler report", debugger)):
-        uri = (result or {}).get("report")
-        if uri:
-            found[title] = link(aws.s3, uri)
-    return found
+    refused = f"{place.output}/dataset/report.html"
+    pages = {
+        "Data set report": dataset.get("report") if dataset else refused if exists(aws.s3, refused) else None,
+        "Profiler report": (debugger or {}).get("report"),
+    }
+    return found | {title: link(aws.s3, uri) for title, uri in pages.items() if uri}
 
 
 def _materials(

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from retraining.aws import Aws
 from retraining.costs import estimate
+from retraining.errors import UserError
 from retraining.objects import read, read_json, write, write_json
 from retraining.pipeline import Pipeline
 from retraining.place import Place
@@ -329,6 +330,13 @@ def test_a_run_that_ended_anywhere_has_a_page(
         known[name] = result
 
 
+def test_a_refused_data_set_is_linked(aws: Aws) -> None:
+    place = Place(BUCKET, "dog_breed", "refused")
+    write(aws.s3, f"{place.output}/dataset/report.html", b"<p>three files</p>")
+    report = run_report(aws=aws, place=place, states={"check_dataset": "failed"})
+    assert "refused/dataset/report.html" in page_of(aws, report)
+
+
 def test_a_rejected_challenger(aws: Aws, place: Place, plan: dict[str, Any], results: dict[str, Any]) -> None:
     rest = {k: v for k, v in results.items() if k not in {"gate", "endpoint", "verification", "retired"}}
     report = run_report(aws=aws, place=place, plan=plan, gate=REJECTED, **rest)
@@ -343,6 +351,30 @@ def test_a_run_without_tuning_says_so(
     report = run_report(aws=aws, place=place, plan={**plan, "tuning": None}, **{**results, "tuning": None})
     assert report["tuning"] is None
     assert '<h2 id="tuning">' not in page_of(aws, report)
+
+
+def test_a_first_model_has_no_champion(aws: Aws, plan: dict[str, Any], results: dict[str, Any]) -> None:
+    place = Place(BUCKET, "dog_breed", "first")
+    document = evaluation_document()
+    per_class = [{"class": name, "support": 5, "recall": n / 4} for n, name in enumerate(CLASSES)]
+    models = {"challenger": {**document["models"]["challenger"], "per_class": per_class}, "champion": None}
+    alone = {**document, "models": models, "comparison": None}
+    evaluation = {**results["evaluation"], "output": f"{place.output}/evaluation"}
+    write_json(aws.s3, f"{evaluation['output']}/evaluation.json", alone)
+    text = page_of(aws, run_report(aws=aws, place=place, plan=plan, **{**results, "evaluation": evaluation}))
+    assert "Weakest classes" in text
+    assert "no champion" in text
+
+
+def test_a_bucket_that_does_not_exist_is_not_tried_again(aws: Aws) -> None:
+    why = {"check_dataset": "There is no bucket nowhere-at-all."}
+    with pytest.raises(UserError, match=r"no bucket nowhere-at-all .*failed at check_dataset"):
+        run_report(
+            aws=aws,
+            place=Place("nowhere-at-all", "dog_breed", NAME),
+            states={"check_dataset": "failed"},
+            why=why,
+        )
 
 
 def test_damaged_material_is_left_out(
