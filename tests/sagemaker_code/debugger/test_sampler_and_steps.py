@@ -68,9 +68,10 @@ def slow_loader(batches: int) -> list[torch.Tensor]:
 
 def test_steps_and_waits_are_timed_and_numbered(tmp_path: Path) -> None:
     timer = StepTimer(tmp_path, profile_from=2, profile_steps=2)
-    loader = torch.utils.data.DataLoader(torch.randn(40, 3, 8, 8), batch_size=4, num_workers=0)
+    pictures = torch.utils.data.TensorDataset(torch.randn(40, 3, 8, 8))
+    loader = torch.utils.data.DataLoader(pictures, batch_size=4, num_workers=0)
     weights = torch.randn(3 * 64, 64)
-    for batch in timer.batches(loader, "TRAIN"):
+    for (batch,) in timer.batches(loader, "TRAIN"):
         with timer.step("TRAIN"):
             (batch.flatten(1) @ weights).relu().sum()
     for _ in timer.batches(slow_loader(3), "EVAL"):
@@ -83,8 +84,10 @@ def test_steps_and_waits_are_timed_and_numbered(tmp_path: Path) -> None:
     assert len(evidence.framework.of("Step:ModeKeys.EVAL")) == 3
     assert len(evidence.framework.loading()) == 13
     assert evidence.framework.loader_settings()["batch_size"] == 4
+    operators = {one.name for one in evidence.framework.of("cpu_functions")}
+    assert {"aten::matmul", "aten::relu", "aten::sum"} <= operators
     details = evaluate(evidence)["OverallFrameworkMetrics"].details
-    assert any(name.startswith("aten::") for name in details["CPU"])
+    assert details["CPU"].keys() <= operators  # those with 2% of the time, which is the machine's to say
     assert sum(details["phase"].values()) > 99.9
     events = LocalAlgorithmMetricsReader(str(tmp_path)).get_events(0, time.time() + 60, TimeUnits.SECONDS)
     phases = {one.event_phase for one in events}
