@@ -84,7 +84,7 @@ def run(output: Path, test: Path, **options: object) -> Results:
 
 
 def recall_of(predictions: list[dict[str, Any]], role: str, name: str) -> float:
-    answers = [row[role]["class"] == name for row in predictions if row["true"] == name]
+    answers = [bool(row[role]["class"] == name) for row in predictions if row["true"] == name]
     return sum(answers) / len(answers)
 
 

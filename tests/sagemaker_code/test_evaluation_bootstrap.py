@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 from evaluation.bootstrap import Resampling, interval, mcnemar, resample
-from evaluation.metrics import class_counts, confusion_matrix
+from evaluation.metrics import Ints, class_counts, confusion_matrix
 
 CLASSES = 4
 
 
 def draw(
     random: np.random.Generator, pictures: int, accuracies: tuple[float, float]
-) -> tuple[np.ndarray, list[np.ndarray]]:
+) -> tuple[Ints, list[Ints]]:
     """Labels and two models' answers; both models find the same pictures easy."""
     labels = random.integers(0, CLASSES, pictures)
     ease = random.random(pictures)

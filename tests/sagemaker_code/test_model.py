@@ -295,7 +295,7 @@ def test_head_input_energy_is_the_squared_norm_of_the_pooled_features() -> None:
 def test_residual_branches_start_small_and_every_weight_has_a_gradient(arch: str) -> None:
     network = model.build(arch, 5, 32).train()
     scores = network(torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
-    nn.functional.cross_entropy(scores, torch.tensor([0, 1, 2, 3])).backward()
+    torch.autograd.backward(nn.functional.cross_entropy(scores, torch.tensor([0, 1, 2, 3])))
     last = network.get_submodule("layer1.0").get_submodule("bn2" if arch == "resnet18" else "bn3")
     assert torch.all(last.get_parameter("weight") == model.BRANCH_SCALE)
     smallest = min(p.grad.abs().mean().item() for p in network.parameters() if p.grad is not None)

@@ -13,8 +13,10 @@ from pathlib import Path
 import smdebug.pytorch as smd
 import torch
 from debugger import monitor
+from debugger.hook_config import RunLength
 from torch import nn
-from training_support import Net, healthy_data
+
+from tests.sagemaker_code.debugger.training_support import Net, healthy_data
 
 
 def main(output: Path, lr: float, epochs: int, stop_rules: list[str]) -> None:
@@ -32,7 +34,7 @@ def main(output: Path, lr: float, epochs: int, stop_rules: list[str]) -> None:
         sampling_ms=100,
     )
     with monitor.beside(settings, stop.set) as watch:
-        configuration = watch.hook_configuration(monitor.RunLength(30, epochs, 15))
+        configuration = watch.hook_configuration(RunLength(30, epochs, 15))
         hook = smd.Hook.create_from_json_file(str(configuration))
         model, criterion = Net(), nn.CrossEntropyLoss()
         hook.register_module(model)
@@ -42,7 +44,7 @@ def main(output: Path, lr: float, epochs: int, stop_rules: list[str]) -> None:
         epoch = 0
         while epoch < epochs and not stop.is_set():
             hook.set_mode(smd.modes.TRAIN)
-            for chosen in watch.steps.batches(torch.randperm(len(labels)).split(16), "TRAIN"):
+            for chosen in watch.steps.batches(torch.split(torch.randperm(len(labels)), 16), "TRAIN"):
                 with watch.steps.step("TRAIN"):
                     optimizer.zero_grad()
                     criterion(model(images[chosen]), labels[chosen]).backward()
@@ -51,7 +53,7 @@ def main(output: Path, lr: float, epochs: int, stop_rules: list[str]) -> None:
                     break
             hook.set_mode(smd.modes.EVAL)
             with torch.no_grad():
-                for part in torch.arange(len(data.valid[1])).split(16):
+                for part in torch.split(torch.arange(len(data.valid[1])), 16):
                     criterion(model(data.valid[0][part]), data.valid[1][part])
             epoch += 1
     print(f"trained {epoch} epochs, stopped={stop.is_set()}")

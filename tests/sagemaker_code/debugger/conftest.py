@@ -1,14 +1,10 @@
-"""Puts the support modules of these tests on the path."""
+"""smdebug, which speaks up when it is imported, kept quiet."""
 
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 os.environ.setdefault("SMDEBUG_LOG_LEVEL", "error")
 

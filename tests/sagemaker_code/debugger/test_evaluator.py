@@ -19,8 +19,9 @@ from debugger.evaluator import Evaluation, EvaluatorSettings
 from debugger.rules import RULES
 from debugger.rules.losses import Overfit
 from debugger.statuses import StatusBoard
-from samples_support import golden_folder, tick, write_lines
-from training_support import Data, Net, Run, evaluate, healthy_data, rule, train
+
+from tests.sagemaker_code.debugger.samples_support import golden_folder, tick, write_lines
+from tests.sagemaker_code.debugger.training_support import Data, Net, Run, evaluate, healthy_data, rule, train
 
 PACKAGES = Path(__file__).parents[3] / "sagemaker_code"
 STOP = '[{\\"name\\": \\"stoptraining\\", \\"training_job_prefix\\": \\"job\\"}]'

@@ -10,7 +10,8 @@ import pytest
 from debugger import golden
 from debugger.profiler.golden import compare_job, job_folders
 from debugger.profiler.rules import evaluate, read_evidence
-from samples_support import golden_folder
+
+from tests.sagemaker_code.debugger.samples_support import golden_folder
 
 RULE_FILES = 11
 

@@ -14,18 +14,18 @@ from debugger import hook_config, monitor
 from debugger.hook_config import RunLength
 from debugger.statuses import read_statuses
 
-HERE = Path(__file__).parent
-PACKAGES = HERE.parents[2] / "sagemaker_code"
+SCRIPT = Path(__file__).with_name("beside_script.py")
+ROOT = Path(__file__).parents[3]
 LINE = re.compile(r"^\[debugger\] rule=\S+ status=\w+( step=\d+)?( outcome=\w+)?( \| .+)?$")
 
 
 def run_script(output: Path, *arguments: str) -> list[str]:
     """Lines that the script printed."""
     done = subprocess.run(
-        [sys.executable, str(HERE / "beside_script.py"), str(output), *arguments],
+        [sys.executable, str(SCRIPT), str(output), *arguments],
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(PACKAGES), str(HERE)]),
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "sagemaker_code"), str(ROOT)]),
             "SMDEBUG_LOG_LEVEL": "error",
         },
         capture_output=True,

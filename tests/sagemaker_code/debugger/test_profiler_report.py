@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from debugger import profiler_report
-from samples_support import golden_folder, tick, write_lines
+
+from tests.sagemaker_code.debugger.samples_support import golden_folder, tick, write_lines
 
 
 class Page(HTMLParser):

@@ -9,7 +9,8 @@ import pytest
 from debugger.profiler.advice import advise
 from debugger.profiler.parameters import ProfilerParameterError, resolve
 from debugger.profiler.rules import evaluate, read_evidence
-from samples_support import START, record, tick, write_lines, write_trace
+
+from tests.sagemaker_code.debugger.samples_support import START, record, tick, write_lines, write_trace
 
 TICKS = 1300
 

@@ -11,7 +11,18 @@ from debugger.hook_config import COLLECTIONS
 from debugger.rules import RULES
 from debugger.rules.base import matches
 from torch import nn
-from training_support import CLASSES, Data, Net, Run, evaluate, healthy_data, pictures, rule, train
+
+from tests.sagemaker_code.debugger.training_support import (
+    CLASSES,
+    Data,
+    Net,
+    Run,
+    evaluate,
+    healthy_data,
+    pictures,
+    rule,
+    train,
+)
 
 SMALL = {"ClassImbalance": {"samples": "100"}, "CheckInputImages": {"threshold_samples": "100"}}
 
@@ -45,7 +56,7 @@ def one_constant(model: nn.Module) -> None:
 
 def dead_from_the_first_step(model: nn.Module) -> None:
     """Push the first layer's ReLUs below zero for every input."""
-    nn.init.constant_(model.conv.bias, -50.0)
+    nn.init.constant_(model.get_parameter("conv.bias"), -50.0)
 
 
 def shuffled(data: Data) -> Data:

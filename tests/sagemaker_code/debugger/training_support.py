@@ -43,11 +43,12 @@ class Net(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.get_parameter("bias"))
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Scores of shape (N, CLASSES)."""
-        return self.head(self.deeper(self.relu(self.conv(pictures))).mean((2, 3)))
+        scores: torch.Tensor = self.head(self.deeper(self.relu(self.conv(pictures))).mean((2, 3)))
+        return scores
 
 
 @dataclass
@@ -129,7 +130,7 @@ def _train_one_epoch(run: Run, model: nn.Module, criterion: nn.Module, optimizer
     model.train()
     images, labels = run.data.train
     order = torch.randperm(len(labels))
-    for chosen in order.split(run.batch):
+    for chosen in torch.split(order, run.batch):
         optimizer.zero_grad()
         criterion(model(images[chosen]), labels[chosen]).backward()
         optimizer.step()
@@ -140,7 +141,7 @@ def _validate(run: Run, model: nn.Module, criterion: nn.Module, hook: Any) -> No
     hook.set_mode(smd.modes.EVAL)
     model.eval()
     images, labels = run.data.valid
-    for part in torch.arange(len(labels)).split(run.batch):
+    for part in torch.split(torch.arange(len(labels)), run.batch):
         criterion(model(images[part]), labels[part])
 
 
