@@ -1,7 +1,6 @@
 """The hyperparameters of a training job and the folders of its container, parsed and checked."""
 
 import argparse
-import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from debugger import monitor
+from debugger.configurations import RuleConfigurationsError, parse_rules
 from errors import DatasetValueError, HyperparameterValueError
 
 AUTO = "auto"
@@ -194,14 +194,11 @@ def _require_channel(channel: str, folder: Path | None) -> None:
 
 
 def _rules(text: str) -> list[dict[str, Any]]:
-    """A converter for a JSON list of objects."""
+    """A converter for rule configurations."""
     try:
-        rules = json.loads(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
-    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of objects")
-    return rules
+        return parse_rules(text, repr(text))
+    except RuleConfigurationsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _path_of(variable: str, default: Path | None = None) -> Path | None:

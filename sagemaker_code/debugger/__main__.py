@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import signal
@@ -13,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from debugger import golden, profiler_report, sampler
+from debugger.configurations import RuleConfigurationsError, parse_rules
 from debugger.trial import prepare_smdebug
 
 COMMANDS = {"profiler_report": profiler_report.main, "golden": golden.main, "sample": sampler.main}
-
-
-class RuleFileError(ValueError):
-    """The file of rule configurations cannot be used; the text names it and the fix."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         evaluate(options)
-    except RuleFileError as error:
+    except RuleConfigurationsError as error:
         print(f"debugger: {error}", file=sys.stderr)
         return 2
     return 0
@@ -69,16 +65,12 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def read_rules(path: Path) -> list[dict[str, Any]]:
-    """Rule configurations from a JSON file. Raises RuleFileError."""
+    """Rule configurations from a file. Raises RuleConfigurationsError."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RuleFileError(f"--rules {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise RuleFileError(f"--rules {path} is not JSON: {error}") from error
-    if not isinstance(document, list) or not all(isinstance(one, dict) for one in document):
-        raise RuleFileError(f"--rules {path} must hold a list of DebugRuleConfiguration objects")
-    return document
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RuleConfigurationsError(f"--rules {path} cannot be read: {error}") from error
+    return parse_rules(text, f"--rules {path}")
 
 
 def evaluate(options: argparse.Namespace) -> None:

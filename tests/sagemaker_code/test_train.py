@@ -264,6 +264,8 @@ class TestBadInput:
             ("image-size", "8", "whole number from 16 to 1,024"),
             ("seed", "-1", "whole number"),
             ("trainable", "tail", "choose from"),
+            ("debugger-rules", "Overfit", "is not JSON"),
+            ("debugger-rules", '["Overfit"]', "must be a list of DebugRuleConfiguration objects"),
         ],
     )
     def test_hyperparameter_out_of_range(
