@@ -302,6 +302,26 @@ def test_a_champion_whose_model_is_gone_is_named(
         write(aws.s3, champion, content or b"")
 
 
+def test_a_champion_whose_configuration_was_deleted_is_found_in_the_registry(
+    trained: dict[str, Any], ours: Pipeline, endpoint: str, unique: str, aws: Aws
+) -> None:
+    config = aws.sagemaker.describe_endpoint_config(EndpointConfigName=endpoint)
+    aws.sagemaker.delete_endpoint_config(EndpointConfigName=endpoint)
+    try:
+        request = planned(ours, unique), deployment(unique, endpoint), trained["challenger"], ours, aws
+        with pytest.raises(CandidateError, match=rf"{unique} does not know it. Delete the endpoint"):
+            evaluation_request(*request)
+        artifact = trained["champion"]["model_artifact"]
+        arn = put_version(aws, ours.package_group, artifact)
+        mark_live(aws, arn, datetime.now(UTC), endpoint)
+        champion = evaluation_request(*request)["champion"]
+        assert (champion["package"], champion["artifact"], champion["model"]) == (arn, artifact, None)
+    finally:
+        aws.sagemaker.create_endpoint_config(
+            EndpointConfigName=endpoint, ProductionVariants=config["ProductionVariants"]
+        )
+
+
 def test_what_the_script_says_of_its_failure_is_the_tasks_error(
     source: str, ours: Pipeline, unique: str, aws: Aws
 ) -> None:
