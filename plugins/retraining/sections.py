@@ -241,7 +241,7 @@ class Alarms(Section):
         default=3, ge=0, description="Answers with status 5xx in a period that are not yet too many."
     )
     max_latency_ms: float | None = Field(
-        default=2000, gt=0, description="Average time of the model for a picture in a period."
+        default=2000, gt=0, description="Time of the model for a picture, the 99th percentile of a period."
     )
     period_seconds: Literal[60, 120, 180, 300] = 60
 

@@ -128,6 +128,7 @@ def test_alarms_watch_errors_and_latency_of_the_variant() -> None:
         "ModelLatency",
         1_500_000,  # microseconds
     )
+    assert latency["ExtendedStatistic"] == "p99"
     assert {request["TreatMissingData"] for request in (errors, latency)} == {"notBreaching"}
 
 

@@ -194,6 +194,17 @@ def test_an_alarm_rolls_back_with_its_figures(
     assert ask() == "fixed"
 
 
+def test_a_slow_canary_is_rolled_back_without_a_failed_request(
+    request_for: Deploy, guard: Callable[..., dict[str, Any]], name: str, runtime: RuntimeProcess
+) -> None:
+    deploy(guard(request_for(1)))
+    slow = guard(request_for(2, predict="time.sleep(3)"), bake_seconds=60)
+    with traffic(runtime, name) as seen, pytest.raises(DeploymentError) as error:
+        deploy(slow)
+    assert f"Alarm {name}-latency is ALARM" in str(error.value)
+    assert (seen.answered > 0, seen.failed) == (True, 0)
+
+
 def test_waiting_has_an_end(request_for: Deploy, guard: Callable[..., dict[str, Any]], name: str) -> None:
     deploy(request_for(1))
     slow = guard(request_for(2), bake_seconds=20)
