@@ -76,7 +76,7 @@ def tuning_chart(trials: Sequence[Mapping[str, Any]], objective: str, *, maximiz
         axis.set_ylabel(objective)
         axis.set_xlim(0.5, len(trials) + 0.5)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axis.legend(loc="lower right" if maximize else "upper right", ncols=2)
+        axis.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)
         return _svg(figure, "tuning", f"{objective} of {len(trials)} trials, the best {values[winner]:.4f}")
 
 
@@ -98,7 +98,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> str | None:
             axis.set_title(quantity.capitalize())
             axis.set_xlabel("epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        right.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+        right.yaxis.set_major_formatter(PercentFormatter(xmax=1))
         left.legend()
         return _svg(
             figure,

@@ -145,9 +145,17 @@ def _ranked(tuning: Mapping[str, Any] | None, *, maximize: bool) -> list[dict[st
     low, high = min(values), max(values)
     for trial in trials:
         value = trial["objective"]
-        trial["part"] = 0.0 if value is None else 0.15 + 0.85 * (value - low) / ((high - low) or 1)
+        trial["part"] = 0.0 if value is None else _part(value, low, high, maximize=maximize)
     worst = -float("inf") if maximize else float("inf")
     return sorted(trials, key=lambda t: worst if t["objective"] is None else t["objective"], reverse=maximize)
+
+
+def _part(value: float, low: float, high: float, *, maximize: bool) -> float:
+    """A bar's length: 1 for the best of the values, short but visible for the worst."""
+    if high == low:
+        return 1.0
+    goodness = (value - low) / (high - low)
+    return 0.15 + 0.85 * (goodness if maximize else 1 - goodness)
 
 
 def _changed_classes(dataset: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, int]]]:
