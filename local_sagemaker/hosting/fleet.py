@@ -49,6 +49,7 @@ class Fleet:
         self._launcher = launcher
         self._gate = gate
         self._followers: dict[str, LogFollower] = {}
+        self._polling = threading.Lock()  # of the followers
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._supervisor = threading.Thread(target=self._watch, name=f"{endpoint}-{record.id}", daemon=True)
@@ -97,7 +98,7 @@ class Fleet:
         _stop(leaving)
         for worker in leaving:
             shutil.rmtree(worker.instance.folder, ignore_errors=True)
-            self._followers.pop(worker.instance.id).poll(final=True)
+            self._poll([self._followers.pop(worker.instance.id)], final=True)
 
     def retire(self) -> None:
         """Drain and stop all instances and remove their files. It must be out of the router's traffic."""
@@ -112,8 +113,7 @@ class Fleet:
         if self._supervisor.is_alive():
             self._supervisor.join()
         _stop(list(self._all()))
-        for follower in list(self._followers.values()):
-            follower.poll(final=True)
+        self._poll(list(self._followers.values()), final=True)
 
     def nudge(self) -> None:
         """Look now: a request found an instance gone."""
@@ -132,8 +132,12 @@ class Fleet:
     def _look(self) -> None:
         for worker in list(self._all()):
             worker.tick()
-        for follower in list(self._followers.values()):
-            follower.poll()
+        self._poll(list(self._followers.values()))
+
+    def _poll(self, followers: Sequence[LogFollower], *, final: bool = False) -> None:
+        with self._polling:
+            for follower in followers:
+                follower.poll(final=final)
 
     def _drain(self, workers: Sequence[Worker]) -> None:
         deadline = time.monotonic() + DRAIN_SECONDS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from local_sagemaker.hosting.records import FleetRecord, VariantRecord
 from local_sagemaker.hosting.worker import Instance
 from local_sagemaker.images import Environment, Images, overlay
 from local_sagemaker.jobs.container import usable_cores
-from local_sagemaker.logs import CloudWatchLogs, LogEvent, LogFollower
+from local_sagemaker.logs import CloudWatchLogs, LogFollower
 from local_sagemaker.objects import Objects
 from local_sagemaker.platform import ACCOUNT, Platform
 
@@ -39,6 +39,7 @@ class Launcher:
         self._objects = objects
         self._images = images
         self._logs = CloudWatchLogs(platform.settings.region)
+        self._republished: dict[Path, LogFollower] = {}
 
     def folder(self, endpoint: str, fleet: str = "") -> Path:
         return self._platform.folder("endpoint", endpoint) / fleet
@@ -72,22 +73,22 @@ class Launcher:
         return instance
 
     def follow(self, endpoint: str, log: Path) -> LogFollower:
-        """Bring an instance's log to CloudWatch Logs; what is there from before comes back first."""
-        stream = log_stream(log.parent.name, log.stem)
-        return LogFollower(log, log.with_suffix(".jsonl"), partial(self._put, log_group(endpoint), stream))
+        """Bring an instance's log to CloudWatch Logs; what is there from before comes first, but once."""
+        return self._republished.pop(log, None) or self._follower(endpoint, log)
 
     def republish_logs(self) -> None:
         """CloudWatch Logs lives in memory: after a start, show the streams of instances that are gone too."""
         for log in self._platform.folder(LOG_KIND, "").glob("*/*/*.log"):
-            self.follow(log.parents[1].name, log)
+            self._republished[log] = self._follower(log.parents[1].name, log)
 
     def log_stream_arn(self, endpoint: str, variant: str, instance: str) -> str:
         region = self._platform.settings.region
         group, stream = log_group(endpoint), log_stream(variant, instance)
         return f"arn:aws:logs:{region}:{ACCOUNT}:log-group:{group}:log-stream:{stream}"
 
-    def _put(self, group: str, stream: str, events: Sequence[LogEvent]) -> None:
-        self._logs.put(group, stream, events)
+    def _follower(self, endpoint: str, log: Path) -> LogFollower:
+        sink = partial(self._logs.put, log_group(endpoint), log_stream(log.parent.name, log.stem))
+        return LogFollower(log, log.with_suffix(".jsonl"), sink)
 
     def _variables(self, endpoint: str, variant: VariantRecord, base: Path) -> dict[str, str]:
         settings = self._platform.settings

@@ -142,11 +142,19 @@ def test_a_half_done_deletion_is_finished(hosting: HostingClient) -> None:
     wait_for(lambda: not servers(hosting), 10, "its workers to be gone")
 
 
-def test_logs_of_instances_are_still_there(hosting: HostingClient) -> None:
+def test_logs_of_instances_are_still_there_once(hosting: HostingClient) -> None:
     endpoint = hosting.endpoint(hosting.config(hosting.model("one")))
+    logs, group = hosting.runtime.client("logs"), f"/aws/sagemaker/Endpoints/{endpoint}"
+
+    def loaded() -> int:
+        [stream] = logs.describe_log_streams(logGroupName=group)["logStreams"]
+        events = logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])["events"]
+        return [event["message"] for event in events].count("loaded version one")
+
+    wait_for(lambda: loaded() == 1, 10, "the model's line in CloudWatch Logs")
+    crash(hosting)
+    hosting.invoke(endpoint)
+    assert loaded() == 1
     hosting.delete(endpoint)
     crash(hosting)
-    logs, group = hosting.runtime.client("logs"), f"/aws/sagemaker/Endpoints/{endpoint}"
-    [stream] = logs.describe_log_streams(logGroupName=group)["logStreams"]
-    events = logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])["events"]
-    assert "loaded version one" in [event["message"] for event in events]
+    assert loaded() == 1
