@@ -15,6 +15,7 @@ from retraining.errors import DeploymentError
 from retraining.operators import EndpointOperator
 from retraining.pipeline import Pipeline
 from retraining.place import Place
+from retraining.sections import Alarms, Deployment
 
 from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
@@ -70,10 +71,9 @@ def guard(pipeline: Pipeline, make_settings: MakeSettings, name: str) -> Callabl
     """A request with a canary of half of the traffic, alarms, and settings by keyword."""
 
     def add(request: dict[str, Any], bake_seconds: int = 2, **settings: Any) -> dict[str, Any]:
-        deployment = pipeline.deployment.model_copy(
-            update={"share_percent": 50, "termination_wait_seconds": 0}
-        )
-        endpoint = pipeline.endpoint.model_copy(update={"name": name})
+        deployment = Deployment(share_percent=50, alarms=Alarms(max_5xx=3, max_latency_ms=2000))
+        capture = pipeline.endpoint.data_capture.model_copy(update={"percent": 100})
+        endpoint = pipeline.endpoint.model_copy(update={"name": name, "data_capture": capture})
         own = pipeline.model_copy(update={"deployment": deployment, "endpoint": endpoint})
         values = make_settings(bake_seconds=bake_seconds, **settings)
         return guarded(request, deployment_parts(own, values, Place(BUCKET, "dogs", "run")))
