@@ -26,10 +26,9 @@ from retraining.outcome import keep_reason
 from retraining.pipeline import Pipeline, load_pipelines
 from retraining.steps import Steps
 
-QUIET: dict[str, Any] = {
-    "show_return_value_in_logs": False
-}  # a task logs what is worth reading
-NOTHING_FAILED = "none_failed_min_one_success"  # a skipped task before it is none of its concern
+QUIET: dict[str, Any] = {"show_return_value_in_logs": False}  # a task logs what is worth reading
+# Of tasks that run although one before them was skipped; they are skipped if all of them were.
+NOTHING_FAILED = "none_failed_min_one_success"
 
 DOC = """
 ### {name}: retrain, compare, deploy
@@ -168,7 +167,6 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
         gate = task(steps.gate)(evaluate.output, rules.output)
         package = task(trigger_rule=NOTHING_FAILED)(steps.register)(
             plan=plan,
-            dataset=dataset,
             tuning=tune.output,
             training=train.output,
             debugger=rules.output,
@@ -207,7 +205,6 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
         [approve, verification] >> retired
         remembered = task(**QUIET, trigger_rule=NOTHING_FAILED)(steps.remember)(
             plan=plan,
-            dataset=dataset,
             tuning=tune.output,
             training=train.output,
             evaluation=evaluate.output,

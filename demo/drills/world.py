@@ -32,7 +32,7 @@ POLL_SECONDS = 0.5
 
 # What differs from the dog breeds' pipeline: small pictures and a small network for speed, short bake times,
 # no rules, and a gate that lets an equally good model pass, because most drills deploy one.
-CHANGES: Mapping[str, Mapping[str, Any]] = {
+CHANGES: Mapping[str, Any] = {
     "model": {"arch": "resnet18", "trainable": "all", "image_size": 48},
     "hyperparameters": {"lr": 0.1, "batch-size": 16, "epochs": 5},
     "tuning": {"max_jobs": 2, "max_parallel_jobs": 1},
@@ -46,6 +46,8 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     },
     "verify": {"images": 40},
     "retire": {"keep": 3},
+    "debugger": "off",
+    "rules": {},
 }
 
 
@@ -166,18 +168,24 @@ def source(settings: Settings) -> Path:
     return settings.local / "source"
 
 
-def write_dags(folder: Path) -> None:
-    """Copy the DAG files, with one pipeline file: the dog breeds' with CHANGES, by section."""
+def write_dags(folder: Path, name: str, changes: Mapping[str, Any]) -> None:
+    """Copy the DAG files, with one pipeline: the dog breeds' under another name, without a schedule.
+
+    `changes` are keys of the pipeline file; of a section, those given are replaced.
+    """
     (folder / "pipelines").mkdir(parents=True, exist_ok=True)
     for path in (ROOT / "dags").glob("*.py"):
         (folder / path.name).write_bytes(path.read_bytes())
     content = yaml.safe_load((ROOT / "dags" / "pipelines" / "dog_breed.yaml").read_text())
-    for section, values in CHANGES.items():
-        content[section] = {**content.get(section, {}), **values}
-    content |= {"name": PIPELINE, "schedule": None, "debugger": "off", "rules": {}}
-    content["dataset"] = {"prefix": f"datasets/{PIPELINE}"}
-    content["endpoint"] = {**content["endpoint"], "name": PIPELINE}
-    (folder / "pipelines" / f"{PIPELINE}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    own = {
+        "name": name,
+        "schedule": None,
+        "dataset": {"prefix": f"datasets/{name}"},
+        "endpoint": {"name": name.replace("_", "-")},
+    }
+    for key, value in {**own, **changes}.items():
+        content[key] = {**content[key], **value} if value and isinstance(value, dict) else value
+    (folder / "pipelines" / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 @contextmanager
@@ -187,7 +195,7 @@ def opened(settings: Settings) -> Iterator[World]:
     stop(settings)
     for leftover in (settings.airflow_home, settings.sagemaker_root, settings.logs, dags):
         shutil.rmtree(leftover, ignore_errors=True)
-    write_dags(dags)
+    write_dags(dags, PIPELINE, CHANGES)
     write_source(ROOT / "sagemaker_code", source(settings), None)
     overrides = {
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),

@@ -214,7 +214,8 @@ class AdoptingTuningOperator(Follows, SageMakerTuningOperator):
 
     def _result(self, description: Answer) -> dict[str, Any]:
         trials = self._trials(description[TUNING.name])
-        best = description.get("BestTrainingJob") or description.get("OverallBestTrainingJob")
+        # of a search that goes on from another on the same data, the best of both
+        best = description.get("OverallBestTrainingJob") or description.get("BestTrainingJob")
         if not best:
             raise JobFailedError(
                 f"The tuning job {description[TUNING.name]} completed without a best trial: no trial "

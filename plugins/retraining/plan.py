@@ -105,6 +105,7 @@ def plan_run(
             "output": run.output,
             "code": run.source.uri,
             "weights": weights,
+            "dataset": {key: dataset[key] for key in ("uri", "digest", "manifest", "images")},
             "model": model,
             "endpoint": pipeline.endpoint_name,
             "fingerprint": identity,

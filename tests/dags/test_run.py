@@ -1,21 +1,32 @@
-"""Whole runs of the DAG, from pictures in S3 to the endpoint's answers, on a local SageMaker."""
+"""Whole runs of the DAG, from pictures in S3 to the endpoint's answers, on a local SageMaker.
+
+The pipelines are the dog breeds' with another gate: what these small networks learn is left to chance, and a
+test's outcome must not be.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
 from airflow.models.dagrun import DagRun
 from airflow.sdk import DAG
 from PIL import Image, ImageDraw
 
+from demo.drills.world import write_dags
 from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import RuntimeProcess
 
 CLASSES = {"001.Disc": "ellipse", "002.Square": "rectangle"}
-SMALL = {"arch": "squeezenet1_1", "image_size": 32, "max_jobs": 2, "max_parallel_jobs": 1}
+SMALL = {"arch": "squeezenet1_1", "image_size": 32, "max_jobs": 2, "max_parallel_jobs": 1, "bake_seconds": 1}
+ANY_MODEL = {"min_improvement": -1.0, "min_accuracy": 0.0, "max_breed_regression": 1.0}
+NO_MODEL = {"min_accuracy": 1.0}
+
+MakePipeline = Callable[[str, dict[str, Any]], DAG]
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(600)]
 
@@ -33,17 +44,28 @@ def shape(kind: str, seed: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def sagemaker(runtime: RuntimeProcess, database: None) -> Iterator[Any]:
-    """SageMaker's client, with a data set of two shapes in S3."""
-    s3 = runtime.client("s3")
-    for place, (split, count) in enumerate({"train": 16, "valid": 6, "test": 6}.items()):
-        for label, kind in CLASSES.items():
-            for number in range(count):
-                key = f"datasets/dog_breed/{split}/{label}/{number}.jpg"
-                s3.put_object(Bucket=BUCKET, Key=key, Body=shape(kind, 100 * place + number))
     client = runtime.client("sagemaker")
     yield client
     for endpoint in client.list_endpoints()["Endpoints"]:
         client.delete_endpoint(EndpointName=endpoint["EndpointName"])
+
+
+@pytest.fixture
+def make_pipeline(tmp_path: Path, runtime: RuntimeProcess) -> MakePipeline:
+    """The retraining DAG of a pipeline with a gate of its own, and its data set of two shapes in S3."""
+    s3 = runtime.client("s3")
+
+    def make(name: str, gate: dict[str, Any]) -> DAG:
+        for place, (split, count) in enumerate({"train": 16, "valid": 6, "test": 6}.items()):
+            for label, kind in CLASSES.items():
+                for number in range(count):
+                    key = f"datasets/{name}/{split}/{label}/{number}.jpg"
+                    s3.put_object(Bucket=BUCKET, Key=key, Body=shape(kind, 100 * place + number))
+        write_dags(tmp_path, name, {"gate": gate})
+        dag: DAG = DagBag(str(tmp_path)).dags[f"{name}_retraining"]
+        return dag
+
+    return make
 
 
 def run(dag: DAG, **params: Any) -> DagRun:
@@ -61,10 +83,14 @@ def result(run: DagRun, task_id: str) -> Any:
     return task.xcom_pull(task_ids=task_id)
 
 
-def test_a_run_tunes_trains_deploys_and_the_next_one_updates(dag: DAG, sagemaker: Any) -> None:
+def test_a_model_goes_live_the_next_one_replaces_it_and_a_run_of_nothing_new_is_skipped(
+    make_pipeline: MakePipeline, sagemaker: Any
+) -> None:
+    dag = make_pipeline("any_model", ANY_MODEL)
     first = run(dag, epochs_min=1, epochs_max=2)
     assert set(states(first).values()) == {"success"}
     report = result(first, "report")
+    assert report["outcome"]["verdict"] == "live"
 
     name = report["run_name"]
     assert report["dataset"]["images"] == {"train": 32, "valid": 12, "test": 12}
@@ -78,25 +104,52 @@ def test_a_run_tunes_trains_deploys_and_the_next_one_updates(dag: DAG, sagemaker
     assert best.items() <= trained["HyperParameters"].items()
     assert report["training"]["job"] == name
     assert report["test_accuracy"] == report["training"]["metrics"]["test:accuracy"]
+    assert result(first, "gate")["figures"]["challenger"]["accuracy"] == pytest.approx(
+        report["test_accuracy"], abs=1e-3
+    )
 
     endpoint = report["endpoint"]
-    assert endpoint["images"] == 12
-    assert endpoint["accuracy"] == pytest.approx(report["test_accuracy"], abs=1e-3)
+    assert (endpoint["images"], endpoint["agreement"]) == (12, 1.0)
     assert {answer["class"] for answer in endpoint["predictions"]} == set(CLASSES)
-    assert sagemaker.describe_endpoint(EndpointName="dog-breed")["EndpointConfigName"] == name
+    assert sagemaker.describe_endpoint(EndpointName="any-model")["EndpointConfigName"] == name
+    assert statuses(sagemaker) == ["Approved"]
 
     second = run(dag, skip_tuning=True, epochs_min=1, epochs_max=1)
     assert states(second)["tune"] == "skipped"
     assert {state for task, state in states(second).items() if task != "tune"} == {"success"}
     report = result(second, "report")
     assert report["tuning"] is None
-    assert report["hyperparameters"]["lr"] == "0.05"
-    assert result(second, "deploy")["created"] is False
-    described = sagemaker.describe_endpoint(EndpointName="dog-breed")
+    assert report["hyperparameters"]["lr"] == best["lr"]
+    assert result(second, "choose_candidates")["champion"]["config"] == name
+    assert result(second, "deploy")["previous"] == name
+    described = sagemaker.describe_endpoint(EndpointName="any-model")
     assert (described["EndpointStatus"], described["EndpointConfigName"]) == (
         "InService",
         report["run_name"],
     )
+    assert statuses(sagemaker) == ["Approved", "Approved"]
+
+    third = run(dag, skip_tuning=True, epochs_min=1, epochs_max=1)
+    assert third.state == "success"
+    assert {state for task, state in states(third).items() if task not in {"check_dataset", "report"}} == {
+        "skipped"
+    }
+    assert result(third, "report")["outcome"]["verdict"] == "unchanged"
+
+
+def test_a_model_that_the_gate_rejects_is_registered_and_not_deployed(
+    make_pipeline: MakePipeline, sagemaker: Any
+) -> None:
+    finished = run(
+        make_pipeline("no_model", NO_MODEL), skip_tuning=True, epochs_min=1, epochs_max=1, trainable="head"
+    )
+    assert finished.state == "success"
+    assert states(finished)["deploy"] == states(finished)["verify"] == "skipped"
+    assert states(finished)["remember"] == "success"
+    report = result(finished, "report")
+    assert report["outcome"]["verdict"] == "kept"
+    assert "no-model" not in [e["EndpointName"] for e in sagemaker.list_endpoints()["Endpoints"]]
+    assert statuses(sagemaker, "no-model") == ["Rejected"]
 
 
 @pytest.mark.parametrize(
@@ -108,3 +161,11 @@ def test_wrong_input_ends_the_run_before_any_job(dag: DAG, sagemaker: Any, param
     assert stopped.state == "failed"
     assert states(stopped)["check_dataset"] == "failed"
     assert sagemaker.list_training_jobs()["TrainingJobSummaries"] == before
+
+
+def statuses(sagemaker: Any, group: str = "any-model") -> list[str]:
+    """The approval statuses of a group's versions, oldest first."""
+    packages = sagemaker.list_model_packages(
+        ModelPackageGroupName=group, SortBy="CreationTime", SortOrder="Ascending"
+    )
+    return [package["ModelApprovalStatus"] for package in packages["ModelPackageSummaryList"]]

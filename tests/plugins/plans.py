@@ -15,7 +15,12 @@ from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import MakeSettings
 
 RUN = "dog-breed-2611220640-3fa9"
-DATASET = {"uri": f"s3://{BUCKET}/datasets/dog_breed", "digest": "5e" * 32}
+DATASET = {
+    "uri": f"s3://{BUCKET}/datasets/dog_breed",
+    "digest": "5e" * 32,
+    "manifest": f"s3://{BUCKET}/manifest",
+    "images": {"train": 1},
+}
 SCRIPT = "print('train')"
 
 MakePlan = Callable[..., dict[str, Any]]

@@ -31,11 +31,8 @@ def forgotten(aws: Aws) -> Iterator[None]:
 def keep(
     aws: Aws, plan: dict[str, Any], tuning: dict[str, Any] | None = None, *, live: bool = False
 ) -> dict[str, Any]:
-    dataset = {**DATASET, "manifest": f"s3://{BUCKET}/manifest", "images": {"train": 1}}
     approval = {"approved": live, "sentence": "The champion stays."}
-    return remember(
-        aws=aws, place=PLACE, plan=plan, dataset=dataset, tuning=tuning, approval=approval, costs={}
-    )
+    return remember(aws=aws, place=PLACE, plan=plan, tuning=tuning, approval=approval, costs={})
 
 
 def test_a_run_of_the_same_things_is_skipped_and_says_what_the_last_one_did(

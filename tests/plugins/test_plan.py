@@ -27,10 +27,17 @@ def test_every_request_passes_the_service_model(plan: dict[str, Any]) -> None:
     from retraining.plan import deployment_request, training_request
 
     training = training_request(plan["training"], None)
-    deployment = deployment_request(plan["deployment"], {"model_artifact": "s3://bucket/model.tar.gz"})
+    deployment = deployment_request(
+        plan["deployment"],
+        {"model_artifact": "s3://bucket/model.tar.gz"},
+        {"arn": "arn:aws:sagemaker:us-east-1:123456789012:model-package/dog-breed/2"},
+        {"config": "the-one-before"},
+    )
+    assert (deployment["Replaces"], deployment["Package"][-1]) == ("the-one-before", "2")
     requests = {
         "CreateHyperParameterTuningJob": plan["tuning"],
         "CreateTrainingJob": training,
+        "CreateProcessingJob": plan["evaluation"],
         "CreateModel": deployment["Model"],
         "CreateEndpointConfig": deployment["EndpointConfig"],
         "CreateEndpoint": deployment["Endpoint"],
