@@ -1,0 +1,135 @@
+"""What the drills are made of: broken data sets, broken code, and a client that counts."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from PIL import Image, UnidentifiedImageError
+from retraining.pipeline import load_pipeline
+
+from demo.aws import Aws
+from demo.drills import data, drills
+from demo.drills.faults import FAULTS, write_source
+from demo.drills.traffic import Tally, Traffic
+from demo.drills.world import CHANGES, write_dags
+from demo.sample_dataset import Plan, draw_dataset
+from demo.settings import ROOT
+from tests.local_sagemaker.runtime_process import wait_for
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    draw_dataset(folder, Plan(train=6, valid=2, test=5, side=32))
+    return folder
+
+
+@pytest.fixture
+def folder(drawn: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(drawn, tmp_path / "data"))
+
+
+def contents(folder: Path) -> Counter[bytes]:
+    return Counter(path.read_bytes() for path in folder.rglob("*.jpg"))
+
+
+def test_labels_are_shuffled_and_no_picture_is_lost(folder: Path, drawn: Path) -> None:
+    data.confused(folder)
+    first, *others = data.breeds(folder)
+    assert contents(first) == contents(drawn / "train" / first.name)
+    assert contents(folder / "train") == contents(drawn / "train")
+    assert any(contents(breed) != contents(drawn / "train" / breed.name) for breed in others)
+    assert contents(folder / "test") == contents(drawn / "test")
+
+
+def test_damaged_pictures_cannot_be_read(folder: Path) -> None:
+    data.damaged(folder)
+    first, second, third, *_ = data.pictures(data.breeds(folder)[0])
+    with pytest.raises(OSError, match="(?i)truncated"), Image.open(first) as image:
+        image.load()
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(second)
+    with Image.open(third) as image:
+        image.load()
+
+
+def test_leaking_pictures_stand_in_two_splits(folder: Path, drawn: Path) -> None:
+    data.leaking(folder)
+    assert len(contents(folder / "train") & contents(drawn / "test")) == len(data.breeds(folder))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_python_that_replaces_one_function(fault: str, tmp_path: Path) -> None:
+    write_source(ROOT / "sagemaker_code", tmp_path / "source", fault)
+    sound, broken = (
+        (folder / "inference.py").read_text() for folder in (ROOT / "sagemaker_code", tmp_path / "source")
+    )
+    assert broken.startswith(sound)
+    compile(broken, "inference.py", "exec")
+    write_source(ROOT / "sagemaker_code", tmp_path / "source", None)
+    assert (tmp_path / "source" / "inference.py").read_text() == sound
+
+
+def test_the_drills_pipeline_is_valid(tmp_path: Path) -> None:
+    write_dags(tmp_path, "drills", CHANGES)
+    pipeline = load_pipeline(tmp_path / "pipelines" / "drills.yaml")
+    assert (pipeline.endpoint_name, pipeline.schedule, pipeline.debugger) == ("drills", None, "off")
+    assert pipeline.job == load_pipeline(ROOT / "dags" / "pipelines" / "dog_breed.yaml").job
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    """A service in which every third request fails."""
+    counter = iter(range(10_000))
+    lock = threading.Lock()
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            with lock:
+                failing = self.path.endswith("/invocations") and next(counter) % 3 == 2
+            body = b'{"EndpointStatus": "InService"}'
+            self.send_response(500 if failing else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_client_counts_every_failed_request_once(endpoint: str) -> None:
+    total = Tally()
+
+    def counted() -> bool:
+        taken = client.take()
+        total.requests += taken.requests
+        total.failures += taken.failures
+        return total.requests >= 9
+
+    with Traffic(Aws(endpoint), "any", [b"picture"]) as client:
+        wait_for(counted, 30, "nine requests")
+    counted()
+    assert total.failed == total.requests // 3
+    assert set(total.failures) == {"HTTP 500"}
+
+
+def test_requests_may_fail_up_to_the_drills_share() -> None:
+    drill = drills.Drill("any", lambda _: None, may_fail=0.1)
+    failures = Counter({"HTTP 500": 10})
+    assert drills.traffic_problem(drill, Tally(100, failures)) is None
+    problem = drills.traffic_problem(drill, Tally(99, failures))
+    assert problem == "10 of 99 requests failed: HTTP 500 (10 times)"
+    assert drills.traffic_problem(drill, Tally()) == "no request reached the endpoint"
