@@ -20,6 +20,8 @@ from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312"
 UNKNOWN_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/nobody-knows-this:1"
 READY_SECONDS = 200.0
+POLL_SECONDS = 0.2
+WAITING = {"Delay": POLL_SECONDS, "MaxAttempts": int(READY_SECONDS / POLL_SECONDS)}
 
 INFERENCE = """
 import json
@@ -132,8 +134,7 @@ class HostingClient:
         """Create an endpoint and wait until it is in service, with boto3's own waiter."""
         name = name or unique("endpoint")
         self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
-        waiter = self.sagemaker.get_waiter("endpoint_in_service")
-        waiter.wait(EndpointName=name, WaiterConfig={"Delay": 1, "MaxAttempts": int(READY_SECONDS)})
+        self.sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name, WaiterConfig=WAITING)
         return name
 
     def settled(self, endpoint: str) -> dict[str, Any]:
@@ -143,7 +144,7 @@ class HostingClient:
             answer = self.sagemaker.describe_endpoint(EndpointName=endpoint)
             return answer if answer["EndpointStatus"] in {"InService", "Failed", "OutOfService"} else None
 
-        return wait_for(look, READY_SECONDS, f"{endpoint} to settle")
+        return wait_for(look, READY_SECONDS, f"{endpoint} to settle", every=POLL_SECONDS)
 
     def invoke(self, endpoint: str, request: dict[str, Any] | None = None, **members: Any) -> dict[str, Any]:
         answer = self.inference.invoke_endpoint(
@@ -156,8 +157,7 @@ class HostingClient:
 
     def delete(self, endpoint: str) -> None:
         self.sagemaker.delete_endpoint(EndpointName=endpoint)
-        waiter = self.sagemaker.get_waiter("endpoint_deleted")
-        waiter.wait(EndpointName=endpoint, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+        self.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=endpoint, WaiterConfig=WAITING)
 
 
 def variant_of(
@@ -186,7 +186,10 @@ class Traffic:
 
 @contextmanager
 def traffic(client: HostingClient, endpoint: str, clients: int = 4) -> Iterator[Traffic]:
-    """Parallel clients that send requests without a pause for as long as the block runs."""
+    """Parallel clients that send requests without a pause for as long as the block runs.
+
+    The endpoint's models should sleep a little: a client that waits leaves the cores to servers that start.
+    """
     seen, stop, lock = Traffic(), threading.Event(), threading.Lock()
 
     def send() -> None:

@@ -63,7 +63,7 @@ def test_a_canary_gets_its_share_before_all_traffic_moves(hosting: HostingClient
     endpoint = hosting.endpoint(hosting.config(hosting.model("old")))
     config = hosting.config(hosting.model("new"))
     hosting.sagemaker.update_endpoint(
-        EndpointName=endpoint, EndpointConfigName=config, DeploymentConfig=blue_green(canary(5))
+        EndpointName=endpoint, EndpointConfigName=config, DeploymentConfig=blue_green(canary(3))
     )
 
     def baking() -> dict[str, Any] | None:
@@ -78,14 +78,14 @@ def test_a_canary_gets_its_share_before_all_traffic_moves(hosting: HostingClient
     assert seen == {"old": 30, "new": 10}
     after = hosting.settled(endpoint)
     assert after["EndpointConfigName"] == config
-    assert after["LastDeploymentConfig"] == blue_green(canary(5))
+    assert after["LastDeploymentConfig"] == blue_green(canary(3))
     assert {hosting.invoke(endpoint)["version"] for _ in range(4)} == {"new"}
     hosting.delete(endpoint)
 
 
 def test_linear_steps_lead_to_all_traffic(hosting: HostingClient) -> None:
-    endpoint = hosting.endpoint(hosting.config(hosting.model("old", sleep=0.01)))
-    config = hosting.config(hosting.model("new", sleep=0.01))
+    endpoint = hosting.endpoint(hosting.config(hosting.model("old", sleep=0.02)))
+    config = hosting.config(hosting.model("new", sleep=0.02))
     linear = {"Type": "LINEAR", "WaitIntervalInSeconds": 1, "LinearStepSize": percent(50)}
     with traffic(hosting, endpoint) as seen:
         hosting.sagemaker.update_endpoint(
@@ -98,9 +98,9 @@ def test_linear_steps_lead_to_all_traffic(hosting: HostingClient) -> None:
 
 
 def test_server_errors_of_the_canary_roll_it_back(hosting: HostingClient, cloudwatch: Any) -> None:
-    old = hosting.config(hosting.model("old", sleep=0.01))
+    old = hosting.config(hosting.model("old", sleep=0.02))
     endpoint = hosting.endpoint(old)
-    bad = hosting.config(hosting.model("bad", error="wrong shape", sleep=0.01))
+    bad = hosting.config(hosting.model("bad", error="wrong shape", sleep=0.02))
     name = alarm(cloudwatch, endpoint, "Invocation5XXErrors", "Sum", 3)
     with traffic(hosting, endpoint) as seen:
         before = seen.requests
@@ -132,7 +132,7 @@ def test_server_errors_of_the_canary_roll_it_back(hosting: HostingClient, cloudw
 
 
 def test_a_slow_canary_is_rolled_back(hosting: HostingClient, cloudwatch: Any) -> None:
-    old = hosting.config(hosting.model("old"))
+    old = hosting.config(hosting.model("old", sleep=0.02))
     endpoint = hosting.endpoint(old)
     slow = hosting.config(hosting.model("slow", sleep=0.5))
     microseconds = 300_000

@@ -150,8 +150,8 @@ def test_instances_are_processes_that_share_the_cores(hosting: HostingClient) ->
 
 def test_variants_share_the_traffic_by_weight(hosting: HostingClient) -> None:
     variants = [
-        variant_of(hosting.model("a"), "A", weight=3.0),
-        variant_of(hosting.model("b"), "B", weight=1.0),
+        variant_of(hosting.model("a", sleep=0.01), "A", weight=3.0),
+        variant_of(hosting.model("b", sleep=0.01), "B", weight=1.0),
     ]
     endpoint = hosting.endpoint(hosting.config("", ProductionVariants=variants))
     seen = Counter(hosting.invoke(endpoint)["answer"]["InvokedProductionVariant"] for _ in range(40))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
@@ -15,13 +15,14 @@ BUCKET = "recovery"
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRetrainingRole"
 
 
-@pytest.fixture
-def hosting(make_runtime: Callable[..., RuntimeProcess]) -> HostingClient:
-    """A runtime of its own, to be killed."""
+@pytest.fixture(scope="module")
+def hosting(make_runtime: Callable[..., RuntimeProcess]) -> Iterator[HostingClient]:
+    """A runtime to be killed; tests delete their endpoints."""
     runtime = make_runtime()
     client = HostingClient(runtime, BUCKET, ROLE)
     client.s3.create_bucket(Bucket=BUCKET)
-    return client
+    yield client
+    runtime.close()
 
 
 def crash(hosting: HostingClient) -> None:
@@ -29,14 +30,14 @@ def crash(hosting: HostingClient) -> None:
     hosting.runtime.start()
 
 
-def servers(hosting: HostingClient) -> set[int]:
-    """The model servers that belong to this runtime's root."""
-    root = str(hosting.runtime.root)
+def servers(hosting: HostingClient, endpoint: str) -> set[int]:
+    """The model servers of an endpoint of this runtime."""
+    folder = str(hosting.runtime.root / "endpoint" / endpoint) + "/"
     found = set()
     for process in psutil.process_iter(["pid", "cmdline"]):
         command = process.info["cmdline"] or []
         is_server = len(command) > 2 and command[1] == "-P" and command[2].endswith("serve.py")
-        if is_server and any(root in part for part in command):
+        if is_server and any(folder in part for part in command):
             found.add(process.info["pid"])
     return found
 
@@ -48,7 +49,7 @@ def test_running_workers_are_adopted(hosting: HostingClient) -> None:
     assert hosting.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointStatus"] == "InService"
     assert hosting.invoke(endpoint)["pid"] == before
     hosting.delete(endpoint)
-    wait_for(lambda: not servers(hosting), 10, "the adopted worker to end with its endpoint")
+    wait_for(lambda: not servers(hosting, endpoint), 10, "the adopted worker to end with its endpoint")
 
 
 def test_dead_workers_are_started_again(hosting: HostingClient) -> None:
@@ -58,14 +59,16 @@ def test_dead_workers_are_started_again(hosting: HostingClient) -> None:
     psutil.Process(before).kill()
     hosting.runtime.start()
     assert hosting.invoke(endpoint)["pid"] != before
+    hosting.delete(endpoint)
 
 
 def test_a_stopped_runtime_leaves_no_process_and_serves_again(hosting: HostingClient) -> None:
     endpoint = hosting.endpoint(hosting.config(hosting.model("one")))
     assert hosting.runtime.stop() == 0
-    assert servers(hosting) == set()
+    assert servers(hosting, endpoint) == set()
     hosting.runtime.start()
     assert hosting.invoke(endpoint)["version"] == "one"
+    hosting.delete(endpoint)
 
 
 def test_an_endpoint_that_was_being_created_gets_into_service(hosting: HostingClient) -> None:
@@ -74,6 +77,7 @@ def test_an_endpoint_that_was_being_created_gets_into_service(hosting: HostingCl
     crash(hosting)
     assert hosting.settled("young")["EndpointStatus"] == "InService"
     assert hosting.invoke("young")["version"] == "one"
+    hosting.delete("young")
 
 
 def test_a_half_done_update_goes_on(hosting: HostingClient) -> None:
@@ -85,7 +89,8 @@ def test_a_half_done_update_goes_on(hosting: HostingClient) -> None:
     answer = hosting.settled(endpoint)
     assert (answer["EndpointStatus"], answer["EndpointConfigName"]) == ("InService", new)
     assert hosting.invoke(endpoint)["version"] == "new"
-    wait_for(lambda: len(servers(hosting)) == 1, 10, "the old fleet to end")
+    wait_for(lambda: len(servers(hosting, endpoint)) == 1, 10, "the old fleet to end")
+    hosting.delete(endpoint)
 
 
 def test_a_canary_that_was_baking_starts_again_and_its_alarm_is_still_there(hosting: HostingClient) -> None:
@@ -108,7 +113,7 @@ def test_a_canary_that_was_baking_starts_again_and_its_alarm_is_still_there(host
     )
     routing = {
         "Type": "CANARY",
-        "WaitIntervalInSeconds": 5,
+        "WaitIntervalInSeconds": 2,
         "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 50},
     }
     hosting.sagemaker.update_endpoint(
@@ -124,6 +129,7 @@ def test_a_canary_that_was_baking_starts_again_and_its_alarm_is_still_there(host
     [alarm] = cloudwatch.describe_alarms(AlarmNames=["errors"])["MetricAlarms"]
     assert (alarm["MetricName"], alarm["Threshold"]) == ("Invocation5XXErrors", 1.0)
     assert hosting.settled(endpoint)["EndpointConfigName"] == new
+    hosting.delete(endpoint)
 
 
 def test_a_half_done_deletion_is_finished(hosting: HostingClient) -> None:
@@ -139,7 +145,7 @@ def test_a_half_done_deletion_is_finished(hosting: HostingClient) -> None:
         return False
 
     wait_for(gone, 20, "the endpoint to be gone")
-    wait_for(lambda: not servers(hosting), 10, "its workers to be gone")
+    wait_for(lambda: not servers(hosting, endpoint), 10, "its workers to be gone")
 
 
 def test_logs_of_instances_are_still_there_once(hosting: HostingClient) -> None:

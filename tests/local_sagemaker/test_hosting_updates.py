@@ -24,9 +24,9 @@ def steady(hosting: HostingClient) -> str:
 
 
 def test_updates_good_and_bad_drop_no_request(hosting: HostingClient) -> None:
-    first = hosting.config(hosting.model("v1", sleep=0.005), instances=2)
+    first = hosting.config(hosting.model("v1", sleep=0.02), instances=2)
     endpoint = hosting.endpoint(first)
-    good = [hosting.config(hosting.model(version, sleep=0.005)) for version in ("v2", "v3")]
+    good = [hosting.config(hosting.model(version, sleep=0.02)) for version in ("v2", "v3")]
     broken = hosting.config(hosting.model("v4", load_error="this one never loads"))
 
     with traffic(hosting, endpoint) as seen:
@@ -99,7 +99,9 @@ def test_an_update_of_nothing_is_refused(hosting: HostingClient) -> None:
 
 
 def test_capacity_that_does_not_start_is_given_up(hosting: HostingClient, tmp_path: Path) -> None:
-    endpoint = hosting.endpoint(hosting.config(hosting.model("v1", load_once=str(tmp_path / "loaded"))))
+    endpoint = hosting.endpoint(
+        hosting.config(hosting.model("v1", sleep=0.02, load_once=str(tmp_path / "loaded")))
+    )
     with traffic(hosting, endpoint, clients=2) as seen:
         hosting.sagemaker.update_endpoint_weights_and_capacities(
             EndpointName=endpoint,
