@@ -15,7 +15,7 @@ from typing import Any
 from moto.cloudwatch.models import Alarm, cloudwatch_backends
 
 from local_sagemaker.errors import ValidationError
-from local_sagemaker.hosting.metrics import METRICS, NAMESPACE, Recorder, statistic
+from local_sagemaker.hosting.metrics import METRICS, NAMESPACE, Recorder, is_statistic, statistic
 from local_sagemaker.platform import ACCOUNT
 from local_sagemaker.store import Document
 
@@ -80,12 +80,11 @@ class Alarms:
         return alarms
 
     def _look(self, alarm: Alarm) -> str:
-        """The alarm's state, worked out where it is on an endpoint; others keep the state that they were
-        given.
+        """The alarm's state, worked out where it is a plain one on an endpoint; others, and those on bands or
+        unknown statistics, keep the state that they were given.
         """
         dimensions = {item.name: item.value for item in alarm.dimensions}
-        measured = alarm.namespace == NAMESPACE and alarm.metric_name in METRICS and not alarm.rule
-        if measured and {"EndpointName", "VariantName"} == set(dimensions):
+        if _measurable(alarm) and {"EndpointName", "VariantName"} == set(dimensions):
             state, reason = self._evaluate(alarm, dimensions["EndpointName"], dimensions["VariantName"])
             if state != alarm.state_value:
                 alarm.update_state(reason, json.dumps({"version": "1.0"}), state)
@@ -119,6 +118,16 @@ class Alarms:
             values = self._recorder.values(endpoint, variant, alarm.metric_name, end - period, end)
             points.append(statistic(name, values) if values else None)
         return points
+
+
+def _measurable(alarm: Alarm) -> bool:
+    return (
+        alarm.namespace == NAMESPACE
+        and alarm.metric_name in METRICS
+        and alarm.comparison_operator in _OPERATORS
+        and is_statistic(alarm.extended_statistic or alarm.statistic or "")
+        and not alarm.rule
+    )
 
 
 def _definition(alarm: Alarm) -> Document:

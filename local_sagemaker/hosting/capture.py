@@ -10,6 +10,7 @@ import base64
 import json
 import logging
 import random
+import sqlite3
 import tempfile
 import threading
 import uuid
@@ -57,7 +58,7 @@ class DataCapture:
                 file.write_text("\n".join(lines) + "\n")
                 try:
                     self._objects.upload(file, uri)
-                except BucketMissingError as error:
+                except (BucketMissingError, OSError, sqlite3.OperationalError) as error:
                     logger.warning("%d captured requests are lost: %s", len(lines), error)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections import defaultdict, deque
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
+from statistics import fmean
 from typing import Any
 
 from moto.cloudwatch.models import cloudwatch_backends
@@ -39,6 +41,16 @@ METRICS: dict[str, tuple[str, Callable[[Sample], float]]] = {
     "ModelLatency": ("Microseconds", lambda sample: sample.model_latency),
     "OverheadLatency": ("Microseconds", lambda sample: sample.overhead_latency),
 }
+
+
+_STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
+    "Sum": sum,
+    "Average": fmean,
+    "Minimum": min,
+    "Maximum": max,
+    "SampleCount": len,
+}
+_PERCENTILE = re.compile(r"p\d+(\.\d+)?")
 
 
 class Recorder:
@@ -114,23 +126,14 @@ class Publisher:
         }
 
 
-def statistic(name: str, values: Sequence[float]) -> float:
-    """A CloudWatch statistic of at least one value: Sum, Average and so on, or a percentile by nearest rank.
+def is_statistic(name: str) -> bool:
+    """Whether `statistic` knows it: Sum, Average and so on, or a percentile such as p99."""
+    return name in _STATISTICS or _PERCENTILE.fullmatch(name) is not None
 
-    Raises ValueError for any other name.
-    """
-    if name.startswith("p") and name[1:].replace(".", "", 1).isdigit():
-        rank = math.ceil(float(name[1:]) / 100 * len(values))
-        return sorted(values)[max(rank, 1) - 1]
-    known: dict[str, Callable[[Sequence[float]], float]] = {
-        "Sum": sum,
-        "Average": lambda items: sum(items) / len(items),
-        "Minimum": min,
-        "Maximum": max,
-        "SampleCount": len,
-    }
-    if name not in known:
-        raise ValueError(
-            f"{name!r} is no statistic; there are {', '.join(known)} and percentiles such as p99"
-        )
-    return float(known[name](values))
+
+def statistic(name: str, values: Sequence[float]) -> float:
+    """A CloudWatch statistic of at least one value; percentiles are by nearest rank."""
+    if name in _STATISTICS:
+        return float(_STATISTICS[name](values))
+    rank = math.ceil(float(name[1:]) / 100 * len(values))
+    return sorted(values)[max(rank, 1) - 1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping
 from itertools import count
@@ -18,8 +17,6 @@ from local_sagemaker.hosting.models import Models, Packages
 from local_sagemaker.images import Images
 from local_sagemaker.objects import Objects
 from local_sagemaker.platform import Operation, Platform
-
-logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 1.0  # between two looks at the alarms
 PUBLISH_EVERY = 5  # looks between two publications of metrics and captured requests
@@ -60,6 +57,8 @@ class Hosting:
     def close(self) -> None:
         self._closing.set()
         self._endpoints.close()
+        if self._monitor.is_alive():
+            self._monitor.join()
         self._publish()
 
     def invoke(
@@ -80,7 +79,4 @@ class Hosting:
 
     def _publish(self) -> None:
         self._publisher.publish()
-        try:
-            self._capture.flush()
-        except OSError:
-            logger.exception("Captured requests are lost")
+        self._capture.flush()

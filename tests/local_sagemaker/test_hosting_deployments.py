@@ -152,6 +152,18 @@ def test_a_slow_canary_is_rolled_back(hosting: HostingClient, cloudwatch: Any) -
 
 def test_invocations_are_metrics(hosting: HostingClient, cloudwatch: Any) -> None:
     endpoint = hosting.endpoint(hosting.config(hosting.model("one")))
+    dimensions = [{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": "AllTraffic"}]
+    cloudwatch.put_metric_alarm(  # on a band, which cannot be worked out here and must not disturb the rest
+        AlarmName=f"band-{endpoint}",
+        Namespace="AWS/SageMaker",
+        MetricName="ModelLatency",
+        Dimensions=dimensions,
+        Statistic="Average",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanUpperThreshold",
+    )
     for _ in range(5):
         hosting.invoke(endpoint)
     with pytest.raises(hosting.inference.exceptions.ModelError):
@@ -161,10 +173,7 @@ def test_invocations_are_metrics(hosting: HostingClient, cloudwatch: Any) -> Non
         points: list[dict[str, Any]] = cloudwatch.get_metric_statistics(
             Namespace="AWS/SageMaker",
             MetricName=metric,
-            Dimensions=[
-                {"Name": "EndpointName", "Value": endpoint},
-                {"Name": "VariantName", "Value": "AllTraffic"},
-            ],
+            Dimensions=dimensions,
             StartTime=datetime.now(UTC) - timedelta(minutes=5),
             EndTime=datetime.now(UTC) + timedelta(minutes=1),
             Period=300,
