@@ -37,17 +37,23 @@ class FleetInterruptedError(Exception):
 
 class Fleet:
     """The running side of a FleetRecord. `gate` guards the workers' flags and is shared with the endpoint's
-    router.
+    router; `closing` is set when the runtime ends.
     """
 
     def __init__(
-        self, record: FleetRecord, endpoint: str, launcher: Launcher, gate: threading.Condition
+        self,
+        record: FleetRecord,
+        endpoint: str,
+        launcher: Launcher,
+        gate: threading.Condition,
+        closing: threading.Event,
     ) -> None:
         self.record = record
         self.workers: dict[str, list[Worker]] = {}
         self._endpoint = endpoint
         self._launcher = launcher
         self._gate = gate
+        self._closing = closing
         self._followers: dict[str, LogFollower] = {}
         self._polling = threading.Lock()  # of the followers
         self._stopping = threading.Event()
@@ -62,15 +68,14 @@ class Fleet:
             self.grow(variant, variant.instances)
         self._supervisor.start()
 
-    def wait_ready(self, interrupted: threading.Event, instances: Collection[str] = ()) -> None:
+    def wait_ready(self, instances: Collection[str] = ()) -> None:
         """Until these instances, or all, answer their pings.
 
-        Raises FleetFailedError for the first that cannot start, FleetInterruptedError when `interrupted` is
-        set.
+        Raises FleetFailedError for the first that cannot start, FleetInterruptedError when the runtime ends.
         """
         with self._gate:
             while waiting := self._not_ready(instances):
-                if interrupted.is_set():
+                if self._closing.is_set():
                     raise FleetInterruptedError(self.record.id)
                 for variant, worker in waiting:
                     _check(variant, worker)
@@ -140,9 +145,12 @@ class Fleet:
                 follower.poll(final=final)
 
     def _drain(self, workers: Sequence[Worker]) -> None:
+        """Until nothing is in flight; when the runtime ends, requests have but the grace of their process."""
         deadline = time.monotonic() + DRAIN_SECONDS
         with self._gate:
             while any(worker.in_flight for worker in workers) and time.monotonic() < deadline:
+                if self._closing.is_set():
+                    return
                 self._gate.wait(1.0)
 
     def _not_ready(self, instances: Collection[str]) -> list[tuple[str, Worker]]:

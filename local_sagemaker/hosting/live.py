@@ -28,6 +28,7 @@ from local_sagemaker.tags import forget_tags
 logger = logging.getLogger(__name__)
 
 KIND = "endpoint"
+JOIN_SECONDS = 15.0  # for a step that cannot be interrupted: processes that end, a download, pip
 
 
 class LiveEndpoint:
@@ -69,19 +70,24 @@ class LiveEndpoint:
         """
         self._closing.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(JOIN_SECONDS)
         self.router.set_traffic([])
-        for fleet in self._fleets.values():
+        for fleet in list(self._fleets.values()):
             fleet.close()
 
     def _begin(self, transition: Callable[[], None]) -> None:
+        """Start a transition; one that is asked for while the runtime ends is left to the next runtime."""
+        if self._closing.is_set():
+            return
+
         def run() -> None:
             try:
                 transition()
             except (FleetInterruptedError, DeploymentInterruptedError):
                 logger.info("Endpoint %s: interrupted, goes on when the runtime is started again", self.name)
             except Exception as error:
-                self._abandon(f"{type(error).__name__}: {error}")
+                if not self._closing.is_set():
+                    self._abandon(f"{type(error).__name__}: {error}")
                 raise
 
         self._thread = threading.Thread(target=run, name=f"endpoint-{self.name}", daemon=True)
@@ -118,7 +124,7 @@ class LiveEndpoint:
             return
         try:
             new.start()
-            new.wait_ready(self._closing)
+            new.wait_ready()
             if old is not None:
                 self._shift(old, new, config)
         except (FleetFailedError, RolledBackError) as error:
@@ -196,7 +202,7 @@ class LiveEndpoint:
         for variant in fleet.record.variants:
             fleet.grow(variant, variant.pending)
         if added := [name for variant in fleet.record.variants for name in variant.pending]:
-            fleet.wait_ready(self._closing, added)
+            fleet.wait_ready(added)
         for variant in fleet.record.variants:
             variant.instances, variant.pending = [*variant.instances, *variant.pending], []
 
@@ -243,7 +249,9 @@ class LiveEndpoint:
         if identifier not in self._fleets:
             item = next(item for item in self._document()["_fleets"] if item["id"] == identifier)
             record = FleetRecord.load(item)
-            self._fleets[identifier] = Fleet(record, self.name, self._launcher, self.router.gate)
+            self._fleets[identifier] = Fleet(
+                record, self.name, self._launcher, self.router.gate, self._closing
+            )
         return self._fleets[identifier]
 
     def _save(self, fleet: Fleet, **members: object) -> None:

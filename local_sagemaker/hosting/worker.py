@@ -90,10 +90,11 @@ class Worker:
 
     def call(self, body: bytes, headers: Mapping[str, str], seconds: float) -> Reply:
         """POST /invocations. Raises WorkerLostError or WorkerTimeoutError."""
-        if self._pool is None:
+        pool = self._pool
+        if pool is None:
             raise WorkerLostError(self.instance.id)
         try:
-            answer = self._pool.urlopen(
+            answer = pool.urlopen(
                 "POST", "/invocations", body=body, headers=headers, retries=False, timeout=max(seconds, 0.001)
             )
         except urllib3.exceptions.ReadTimeoutError as error:
