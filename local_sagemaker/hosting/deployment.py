@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -45,7 +46,7 @@ def plan(config: Document | None, instances: int) -> list[Step]:
         return [Step(_share(routing, "CanarySize", instances), wait), Step(1.0, wait)]
     if routing["Type"] == "LINEAR":
         size = _share(routing, "LinearStepSize", instances)
-        count = round(1 / size + 0.499)
+        count = math.ceil(round(1 / size, 6))
         return [Step(min(1.0, size * number), wait) for number in range(1, count + 1)]
     return [Step(1.0, wait)]
 

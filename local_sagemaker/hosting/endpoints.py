@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any
 
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.hosting import capture, deployment
@@ -16,6 +15,7 @@ from local_sagemaker.hosting.models import Models, container_of
 from local_sagemaker.hosting.records import FleetRecord, VariantRecord, new_fleet, retain
 from local_sagemaker.hosting.router import Router
 from local_sagemaker.images import Images
+from local_sagemaker.jobs.supervisor import Change
 from local_sagemaker.listing import select
 from local_sagemaker.platform import ACCOUNT, Answer, Operation, Platform, Request
 from local_sagemaker.store import Document, DocumentExistsError, DocumentMissingError
@@ -177,10 +177,10 @@ class Endpoints:
         members = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
         return {"Endpoints": [{key: item[key] for key in members} for item in found], "NextToken": token}
 
-    def _start_update(self, name: str, change: Any) -> None:
+    def _start_update(self, name: str, change: Change) -> None:
         self._start_transition(name, "Updating", {"InService"}, change)
 
-    def _start_transition(self, name: str, status: str, allowed: set[str], change: Any) -> None:
+    def _start_transition(self, name: str, status: str, allowed: set[str], change: Change) -> None:
         """Set the status and apply `change` in one step. Raises ValidationError in a status that is not
         allowed.
         """

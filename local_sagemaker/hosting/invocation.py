@@ -15,7 +15,6 @@ from local_sagemaker.store import Document
 
 INVOCATION_SECONDS = 60.0  # a container must answer within it
 MAX_BODY_BYTES = 25 * 1024 * 1024  # quota of a real-time endpoint's request and response
-_ATTEMPTS = 2
 
 INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"

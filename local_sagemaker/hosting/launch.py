@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,23 +12,13 @@ from local_sagemaker.hosting.model_data import SUBMIT_DIRECTORY, ModelDataError,
 from local_sagemaker.hosting.records import FleetRecord, VariantRecord
 from local_sagemaker.hosting.worker import Instance
 from local_sagemaker.images import Environment, Images, overlay
-from local_sagemaker.jobs.container import usable_cores
+from local_sagemaker.jobs.container import default_variables, platform_variables, usable_cores
 from local_sagemaker.logs import CloudWatchLogs, LogFollower
 from local_sagemaker.objects import Objects
 from local_sagemaker.platform import ACCOUNT, Platform
 
 INSTALL_SECONDS = 600.0
 LOG_KIND = "endpoint-logs"  # kept when the endpoint is gone, as CloudWatch Logs keeps them
-_INHERITED = (
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "PATH",
-    "TMPDIR",
-    "LD_LIBRARY_PATH",
-    "CUDA_VISIBLE_DEVICES",
-    "PIP_INDEX_URL",
-)
 
 
 class Launcher:
@@ -58,10 +48,10 @@ class Launcher:
         requirements = base / "model" / "code" / "requirements.txt"
         if requirements.exists():
             environment = _install(environment, requirements, folder / "environment")
-        variables = self._variables(endpoint, variant, base)
-        variables.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // fleet.instance_count)))
+        defaults = {"OMP_NUM_THREADS": str(max(1, usable_cores() // fleet.instance_count))}
         if environment.python_path is not None:
-            variables.setdefault("PYTHONPATH", str(environment.python_path))
+            defaults["PYTHONPATH"] = str(environment.python_path)
+        variables = self._variables(endpoint, variant, base, environment, defaults)
 
         def instance(name: str) -> Instance:
             log = self._platform.folder(LOG_KIND, endpoint) / variant.name / f"{name}.log"
@@ -90,24 +80,21 @@ class Launcher:
         sink = partial(self._logs.put, log_group(endpoint), log_stream(log.parent.name, log.stem))
         return LogFollower(log, log.with_suffix(".jsonl"), sink)
 
-    def _variables(self, endpoint: str, variant: VariantRecord, base: Path) -> dict[str, str]:
+    def _variables(
+        self,
+        endpoint: str,
+        variant: VariantRecord,
+        base: Path,
+        environment: Environment,
+        defaults: Mapping[str, str],
+    ) -> dict[str, str]:
+        """Those of a job's container and SageMaker's for endpoints; the model's own replace the defaults."""
         settings = self._platform.settings
-        variables = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        variables |= {
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": "local",
-            "AWS_DEFAULT_REGION": settings.region,
-            "AWS_REGION": settings.region,
-            "AWS_ENDPOINT_URL": settings.url,
-            "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin take the cores from other jobs
-            "PYTHONUNBUFFERED": "1",
-            "S3_ENDPOINT_URL": settings.url,
-            "SAGEMAKER_BASE_DIR": str(base),
-            "SAGEMAKER_ENDPOINT_NAME": endpoint,
-            "SAGEMAKER_REGION": settings.region,
-            "SM_MODEL_DIR": str(base / "model"),
-        }
+        variables = {**default_variables(), **defaults, "SAGEMAKER_REGION": settings.region}
         variables |= variant.container.get("Environment", {})
+        path = variables.get("PATH", os.defpath)
+        variables |= platform_variables(base, environment, path, settings)
+        variables |= {"SAGEMAKER_ENDPOINT_NAME": endpoint, "SM_MODEL_DIR": str(base / "model")}
         if SUBMIT_DIRECTORY in variables:
             variables[SUBMIT_DIRECTORY] = str(base / "model" / "code")
         return variables
@@ -126,18 +113,10 @@ def _install(environment: Environment, requirements: Path, folder: Path) -> Envi
     private = overlay(environment, folder)
     done = folder / "installed"
     if not done.exists():
-        command = [
-            str(private.python),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "-r",
-        ]
+        pip = [str(private.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         try:
             subprocess.run(
-                [*command, str(requirements)], check=True, capture_output=True, timeout=INSTALL_SECONDS
+                [*pip, "-r", str(requirements)], check=True, capture_output=True, timeout=INSTALL_SECONDS
             )
         except subprocess.CalledProcessError as error:
             reason = error.stderr.decode(errors="replace").strip()[-500:]

@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 from local_sagemaker.store import Document
 
-STARTUP_SECONDS = (
-    480  # AWS gives a container 8 minutes where ContainerStartupHealthCheckTimeoutInSeconds is not set
-)
+STARTUP_SECONDS = 480  # AWS's where ContainerStartupHealthCheckTimeoutInSeconds is not set
 
 
 @dataclass
