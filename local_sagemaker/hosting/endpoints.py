@@ -9,8 +9,9 @@ from local_sagemaker.errors import ValidationError
 from local_sagemaker.hosting import capture, deployment
 from local_sagemaker.hosting.alarms import Alarms
 from local_sagemaker.hosting.configs import EndpointConfigs
+from local_sagemaker.hosting.documents import KIND, fleet_of
 from local_sagemaker.hosting.launch import Launcher
-from local_sagemaker.hosting.live import KIND, LiveEndpoint
+from local_sagemaker.hosting.live import LiveEndpoint
 from local_sagemaker.hosting.models import Models, container_of
 from local_sagemaker.hosting.records import FleetRecord, VariantRecord, new_fleet, retain
 from local_sagemaker.hosting.router import Router
@@ -227,7 +228,7 @@ class Endpoints:
 
 
 def _serving(document: Document) -> FleetRecord:
-    return FleetRecord.load(next(item for item in document["_fleets"] if item["id"] == document["_serving"]))
+    return fleet_of(document, document["_serving"])
 
 
 def _desire(variant: VariantRecord, asked: Document) -> None:

@@ -17,9 +17,10 @@ from local_sagemaker import processes
 from local_sagemaker.hosting import deployment
 from local_sagemaker.hosting.alarms import Alarms
 from local_sagemaker.hosting.deployment import DeploymentInterruptedError, RolledBackError
+from local_sagemaker.hosting.documents import KIND, EndpointDocument, fleet_of
 from local_sagemaker.hosting.fleet import Fleet, FleetFailedError, FleetInterruptedError
 from local_sagemaker.hosting.launch import Launcher
-from local_sagemaker.hosting.records import FleetRecord, new_instances
+from local_sagemaker.hosting.records import new_instances
 from local_sagemaker.hosting.router import Router
 from local_sagemaker.platform import Platform
 from local_sagemaker.store import Document
@@ -27,7 +28,6 @@ from local_sagemaker.tags import forget_tags
 
 logger = logging.getLogger(__name__)
 
-KIND = "endpoint"
 JOIN_SECONDS = 15.0  # for a step that cannot be interrupted: processes that end, a download, pip
 
 
@@ -40,6 +40,7 @@ class LiveEndpoint:
         self._platform = platform
         self._launcher = launcher
         self._alarms = alarms
+        self._document = EndpointDocument(name, platform)
         self._fleets: dict[str, Fleet] = {}
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -58,7 +59,7 @@ class LiveEndpoint:
 
     def resume(self) -> None:
         """After a start of the runtime: put back what the document says, and go on with what was going on."""
-        status = self._document()["EndpointStatus"]
+        status = self._document.read()["EndpointStatus"]
         if status == "Deleting":
             self.remove()
         elif status != "Failed":
@@ -94,19 +95,19 @@ class LiveEndpoint:
         self._thread.start()
 
     def _resume(self) -> None:
-        document = self._document()
+        document = self._document.read()
         wanted = {document["_serving"], document["_next"]}
         self._discard_strays(wanted)
-        self._update(_fleets=[item for item in document["_fleets"] if item["id"] in wanted])
+        self._document.set(_fleets=[item for item in document["_fleets"] if item["id"] in wanted])
         serving = self._fleet(document["_serving"])
         if serving is None and document["_next"] is None:
-            self._update(EndpointStatus="Failed")
+            self._document.set(EndpointStatus="Failed")
             return
         if serving is not None:
             try:
                 serving.start()
             except FleetFailedError as error:
-                self._update(EndpointStatus="OutOfService", FailureReason=str(error))
+                self._document.set(EndpointStatus="OutOfService", FailureReason=str(error))
                 return
             self.router.set_traffic([(serving, 1.0)])
         if document["_next"]:
@@ -114,10 +115,10 @@ class LiveEndpoint:
         elif document["EndpointStatus"] == "Updating":
             self._scale()
         else:
-            self._update(EndpointStatus="InService", FailureReason=document.get("FailureReason"))
+            self._document.set(EndpointStatus="InService", FailureReason=document.get("FailureReason"))
 
     def _deploy(self) -> None:
-        document = self._document()
+        document = self._document.read()
         config = document.get("_deployment")
         old, new = self._fleet(document["_serving"]), self._fleet(document["_next"])
         if new is None:
@@ -131,10 +132,12 @@ class LiveEndpoint:
             self._give_up(old, new, str(error))
             return
         self.router.set_traffic([(new, 1.0)])
-        self._update(_serving=new.record.id, _next=None, _phase=None, EndpointConfigName=new.record.config)
+        self._document.set(
+            _serving=new.record.id, _next=None, _phase=None, EndpointConfigName=new.record.config
+        )
         if old is not None:
             self._retire(old)
-        self._update(EndpointStatus="InService", FailureReason=None, _deployment=None)
+        self._document.set(EndpointStatus="InService", FailureReason=None, _deployment=None)
 
     def _shift(self, old: Fleet, new: Fleet, config: Document | None) -> None:
         """Move the traffic by the deployment's steps, the last of which keeps the old fleet for its own time.
@@ -146,7 +149,7 @@ class LiveEndpoint:
         def set_share(share: float) -> None:
             self.router.set_traffic([(old, 1.0 - share), (new, share)])
             message = f"{share:.0%} of the traffic goes to the new fleet"
-            self._update(
+            self._document.set(
                 _phase={"Status": "Baking", "StatusMessage": message, "StartTime": self._platform.clock()}
             )
 
@@ -159,25 +162,25 @@ class LiveEndpoint:
         if old is not None:
             self.router.set_traffic([(old, 1.0)])
         rolling_back = {"EndpointStatus": "RollingBack"} if old else {}
-        self._update(_next=None, _phase=None, FailureReason=reason, **rolling_back)
+        self._document.set(_next=None, _phase=None, FailureReason=reason, **rolling_back)
         self._retire(new)
-        self._update(EndpointStatus="InService" if old else "Failed", _deployment=None)
+        self._document.set(EndpointStatus="InService" if old else "Failed", _deployment=None)
 
     def _abandon(self, reason: str) -> None:
         """After an unforeseen error: back to the state before the transition, so that nobody waits for it."""
-        document = self._document()
+        document = self._document.read()
         old, new = self._fleet(document["_serving"]), self._fleet(document["_next"])
         if new is not None:
             self._give_up(old, new, reason)
         else:
-            self._update(EndpointStatus="InService" if old else "Failed", FailureReason=reason)
+            self._document.set(EndpointStatus="InService" if old else "Failed", FailureReason=reason)
 
     def _scale(self) -> None:
-        document = self._document()
+        document = self._document.read()
         fleet = self._fleet(document["_serving"])
         if fleet is None:
             return
-        asked = FleetRecord.load(next(item for item in document["_fleets"] if item["id"] == fleet.record.id))
+        asked = fleet_of(document, fleet.record.id)
         for variant, wanted in zip(fleet.record.variants, asked.variants, strict=True):
             variant.desired_count, variant.desired_weight = wanted.desired_count, wanted.desired_weight
         reason = None
@@ -191,14 +194,15 @@ class LiveEndpoint:
             fleet.shrink(variant.name, surplus)
             variant.instances = variant.instances[: variant.desired_count]
             variant.weight = variant.desired_weight
-        self._save(fleet, EndpointStatus="InService", FailureReason=reason)
+        self._document.put_fleet(fleet.record)
+        self._document.set(EndpointStatus="InService", FailureReason=reason)
 
     def _grow(self, fleet: Fleet) -> None:
         for variant in fleet.record.variants:
             missing = variant.desired_count - len(variant.instances)
             if missing > 0:
                 variant.pending = variant.pending or new_instances(missing)
-        self._save(fleet)
+        self._document.put_fleet(fleet.record)
         for variant in fleet.record.variants:
             fleet.grow(variant, variant.pending)
         if added := [name for variant in fleet.record.variants for name in variant.pending]:
@@ -220,7 +224,7 @@ class LiveEndpoint:
         self._discard_strays(set())
         shutil.rmtree(self._launcher.folder(self.name), ignore_errors=True)
         forget_tags(self._platform, self._platform.arn(KIND, self.name))
-        self._platform.store.delete(KIND, self.name)
+        self._document.delete()
 
     def _discard_strays(self, wanted: set[str | None]) -> None:
         """End processes that an earlier runtime left behind in fleets that are not wanted any more."""
@@ -236,46 +240,15 @@ class LiveEndpoint:
     def _retire(self, fleet: Fleet) -> None:
         fleet.retire()
         self._fleets.pop(fleet.record.id, None)
-
-        def drop(document: Document) -> None:
-            document["_fleets"] = [item for item in document["_fleets"] if item["id"] != fleet.record.id]
-
-        self._platform.store.update(KIND, self.name, drop)
+        self._document.drop_fleet(fleet.record.id)
 
     def _fleet(self, identifier: str | None) -> Fleet | None:
         """The fleet of the document with this id, made if it is new here."""
         if identifier is None:
             return None
         if identifier not in self._fleets:
-            item = next(item for item in self._document()["_fleets"] if item["id"] == identifier)
-            record = FleetRecord.load(item)
+            record = self._document.fleet(identifier)
             self._fleets[identifier] = Fleet(
                 record, self.name, self._launcher, self.router.gate, self._closing
             )
         return self._fleets[identifier]
-
-    def _save(self, fleet: Fleet, **members: object) -> None:
-        def change(document: Document) -> None:
-            others = [item for item in document["_fleets"] if item["id"] != fleet.record.id]
-            document["_fleets"] = [*others, fleet.record.dump()]
-
-        self._platform.store.update(KIND, self.name, change)
-        if members:
-            self._update(**members)
-
-    def _update(self, **members: object) -> None:
-        """Set members of the document, or remove those that are None (except the fleets' roles)."""
-
-        def change(document: Document) -> None:
-            document.update(members, LastModifiedTime=self._platform.clock())
-            for member, value in members.items():
-                if value is None and member not in {"_serving", "_next"}:
-                    del document[member]
-
-        self._platform.store.update(KIND, self.name, change)
-
-    def _document(self) -> Document:
-        document = self._platform.store.get(KIND, self.name)
-        if document is None:
-            raise LookupError(f"the endpoint {self.name} has no document")
-        return document
