@@ -16,8 +16,8 @@ from demo.aws import Aws
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
 
-WORKERS = 2
-PAUSE_SECONDS = 0.1  # of a worker between two requests, so that a run has cores left
+WORKERS = 4
+PAUSE_SECONDS = 0.25  # of a worker between two requests, so that a run has cores left
 WAIT_SECONDS = 0.5  # between two looks for an endpoint that is not there yet
 SHOWN = 3
 

@@ -254,7 +254,7 @@ class Deployment(Section):
         default=10, ge=5, le=50, description="Size of the canary, or of each step of a linear shift."
     )
     bake_seconds: int = Field(
-        default=300, ge=0, le=3600, description="How long the alarms watch each step of the traffic."
+        default=120, ge=0, le=3600, description="How long the alarms watch each step of the traffic."
     )
     termination_wait_seconds: int = Field(
         default=0, ge=0, le=3600, description="How long the old fleet stays after the last step."
