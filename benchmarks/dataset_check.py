@@ -69,7 +69,7 @@ def check(objects: int, side: int) -> None:
 def run_check(run: str, last: dict[str, Any] | None) -> dict[str, Any]:
     """The check as the DAG's task does it."""
     from retraining.aws import Aws
-    from retraining.dataset import check_dataset
+    from retraining.dataset.check import check_dataset
     from retraining.form import RunSettings, form
     from retraining.pipeline import load_pipeline
     from retraining.place import Place
@@ -102,7 +102,7 @@ def picture(number: int, side: int) -> bytes:
 
 def search(number: int) -> None:
     """Time the search among random hashes, and count the planted look-alikes that it finds."""
-    from retraining.duplicates import candidate_pairs
+    from retraining.dataset.duplicates import candidate_pairs
 
     rng = np.random.default_rng(1)
     hashes = rng.integers(0, 1 << BITS, number, dtype=np.uint64)

@@ -39,7 +39,7 @@ def make_hook(model: nn.Module, criterion: nn.Module, folder: Path) -> Any:
     path = hook_config.write(configuration, folder / "debughookconfig.json")
     os.environ["SMDEBUG_CONFIG_FILE_PATH"] = str(path)
     print(f"hook: {json.dumps(configuration['CollectionConfigurations'])}")
-    import smdebug.pytorch as smd  # noqa: PLC0415 - reads the environment when imported
+    import smdebug.pytorch as smd
 
     hook = smd.Hook.create_from_json_file(str(path))
     hook.register_module(model)

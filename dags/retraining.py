@@ -12,7 +12,6 @@ from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, dag, task
 from retraining.form import form
-from retraining.notify import notifiers
 from retraining.operators import (
     ApprovalOperator,
     DebuggerStatusOperator,
@@ -22,8 +21,9 @@ from retraining.operators import (
     TrainingOperator,
     TuningOperator,
 )
-from retraining.outcome import keep_reason
 from retraining.pipeline import Pipeline, load_pipelines
+from retraining.reporting.notify import notifiers
+from retraining.reporting.outcome import keep_reason
 from retraining.steps import Steps
 
 QUIET: dict[str, Any] = {"show_return_value_in_logs": False}  # a task logs what is worth reading

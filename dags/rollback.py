@@ -70,7 +70,7 @@ def rollback_dag(pipeline: Pipeline) -> DAG:
             there is none.
             """
             from retraining.aws import Aws
-            from retraining.rollback import choose as choose_model
+            from retraining.deployment.rollback import choose as choose_model
 
             return choose_model(pipeline, Aws(), dag_run)
 
@@ -78,7 +78,7 @@ def rollback_dag(pipeline: Pipeline) -> DAG:
         def verify(chosen: Result, endpoint: Result, params: Any = None, dag_run: Any = None) -> Result:
             """Checks **configuration, model and answers**, and rejects the model that was replaced."""
             from retraining.aws import Aws
-            from retraining.rollback import settle_rollback
+            from retraining.deployment.rollback import settle_rollback
 
             return settle_rollback(
                 pipeline=pipeline,

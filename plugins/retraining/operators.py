@@ -97,35 +97,35 @@ class _SageMakerOperator(BaseOperator):
 class TuningOperator(_SageMakerOperator):
     """A hyperparameter tuning job, followed to its end. Skipped where `config` is None."""
 
-    implementation = "jobs.AdoptingTuningOperator"
+    implementation = "jobs.adopting.AdoptingTuningOperator"
     custom_operator_name = "SageMakerTuningOperator"
 
 
 class TrainingOperator(_SageMakerOperator):
     """A training job, followed to its end with its log."""
 
-    implementation = "jobs.AdoptingTrainingOperator"
+    implementation = "jobs.adopting.AdoptingTrainingOperator"
     custom_operator_name = "SageMakerTrainingOperator"
 
 
 class EvaluationOperator(_SageMakerOperator):
     """The processing job that evaluates challenger and champion, followed to its end with its log."""
 
-    implementation = "processing.AdoptingProcessingOperator"
+    implementation = "jobs.processing.AdoptingProcessingOperator"
     custom_operator_name = "SageMakerProcessingOperator"
 
 
 class EndpointOperator(_SageMakerOperator):
     """A model, an endpoint configuration, and the endpoint that is created with it or updated to it."""
 
-    implementation = "endpoint.IdempotentEndpointOperator"
+    implementation = "deployment.endpoint.IdempotentEndpointOperator"
     custom_operator_name = "SageMakerEndpointOperator"
 
 
 class DebuggerStatusOperator(BaseOperator):
     """Waits for the rules of a training job, shows their table, and applies the pipeline's policy to each.
 
-    Returns what `retraining.rules.debugger_result` returns, also when a rule's policy then fails the task.
+    Returns what `jobs.rules.debugger_result` returns, also when a rule's policy then fails the task.
     """
 
     template_fields: Sequence[str] = ("training",)
@@ -141,7 +141,7 @@ class DebuggerStatusOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         from retraining.aws import Aws
         from retraining.errors import RuleFindingError
-        from retraining.rules import debugger_result
+        from retraining.jobs.rules import debugger_result
 
         result = debugger_result(self.pipeline, self.training, Aws())
         self.report_url = result["report_url"]
@@ -159,7 +159,7 @@ class ApprovalOperator(HITLOperator):
     """Asks a person whether the model that the gate let through may go into service, if the run wants that.
 
     Returns `{approved, sentence, by, at}` and gives the model's version in the registry its status. A no
-    skips nothing by itself: `retraining.approval.approved_or_skip` does, before the model goes into service.
+    skips nothing by itself: `decision.approval.approved_or_skip` does, before the model goes into service.
     `debugger` is for the request's table of rules; `notifiers` hear of the request.
     """
 
@@ -196,8 +196,8 @@ class ApprovalOperator(HITLOperator):
         self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
-        from retraining.approval import body, subject, without_asking
         from retraining.aws import Aws
+        from retraining.decision.approval import body, subject, without_asking
 
         run = self.plan["run"]
         decision = without_asking(run, self.gate)
@@ -211,9 +211,9 @@ class ApprovalOperator(HITLOperator):
         return result
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        from retraining.approval import answered
         from retraining.aws import Aws
-        from retraining.registry import settle
+        from retraining.decision.approval import answered
+        from retraining.decision.registry import settle
 
         hours = self.pipeline.approval.timeout_hours
         decision = answered(event, self.gate, self.APPROVE, hours)
@@ -224,7 +224,7 @@ class ApprovalOperator(HITLOperator):
 class ReportOperator(BaseOperator):
     """Puts the run's results on one page and into one record, whatever happened before.
 
-    `results` are the keyword arguments of `retraining.report.run_report`, other tasks' results by name; those
+    `results` are the keyword arguments of `reporting.report.run_report`, other tasks' results by name; those
     of tasks that did not get so far are None. Returns what that function returns.
     """
 
@@ -241,9 +241,9 @@ class ReportOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         from retraining.aws import Aws
-        from retraining.outcome import reasons, run_url, task_states
         from retraining.place import place_of
-        from retraining.report import run_report
+        from retraining.reporting.outcome import reasons, run_url, task_states
+        from retraining.reporting.report import run_report
 
         aws, bucket = Aws(), context["params"]["bucket"]  # the form's other values may be what ended the run
         states = task_states(context)

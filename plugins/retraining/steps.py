@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from retraining.outcome import skip_explained
 from retraining.pipeline import Pipeline
+from retraining.reporting.outcome import skip_explained
 
 if TYPE_CHECKING:
     from airflow.sdk.types import DagRunProtocol as DagRun
@@ -31,9 +31,9 @@ class Steps:
         duplicates, leakage between splits, change since the last run. An error names the files and the
         fix; the page behind the link in the log shows them.
         """
-        from retraining.dataset import check_dataset
-        from retraining.memory import last_run
+        from retraining.dataset.check import check_dataset
         from retraining.place import begin
+        from retraining.planning.memory import last_run
 
         settings, aws, place = begin(self.pipeline, params, dag_run)
         return check_dataset(self.pipeline, settings, aws, place, last_run(aws, place))
@@ -43,9 +43,9 @@ class Steps:
         log shows the requests and what they may cost; the names in them follow from the run, so that a
         retry finds its jobs. Skips the run if nothing changed since the last one.
         """
-        from retraining.memory import last_run
         from retraining.place import begin
-        from retraining.plan import plan_run
+        from retraining.planning.memory import last_run
+        from retraining.planning.plan import plan_run
 
         settings, aws, place = begin(self.pipeline, params, dag_run)
         last, run_id = last_run(aws, place), dag_run.run_id
@@ -56,21 +56,21 @@ class Steps:
         """Puts the **best trial's hyperparameters** into the training request. Without tuning, those of the
         last search stay, or else the pipeline file's.
         """
-        from retraining.plan import training_request
+        from retraining.planning.plan import training_request
 
         return training_request(training, tuning)
 
     def choose_candidates(self, planned: Result, deployment: Result, training: Result) -> Result:
         """Finds the **champion**: the model in service now. The evaluation compares the new one with it."""
         from retraining.aws import Aws
-        from retraining.candidates import evaluation_request
+        from retraining.decision.candidates import evaluation_request
 
         return evaluation_request(planned, deployment, training, self.pipeline, Aws())
 
     def gate(self, evaluation: Result, debugger: Result) -> Result:
         """Decides whether the **challenger** may replace the champion, and says why in a sentence."""
         from retraining.aws import Aws
-        from retraining.gate import gate
+        from retraining.decision.gate import gate
 
         return gate(self.pipeline, evaluation, debugger, Aws())
 
@@ -87,7 +87,7 @@ class Steps:
     ) -> Result:
         """Puts the model into the **registry**: approved or rejected by the gate, or pending approval."""
         from retraining.aws import Aws
-        from retraining.registry import register
+        from retraining.decision.registry import register
 
         return register(
             self.pipeline,
@@ -115,8 +115,8 @@ class Steps:
         """Puts the **model** that the training job left in S3 into the deployment request. Skips the
         deployment where the gate or a person said no.
         """
-        from retraining.approval import approved_or_skip
-        from retraining.plan import deployment_request
+        from retraining.decision.approval import approved_or_skip
+        from retraining.planning.plan import deployment_request
 
         with skip_explained(ti):
             approved_or_skip(approval)
@@ -129,7 +129,7 @@ class Steps:
         Restores the model before if they differ, and fails.
         """
         from retraining.aws import Aws
-        from retraining.verify import verify_endpoint
+        from retraining.deployment.verify import verify_endpoint
 
         return verify_endpoint(
             pipeline=self.pipeline,
@@ -145,8 +145,8 @@ class Steps:
         """Deletes what **earlier runs** left and nothing uses: all but the last few models, endpoint
         configurations and run folders. Lists what it deleted.
         """
+        from retraining.deployment.retire import retire
         from retraining.place import begin
-        from retraining.retire import retire
 
         _, aws, place = begin(self.pipeline, params, dag_run)
         return retire(self.pipeline, place, aws)
@@ -163,9 +163,9 @@ class Steps:
         dag_run: DagRun,
     ) -> Result:
         """Keeps what the **next run** compares itself with: fingerprint, search, costs."""
-        from retraining.billing import run_costs
-        from retraining.memory import remember
+        from retraining.jobs.billing import run_costs
         from retraining.place import begin
+        from retraining.planning.memory import remember
 
         _, aws, place = begin(self.pipeline, params, dag_run)
         return remember(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retraining.aws import Aws
-from retraining.registry import mark_live
+from retraining.decision.registry import mark_live
 
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
 from tests.plugins.conftest import INFERENCE_IMAGE, archive

@@ -38,7 +38,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def make_plan(pipeline: Pipeline, make_settings: MakeSettings, aws: Aws, source: Path) -> MakePlan:
     """A plan; `last` is what an earlier run left, `dataset` what is known of the data."""
-    from retraining.plan import plan_run
+    from retraining.planning.plan import plan_run
 
     def make(
         of: dict[str, Any] | None = None,

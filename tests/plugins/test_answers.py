@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from retraining.answers import as_json
-from retraining.jobs import contains, member, seconds_between
+from retraining.jobs.adopting import contains, member, seconds_between
 
 ANSWER = {
     "TrainingJobName": "job",

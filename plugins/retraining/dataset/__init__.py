@@ -1,0 +1,1 @@
+"""The data set in S3, looked at before anything is paid for."""

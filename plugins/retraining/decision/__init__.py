@@ -1,0 +1,1 @@
+"""Whether the new model goes into service: comparison, gate, registry, approval."""

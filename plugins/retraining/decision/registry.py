@@ -1,0 +1,228 @@
+"""SageMaker's model registry: a version for every run's model, whether it may be deployed, and which were.
+
+The versions of a pipeline form one group.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from retraining.answers import as_json
+from retraining.aws import Aws
+from retraining.decision.package import DESCRIPTION_LIMIT, package_request
+from retraining.objects import write_json
+from retraining.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+    from mypy_boto3_sagemaker.literals import ModelApprovalStatusType
+
+log = logging.getLogger(__name__)
+
+Result = Mapping[str, Any]
+
+APPROVED: Final = "Approved"
+REJECTED: Final = "Rejected"
+PENDING: Final = "PendingManualApproval"
+LIVE_SINCE, LIVE_CONFIG = "live-since", "live-config"
+"""Metadata of a version that is or was in service: since when, and under which endpoint configuration."""
+
+RULES = "rules.json"  # in the run's folder
+
+_PAGE = 100  # the most that BatchDescribeModelPackage takes
+
+
+def register(
+    pipeline: Pipeline,
+    *,
+    plan: Result,
+    dataset: Result,
+    training: Result,
+    evaluation: Result,
+    debugger: Result,
+    gate: Result,
+    candidates: Result,
+    tuning: Result | None,
+    aws: Aws,
+) -> dict[str, Any]:
+    """Register the run's model, once: a retry finds the version that is there and gives it the gate's status.
+
+    The status is Rejected or Approved by the gate, or PendingManualApproval while a person's approval is due.
+    Returns `{group, version, arn, status}`.
+    """
+    run, group = plan["run"], pipeline.package_group
+    ensure_group(aws, group, pipeline.name)
+    rules = write_json(aws.s3, f"{run['output']}/{RULES}", _rule_table(training, debugger))
+    package = package_of(aws, group, training["model_artifact"])
+    if package is None:
+        request = package_request(
+            pipeline=pipeline,
+            plan=plan,
+            dataset=dataset,
+            training=training,
+            evaluation=evaluation,
+            gate=gate,
+            candidates=candidates,
+            tuning=tuning,
+            rules=rules,
+        )
+        status = _first_status(gate, run)
+        answer = aws.sagemaker.create_model_package(**request, ModelApprovalStatus=status)
+        package = _describe(aws, answer["ModelPackageArn"])
+    else:
+        log.info("The run's model is registered already")
+    package = _follow_gate(aws, package, gate, run)
+    result = {
+        "group": group,
+        "version": package["ModelPackageVersion"],
+        "arn": package["ModelPackageArn"],
+        "status": package["ModelApprovalStatus"],
+    }
+    log.info("Version %(version)s of %(group)s is %(status)s: %(arn)s", result)
+    return result
+
+
+def settle(aws: Aws, arn: str, approved: bool, sentence: str) -> None:
+    """Approve or reject a version; `sentence` says why."""
+    status: ModelApprovalStatusType = APPROVED if approved else REJECTED
+    aws.sagemaker.update_model_package(
+        ModelPackageArn=arn,
+        ModelApprovalStatus=status,
+        ApprovalDescription=sentence[:DESCRIPTION_LIMIT],
+    )
+    log.info("%s is %s: %s", arn, status, sentence)
+
+
+def rejected(aws: Aws, arn: str, why: str) -> None:
+    """Reject a version that did not prove itself in service; it counts as one that never was in service."""
+    settle(aws, arn, approved=False, sentence=why)
+    aws.sagemaker.update_model_package(
+        ModelPackageArn=arn, CustomerMetadataPropertiesToRemove=[LIVE_SINCE, LIVE_CONFIG]
+    )
+
+
+def mark_live(aws: Aws, arn: str, when: datetime, config: str) -> None:
+    """Note that a version went into service under an endpoint configuration."""
+    marks = {LIVE_SINCE: when.isoformat(timespec="seconds"), LIVE_CONFIG: config}
+    aws.sagemaker.update_model_package(ModelPackageArn=arn, CustomerMetadataProperties=marks)
+
+
+def package_of(aws: Aws, group: str, artifact: str) -> dict[str, Any] | None:
+    """Description of the group's newest version of this model.tar.gz, or None."""
+    for summaries in _pages(aws, group):
+        arns = [summary["ModelPackageArn"] for summary in summaries]
+        answer = aws.sagemaker.batch_describe_model_package(ModelPackageArnList=arns)
+        for arn in arns:  # in the order of the list: newest first
+            package = answer["ModelPackageSummaries"].get(arn)
+            if package and artifact_of(package) == artifact:
+                return _describe(aws, arn)
+    return None
+
+
+def previous_live(aws: Aws, group: str, artifact: str | None) -> dict[str, Any] | None:
+    """Description of the newest approved version that was in service before the one of `artifact`, or None.
+
+    Without `artifact`, or where the group has no version of it: the newest that was in service.
+    """
+    current = package_of(aws, group, artifact) if artifact else None
+    for summaries in _pages(aws, group, status=APPROVED):
+        for summary in summaries:
+            if current and summary["ModelPackageVersion"] >= current["ModelPackageVersion"]:
+                continue
+            package = _describe(aws, summary["ModelPackageArn"])
+            if LIVE_SINCE in package["CustomerMetadataProperties"] and artifact_of(package) != artifact:
+                return package
+    return None
+
+
+def artifact_of(package: Mapping[str, Any]) -> str | None:
+    """URI of a package's model.tar.gz."""
+    container = package["InferenceSpecification"]["Containers"][0]
+    source = container.get("ModelDataSource", {}).get("S3DataSource", {})
+    artifact: str | None = container.get("ModelDataUrl") or source.get("S3Uri")
+    return artifact
+
+
+def _describe(aws: Aws, arn: str) -> dict[str, Any]:
+    package: dict[str, Any] = as_json(aws.sagemaker.describe_model_package(ModelPackageName=arn))
+    return {"CustomerMetadataProperties": {}, **package}
+
+
+def _pages(
+    aws: Aws, group: str, status: ModelApprovalStatusType | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """The group's versions, newest first; none where there is no such group."""
+    from botocore.exceptions import ClientError
+
+    wanted: dict[str, Any] = {"ModelApprovalStatus": status} if status else {}
+    pages = aws.sagemaker.get_paginator("list_model_packages").paginate(
+        ModelPackageGroupName=group,
+        SortBy="CreationTime",
+        SortOrder="Descending",
+        PaginationConfig={"PageSize": _PAGE},
+        **wanted,
+    )
+    try:
+        for page in pages:
+            if summaries := page["ModelPackageSummaryList"]:
+                yield [dict(summary) for summary in summaries]
+    except ClientError as error:
+        if not _is_missing(error):
+            raise
+
+
+def _is_missing(error: ClientError) -> bool:
+    return (
+        error.response["Error"]["Code"] in {"ValidationException", "ResourceNotFound"}
+        and "does not exist" in error.response["Error"]["Message"]
+    )
+
+
+def ensure_group(aws: Aws, group: str, pipeline: str) -> None:
+    """Create the group of a pipeline's versions, unless there is one."""
+    from botocore.exceptions import ClientError
+
+    try:
+        aws.sagemaker.describe_model_package_group(ModelPackageGroupName=group)
+    except ClientError as error:
+        if not _is_missing(error):
+            raise
+    else:
+        return
+    try:
+        aws.sagemaker.create_model_package_group(
+            ModelPackageGroupName=group,
+            ModelPackageGroupDescription=f"Models of the pipeline {pipeline}",
+            Tags=[{"Key": "pipeline", "Value": pipeline}],
+        )
+    except ClientError as error:
+        if "already exists" not in error.response["Error"]["Message"]:  # else another run has just made it
+            raise
+
+
+def _first_status(gate: Result, run: Result) -> ModelApprovalStatusType:
+    if not gate["approved"]:
+        return REJECTED
+    return PENDING if run["approval"] else APPROVED
+
+
+def _follow_gate(aws: Aws, package: dict[str, Any], gate: Result, run: Result) -> dict[str, Any]:
+    """Give a version the gate's sentence, which no request to create one takes, and the gate's status where
+    the gate has decided otherwise since. Else it is left as it is: a person may have decided.
+    """
+    arn, status = package["ModelPackageArn"], package["ModelApprovalStatus"]
+    if package.get("ApprovalDescription") and gate["approved"] == (status != REJECTED):
+        return package
+    aws.sagemaker.update_model_package(
+        ModelPackageArn=arn,
+        ModelApprovalStatus=_first_status(gate, run),
+        ApprovalDescription=gate["sentence"][:DESCRIPTION_LIMIT],
+    )
+    return _describe(aws, arn)
+
+
+def _rule_table(training: Result, debugger: Result) -> dict[str, Any]:
+    return {"job": training["job"], "mode": debugger["mode"], "rules": debugger["rules"]}

@@ -1,0 +1,1 @@
+"""A model into service and out of it: endpoint, alarms, verification, retirement, rollback."""

@@ -1,0 +1,88 @@
+"""The training code as an archive in S3, named by its content: equal code is uploaded once."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retraining.errors import PlanError
+from retraining.objects import exists, write
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+FOLDER_VARIABLE = "RETRAINING_SOURCE_DIR"
+_LEFT_OUT = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", "tests"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the archive lies, and the digest that names it (`digest_of`)."""
+
+    uri: str
+    digest: str
+
+
+def source_folder() -> Path:
+    """The folder of the training code: RETRAINING_SOURCE_DIR, else `sagemaker_code` beside `plugins`.
+
+    Raises PlanError where there is no train.py in it.
+    """
+    named = os.environ.get(FOLDER_VARIABLE)
+    folder = Path(named) if named else Path(__file__).resolve().parents[3] / "sagemaker_code"
+    if not (folder / "train.py").is_file():
+        raise PlanError(
+            f"No train.py in {folder}: the training code was not found. Set {FOLDER_VARIABLE} to its folder "
+            "in Airflow's environment."
+        )
+    return folder
+
+
+def digest_of(folder: Path) -> str:
+    """First 16 hex digits of the SHA-256 over the relative names and contents of the files."""
+    digest = hashlib.sha256()
+    for path in _files(folder):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def pack(folder: Path) -> bytes:
+    """A tar.gz of the folder: equal contents give equal bytes, whatever times, owners and permissions."""
+    buffer = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, filename="") as compressed,
+        tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for path in _files(folder):
+            content = path.read_bytes()
+            entry = tarfile.TarInfo(path.relative_to(folder).as_posix())
+            entry.size, entry.mode, entry.mtime = len(content), 0o644, 0
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def upload(s3: S3Client, folder: Path, bucket: str, prefix: str) -> Source:
+    """Put the archive to `s3://<bucket>/<prefix>/<digest>/sourcedir.tar.gz` unless it is there."""
+    digest = digest_of(folder)
+    source = Source(f"s3://{bucket}/{prefix}/{digest}/sourcedir.tar.gz", digest)
+    if not exists(s3, source.uri):
+        write(s3, source.uri, pack(folder), "application/gzip")
+    return source
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files that belong to the code, in the same order everywhere."""
+    for path in sorted(folder.rglob("*"), key=lambda p: p.relative_to(folder).as_posix()):
+        parts = path.relative_to(folder).parts
+        hidden = any(part.startswith(".") or part in _LEFT_OUT for part in parts)
+        if path.is_file() and not hidden and path.suffix not in {".pyc", ".pyo"}:
+            yield path

@@ -1,0 +1,244 @@
+"""The check of the endpoint's answers: against the evaluation, or the accuracy; and the way back."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from airflow.sdk import Context
+from retraining.aws import Aws
+from retraining.decision.registry import LIVE_CONFIG
+from retraining.deployment.agreement import Offline, compare
+from retraining.deployment.asking import sample
+from retraining.deployment.verify import plausible, verify_endpoint
+from retraining.errors import VerificationError
+from retraining.operators import EndpointOperator
+from retraining.pipeline import Pipeline
+
+from tests.dags.airflow_home import BUCKET
+from tests.local_sagemaker.runtime_process import RuntimeProcess
+from tests.plugins.models import deployment_request, put_model, register_model
+from tests.plugins.traffic import traffic
+
+KEYS = {label: [f"test/{label}/{n:03}.jpg" for n in range(50)] for label in ("a", "b", "c")}
+
+
+def test_a_sample_is_even_over_the_classes_and_always_the_same() -> None:
+    keys = sample(KEYS, 30)
+    assert Counter(key.split("/")[1] for key in keys) == {"a": 10, "b": 10, "c": 10}
+    assert keys == sample({label: names[::-1] for label, names in KEYS.items()}, 30)
+    numbers = sorted(int(key[-7:-4]) for key in keys if "/a/" in key)
+    assert max(after - before for before, after in pairwise(numbers)) <= 9
+
+
+@pytest.mark.parametrize("limit", [None, 150, 1000])
+def test_a_large_limit_takes_every_picture_once(limit: int | None) -> None:
+    assert sorted(sample(KEYS, limit)) == sorted(key for keys in KEYS.values() for key in keys)
+
+
+def test_a_sample_of_nothing_is_empty() -> None:
+    assert sample({}, 5) == []
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "expected", "count", "believed"),
+    [
+        (0.55, 0.60, 60, True),
+        (0.30, 0.60, 60, False),
+        (0.59, 0.60, 10_000, True),
+        (0.55, 0.60, 10_000, False),
+        (1.0, 1.0, 20, True),
+        (0.5, 1.0, 20, False),
+        (0.0, 1.0, 1, True),
+    ],
+)
+def test_a_sample_is_believed_within_four_standard_errors(
+    accuracy: float, expected: float, count: int, believed: bool
+) -> None:
+    assert plausible(accuracy, expected, count) is believed
+
+
+def answers(**probabilities: float) -> list[dict[str, Any]]:
+    """An endpoint's best classes, best first."""
+    return [{"class": name, "probability": value} for name, value in probabilities.items()]
+
+
+@pytest.mark.parametrize(
+    ("top", "same_class", "agrees"),
+    [
+        (answers(a=0.9, b=0.05), True, True),
+        (answers(a=0.9005, b=0.05), True, True),
+        (answers(a=0.88, b=0.05), True, False),
+        (answers(b=0.9, a=0.05), False, False),
+        (answers(b=0.9), False, False),
+    ],
+)
+def test_answers_agree_within_the_tolerance(
+    top: list[dict[str, Any]], same_class: bool, agrees: bool
+) -> None:
+    comparison = compare(top, Offline("a", 0.9), 0.001)
+    assert (comparison.same_class, comparison.agrees) == (same_class, agrees)
+
+
+@pytest.mark.parametrize(
+    ("top", "agrees"),
+    [
+        (answers(b=0.4502, a=0.4498), True),
+        (answers(b=0.46, a=0.45), False),
+        (answers(b=0.2, c=0.2, d=0.2, e=0.2), False),
+    ],
+)
+def test_nearly_equal_classes_may_change_places(top: list[dict[str, Any]], agrees: bool) -> None:
+    assert compare(top, Offline("a", 0.45), 0.001).agrees is agrees
+
+
+def test_a_class_below_the_best_five_can_be_as_good_as_they_are() -> None:
+    even = answers(**dict.fromkeys("bcdef", 0.0083))
+    assert compare(even, Offline("a", 0.0083), 0.001).agrees
+
+
+RED, BLUE = "001.Red", "002.Blue"
+NAMES = [f"{label}/{n}.jpg" for label in (RED, BLUE) for n in range(15)]
+
+
+def says(label: str, probability: float = 0.9) -> bytes:
+    return json.dumps({"predictions": [{"class": label, "probability": probability}]}).encode()
+
+
+def offline(label: str, probability: float = 0.9, names: list[str] = NAMES) -> bytes:
+    """The evaluation's predictions.jsonl: the same answer for each picture."""
+    answer = {"class": label, "probability": probability}
+    rows = [{"key": n, "true": n.split("/")[0], "challenger": answer, "champion": None} for n in names]
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+@pytest.fixture(scope="module")
+def deployed(runtime: RuntimeProcess) -> Iterator[Callable[[int], dict[str, Any]]]:
+    """Deploys versions of a model that echoes: the pictures of a data set are its answers."""
+    name = f"verify-{uuid.uuid4().hex[:8]}"
+
+    def deploy(version: int) -> dict[str, Any]:
+        artifact = put_model(runtime.client("s3"), f"verify/{name}/{version}/model.tar.gz")
+        request = deployment_request(f"{name}-{version}", name, artifact)
+        result = EndpointOperator(task_id="deploy", config=request).execute(Context())
+        return {**result, "artifact": artifact}
+
+    deploy(1)
+    yield deploy
+    runtime.client("sagemaker").delete_endpoint(EndpointName=name)
+
+
+@pytest.fixture
+def verify(pipeline: Pipeline, aws: Aws, upload: Any) -> Any:
+    """Runs the check on two classes of 15 pictures, where the endpoint always answers `body`."""
+
+    def run(
+        endpoint: dict[str, Any],
+        body: bytes,
+        trained: float | None = None,
+        predictions: bytes | None = None,
+        package: dict[str, Any] | None = None,
+        **limits: Any,
+    ) -> dict[str, Any]:
+        upload("verify/test", dict.fromkeys(NAMES, body))
+        evaluation = None
+        if predictions is not None:
+            folder = f"verify/evaluation-{uuid.uuid4().hex[:8]}"
+            upload(folder, {"predictions.jsonl": predictions})
+            evaluation = {"output": f"s3://{BUCKET}/{folder}"}
+        metrics = {} if trained is None else {"test:accuracy": trained}
+        return verify_endpoint(
+            pipeline=pipeline.model_copy(update={"verify": pipeline.verify.model_copy(update=limits)}),
+            dataset={"bucket": BUCKET, "prefix": "verify"},
+            training={"metrics": metrics, "model_artifact": endpoint["artifact"]},
+            evaluation=evaluation,
+            endpoint=endpoint,
+            package=package,
+            aws=aws,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(deployed: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+    return {**deployed(1), "previous": None}
+
+
+def test_the_answers_are_compared_with_the_evaluation(verify: Any, first: dict[str, Any]) -> None:
+    result = verify(first, says(RED), 0.99, offline(RED, 0.9004))
+    assert (result["images"], result["compared"], result["agreement"]) == (30, 30, 1.0)
+    assert result["max_probability_difference"] == pytest.approx(0.0004)
+    assert (result["endpoint"], result["config"]) == (first["name"], first["config"])
+    shown = result["predictions"][0]
+    assert (shown["class"], shown["predicted"], shown["offline"]["class"]) == (RED, RED, RED)
+    assert result["latency_ms"].keys() == {"median", "p95", "max"}
+
+
+def test_without_predictions_the_accuracy_counts(verify: Any, first: dict[str, Any]) -> None:
+    result = verify(first, says(RED), 0.5)
+    assert (result["images"], result["compared"], result["accuracy"]) == (30, 0, 0.5)
+    assert (result["agreement"], result["trained_accuracy"]) == (None, 0.5)
+    assert verify(first, says(RED), 0.5, offline(BLUE, names=["003.Green/1.jpg"]))["compared"] == 0
+    assert verify(first, says(RED))["trained_accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"body": says(RED), "predictions": offline(BLUE)}, r"30 of 30 test pictures otherwise"),
+        ({"body": says(RED), "trained": 1.0}, r"gets 0\.500 of 30 test pictures right, .* model 1\.000"),
+        ({"body": says(RED), "max_latency_ms": 0.01}, r"verify\.max_latency_ms allows 0 ms"),
+        ({"body": b"no JSON", "trained": 0.5}, r"did not answer for s3://.*/verify/test/"),
+        ({"body": b"{}", "trained": 0.5}, "did not answer"),
+        ({"body": b'{"predictions": []}', "trained": 0.5}, "did not answer"),
+    ],
+)
+def test_what_is_wrong_is_said_and_a_first_model_stays(
+    verify: Any, first: dict[str, Any], arguments: dict[str, Any], reason: str, aws: Aws
+) -> None:
+    with pytest.raises(VerificationError, match=reason) as error:
+        verify(first, **arguments)
+    assert f"no configuration before {first['config']} to go back to" in str(error.value)
+    described = aws.sagemaker.describe_endpoint(EndpointName=first["name"])
+    assert described["EndpointConfigName"] == first["config"]
+
+
+def test_the_model_before_comes_back_without_a_gap(
+    verify: Any, deployed: Callable[[int], dict[str, Any]], aws: Aws, runtime: RuntimeProcess
+) -> None:
+    second = deployed(2)
+    name, before = second["name"], second["previous"]
+    package = {"arn": register_model(aws, name, second["artifact"])}
+    assert verify(second, says(RED), predictions=offline(RED), package=package)["agreement"] == 1.0
+    described = aws.sagemaker.describe_model_package(ModelPackageName=package["arn"])
+    assert described["CustomerMetadataProperties"][LIVE_CONFIG] == second["config"]
+
+    with (
+        traffic(runtime, name) as seen,
+        pytest.raises(VerificationError, match=f"otherwise.*{before} is in service at {name} again"),
+    ):
+        verify(second, says(RED), predictions=offline(BLUE), package=package)
+    assert (seen.answered > 0, seen.failed) == (True, 0)
+    assert aws.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"] == before
+    described = aws.sagemaker.describe_model_package(ModelPackageName=package["arn"])
+    assert described["ModelApprovalStatus"] == "Rejected"
+    assert "otherwise than the evaluation" in described["ApprovalDescription"]
+    assert LIVE_CONFIG not in described.get("CustomerMetadataProperties", {})
+
+    with pytest.raises(VerificationError, match=f"InService with {before}, not {second['config']}"):
+        verify(second, says(RED), predictions=offline(RED), package=package)
+    assert aws.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"] == before
+
+
+def test_another_model_under_the_configuration_is_found(
+    verify: Any, deployed: Callable[[int], dict[str, Any]]
+) -> None:
+    endpoint = {**deployed(3), "artifact": f"s3://{BUCKET}/another/model.tar.gz"}
+    with pytest.raises(VerificationError, match=r"serves s3://.*, not s3://.*/another/model\.tar\.gz"):
+        verify(endpoint, says(RED), predictions=offline(RED))

@@ -1,0 +1,377 @@
+"""From two trained models to the registry: champion, processing job, gate and version."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from airflow.sdk import Context
+from retraining.aws import Aws, split_uri
+from retraining.decision.candidates import evaluation_request
+from retraining.decision.gate import gate
+from retraining.decision.registry import mark_live, package_of, register
+from retraining.errors import CandidateError, JobFailedError
+from retraining.objects import exists, read, read_json, write
+from retraining.operators import EvaluationOperator, TrainingOperator
+from retraining.pipeline import Pipeline
+from retraining.planning.evaluation import planned_evaluation, with_models
+from retraining.planning.source import pack
+
+from local_sagemaker.protocol import parse_request
+from tests.dags.airflow_home import BUCKET, REPOSITORY, ROLE_ARN
+from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
+from tests.plugins.conftest import INFERENCE_IMAGE, dataset_files
+from tests.plugins.decision.test_registry import put_version
+from tests.plugins.evaluations import NO_RULES
+from tests.plugins.jobs.test_adopting import TRAINING_IMAGE
+
+pytestmark = pytest.mark.timeout(300)
+
+DATA = f"s3://{BUCKET}/evaluating/data"
+CODE = f"s3://{BUCKET}/evaluating/code/0123456789abcdef/sourcedir.tar.gz"
+TINY = {"arch": "squeezenet1_1", "image-size": "32", "epochs": "1", "batch-size": "2", "num-workers": "0"}
+
+
+@pytest.fixture(scope="module")
+def source(runtime: RuntimeProcess) -> str:
+    """The real code and a small data set in S3."""
+    s3 = runtime.client("s3")
+    write(s3, CODE, pack(REPOSITORY / "sagemaker_code"))
+    for name, content in dataset_files().items():
+        write(s3, f"{DATA}/{name}", content)
+    return CODE
+
+
+def training_request(name: str, seed: int) -> dict[str, Any]:
+    channels = [
+        {
+            "ChannelName": split,
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"{DATA}/{split}/"}},
+        }
+        for split in ("train", "valid", "test")
+    ]
+    return {
+        "TrainingJobName": name,
+        "AlgorithmSpecification": {
+            "TrainingImage": TRAINING_IMAGE,
+            "TrainingInputMode": "File",
+            "MetricDefinitions": [{"Name": "test:accuracy", "Regex": r"\btest_accuracy=(\S+)"}],
+        },
+        "RoleArn": ROLE_ARN,
+        "HyperParameters": {
+            **TINY,
+            "seed": str(seed),
+            "sagemaker_program": "train.py",
+            "sagemaker_submit_directory": CODE,
+        },
+        "InputDataConfig": channels,
+        "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/evaluating/models"},
+        "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 10},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 600},
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(source: str) -> dict[str, dict[str, Any]]:
+    """What the task `train` returned for two models."""
+    return {
+        role: TrainingOperator(
+            task_id="train", config=training_request(f"{role}-{uuid.uuid4().hex[:6]}", seed)
+        ).execute(Context())
+        for seed, role in enumerate(("champion", "challenger"), start=1)
+    }
+
+
+@pytest.fixture
+def unique() -> str:
+    return f"run-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def ours(pipeline: Pipeline, unique: str) -> Pipeline:
+    """The dog breeds with a group of this test's own and a short evaluation."""
+    changes = {
+        "model_package_group": unique,
+        "evaluation": {"latency_images": 2, "bootstrap_samples": 200},
+        "gate": {"min_accuracy": 0.0, "min_improvement": -1, "max_breed_regression": 1},
+    }
+    return Pipeline.model_validate({**pipeline.model_dump(), **changes})
+
+
+def planned(pipeline: Pipeline, name: str, output: str | None = None) -> dict[str, Any]:
+    return planned_evaluation(
+        pipeline,
+        name=name,
+        role=ROLE_ARN,
+        image=TRAINING_IMAGE,
+        output=output or f"s3://{BUCKET}/evaluating/{name}",
+        code_uri=CODE,
+        test_uri=f"{DATA}/test",
+        tags=[{"Key": "run", "Value": name}],
+    )
+
+
+def deployment(name: str, endpoint: str) -> dict[str, Any]:
+    """As `plan` builds it: without the model."""
+    return {
+        "Model": {
+            "ModelName": name,
+            "PrimaryContainer": {
+                "Image": INFERENCE_IMAGE,
+                "Environment": {
+                    "SAGEMAKER_PROGRAM": "inference.py",
+                    "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+                },
+            },
+            "ExecutionRoleArn": ROLE_ARN,
+        },
+        "Endpoint": {"EndpointName": endpoint, "EndpointConfigName": name},
+    }
+
+
+def evaluate(request: dict[str, Any]) -> dict[str, Any]:
+    return EvaluationOperator(task_id="evaluate", config=request).execute(Context())
+
+
+@pytest.fixture(scope="module")
+def endpoint(runtime: RuntimeProcess, trained: dict[str, Any]) -> Iterator[str]:
+    """An endpoint that serves the champion."""
+    sagemaker, name = runtime.client("sagemaker"), f"serving-{uuid.uuid4().hex[:6]}"
+    model = deployment(name, name)["Model"]
+    container = {**model["PrimaryContainer"], "ModelDataUrl": trained["champion"]["model_artifact"]}
+    sagemaker.create_model(**{**model, "PrimaryContainer": container})
+    variant = {
+        "VariantName": "AllTraffic",
+        "ModelName": name,
+        "InitialInstanceCount": 1,
+        "InstanceType": "ml.m5.large",
+    }
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    sagemaker.get_waiter("endpoint_in_service").wait(
+        EndpointName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 120}
+    )
+    yield name
+    sagemaker.delete_endpoint(EndpointName=name)
+
+
+def test_the_request_passes_the_service_model(pipeline: Pipeline) -> None:
+    request = with_models(planned(pipeline, "some-run"), {"challenger": "s3://b/a.tar.gz", "champion": CODE})
+    parse_request("CreateProcessingJob", json.dumps(request).encode())
+    arguments = request["AppSpecification"]["ContainerArguments"]
+    assert arguments[arguments.index("--confidence") + 1] == str(pipeline.gate.confidence)
+    assert arguments[-2:] == ["--champion", "/opt/ml/processing/input/champion"]
+    assert [item["InputName"] for item in request["ProcessingInputs"]] == [
+        "code",
+        "test",
+        "challenger",
+        "champion",
+    ]
+
+
+def test_a_first_model_is_evaluated_alone_and_registered(
+    trained: dict[str, Any], ours: Pipeline, unique: str, aws: Aws
+) -> None:
+    training = trained["challenger"]
+    candidates = evaluation_request(
+        planned(ours, unique), deployment(unique, "no-such-endpoint"), training, ours, aws
+    )
+    assert candidates["champion"] is None
+    assert "--champion" not in candidates["request"]["AppSpecification"]["ContainerArguments"]
+    result = evaluate(candidates["request"])
+    assert result["job"] == unique
+    assert result["output"] == f"s3://{BUCKET}/evaluating/{unique}/evaluation"
+    decision = gate(ours, result, NO_RULES, aws)
+    figures = decision["figures"]["challenger"]
+    assert figures["accuracy"] == pytest.approx(training["metrics"]["test:accuracy"], abs=1e-4)
+    assert figures["latency_ms"] > 0
+    assert decision["sentence"].startswith("The challenger goes live: accuracy ")
+    assert all(exists(aws.s3, uri) for uri in decision["charts"])
+
+
+def test_champion_and_challenger_from_the_endpoint_to_the_registry(
+    trained: dict[str, Any],
+    ours: Pipeline,
+    endpoint: str,
+    unique: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    aws = Aws()
+    training, champion = trained["challenger"], trained["champion"]["model_artifact"]
+    request = deployment(unique, endpoint)
+    candidates = evaluation_request(planned(ours, unique), request, training, ours, aws)
+    assert candidates["champion"] == {
+        "endpoint": endpoint,
+        "config": endpoint,
+        "model": endpoint,
+        "artifact": champion,
+        "package": None,
+    }
+    result = evaluate(candidates["request"])
+    log = capsys.readouterr().out
+    assert "challenger accuracy=" in log
+    assert "champion accuracy=" in log
+    assert evaluate(candidates["request"]) == result  # found again, not run again
+
+    document = read_json(aws.s3, f"{result['output']}/evaluation.json")
+    decision = gate(ours, result, NO_RULES, aws)
+    assert decision["champion"] is True
+    improvement = decision["figures"]["improvement"]
+    assert improvement["difference"] == document["comparison"]["accuracy"]["difference"]
+    assert improvement["confidence"] == 95
+    assert [row["support"] for row in decision["figures"]["worst_breeds"]] == [3, 3]
+
+    package = register(
+        ours,
+        plan={
+            "run": {
+                "name": unique,
+                "run_id": "manual__2026-11-22T06:40:00+00:00",
+                "pipeline": "dog_breed",
+                "output": f"s3://{BUCKET}/evaluating/{unique}",
+                "code": CODE,
+                "approval": False,
+            },
+            "deployment": request,
+        },
+        dataset={"uri": DATA, "digest": "5e" * 32},
+        tuning=None,
+        training=training,
+        evaluation=result,
+        debugger=NO_RULES,
+        gate=decision,
+        candidates=candidates,
+        aws=aws,
+    )
+    registered = aws.sagemaker.describe_model_package(ModelPackageName=package["arn"])
+    quality = registered["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]
+    accuracy = read_json(aws.s3, quality)["multiclass_classification_metrics"]["accuracy"]["value"]
+    assert accuracy == decision["figures"]["challenger"]["accuracy"]
+
+    # The package alone is enough to serve the model.
+    aws.sagemaker.create_model(
+        ModelName=unique,
+        ExecutionRoleArn=ROLE_ARN,
+        PrimaryContainer={"ModelPackageName": package["arn"]},
+    )
+
+
+def test_a_run_whose_model_is_live_compares_with_the_one_before(
+    trained: dict[str, Any], ours: Pipeline, endpoint: str, unique: str, aws: Aws
+) -> None:
+    """Repeating an old run's task must not compare its model with itself."""
+    request = deployment(unique, endpoint)
+    live = trained["champion"]
+    alone = evaluation_request(planned(ours, unique), request, live, ours, aws)
+    assert alone["champion"] is None
+    before = put_version(aws, ours.package_group, trained["challenger"]["model_artifact"])
+    mark_live(aws, before, datetime.now(UTC), "config-before")
+    now = put_version(aws, ours.package_group, live["model_artifact"])
+    mark_live(aws, now, datetime.now(UTC), endpoint)
+    repeated = evaluation_request(planned(ours, unique), request, live, ours, aws)
+    assert repeated["champion"] == {
+        "endpoint": endpoint,
+        "config": "config-before",
+        "model": None,
+        "artifact": trained["challenger"]["model_artifact"],
+        "package": before,
+    }
+    usual = evaluation_request(planned(ours, unique), request, trained["challenger"], ours, aws)
+    assert usual["champion"]["package"] == now
+    assert package_of(aws, ours.package_group, live["model_artifact"])["ModelPackageArn"] == now  # type: ignore[index]
+
+
+def test_a_champion_whose_model_is_gone_is_named(
+    trained: dict[str, Any], ours: Pipeline, endpoint: str, unique: str, aws: Aws
+) -> None:
+    champion = trained["champion"]["model_artifact"]
+    content = read(aws.s3, champion)
+    bucket, key = split_uri(champion)
+    aws.s3.delete_object(Bucket=bucket, Key=key)
+    try:
+        with pytest.raises(CandidateError, match=rf"{endpoint}.*no longer in S3.*delete the endpoint"):
+            evaluation_request(
+                planned(ours, unique), deployment(unique, endpoint), trained["challenger"], ours, aws
+            )
+    finally:
+        write(aws.s3, champion, content or b"")
+
+
+def test_a_champion_whose_configuration_was_deleted_is_found_in_the_registry(
+    trained: dict[str, Any], ours: Pipeline, endpoint: str, unique: str, aws: Aws
+) -> None:
+    config = aws.sagemaker.describe_endpoint_config(EndpointConfigName=endpoint)
+    aws.sagemaker.delete_endpoint_config(EndpointConfigName=endpoint)
+    try:
+        request = planned(ours, unique), deployment(unique, endpoint), trained["challenger"], ours, aws
+        with pytest.raises(CandidateError, match=rf"{unique} does not know it. Delete the endpoint"):
+            evaluation_request(*request)
+        artifact = trained["champion"]["model_artifact"]
+        arn = put_version(aws, ours.package_group, artifact)
+        mark_live(aws, arn, datetime.now(UTC), endpoint)
+        champion = evaluation_request(*request)["champion"]
+        assert (champion["package"], champion["artifact"], champion["model"]) == (arn, artifact, None)
+    finally:
+        aws.sagemaker.create_endpoint_config(
+            EndpointConfigName=endpoint, ProductionVariants=config["ProductionVariants"]
+        )
+
+
+def test_what_the_script_says_of_its_failure_is_the_tasks_error(
+    source: str, ours: Pipeline, unique: str, aws: Aws
+) -> None:
+    broken = write(aws.s3, f"s3://{BUCKET}/evaluating/{unique}/model.tar.gz", b"no archive")
+    request = with_models(planned(ours, unique), {"challenger": broken})
+    with pytest.raises(JobFailedError, match=rf"processing job {unique} failed: .*challenger in .*cannot be"):
+        evaluate(request)
+
+
+def test_a_killed_task_stops_its_job_and_stopped_is_no_success(
+    source: str, ours: Pipeline, unique: str, aws: Aws
+) -> None:
+    request = with_models(planned(ours, unique), {"challenger": CODE})
+    request["AppSpecification"] = {
+        **request["AppSpecification"],
+        "ContainerEntrypoint": ["python3", "-c", "import time; print('busy', flush=True); time.sleep(300)"],
+    }
+    operator = EvaluationOperator(task_id="evaluate", config=request)
+    outcome: list[BaseException] = []
+
+    def follow() -> None:
+        try:
+            operator.execute(Context())
+        except JobFailedError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    wait_for(lambda: _started(aws, unique), 60, "the job")
+    operator.on_kill()
+    thread.join(timeout=150)
+    assert "was stopped" in str(outcome[0])
+    described = aws.sagemaker.describe_processing_job(ProcessingJobName=unique)
+    assert described["ProcessingJobStatus"] == "Stopped"
+
+
+def test_a_finished_job_of_other_models_is_not_taken_over(
+    trained: dict[str, Any], ours: Pipeline, unique: str
+) -> None:
+    first = evaluate(
+        with_models(planned(ours, unique), {"challenger": trained["champion"]["model_artifact"]})
+    )
+    second = evaluate(
+        with_models(planned(ours, unique), {"challenger": trained["challenger"]["model_artifact"]})
+    )
+    assert (first["job"], second["job"]) == (unique, f"{unique}-r2")
+
+
+def _started(aws: Aws, name: str) -> bool:
+    jobs = aws.sagemaker.list_processing_jobs(NameContains=name)["ProcessingJobSummaries"]
+    return bool(jobs) and "ProcessingStartTime" in aws.sagemaker.describe_processing_job(
+        ProcessingJobName=name
+    )

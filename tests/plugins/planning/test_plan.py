@@ -1,0 +1,199 @@
+"""The plan: requests that SageMaker takes, names that follow from the run, errors before money is spent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from retraining.aws import Aws
+from retraining.errors import PlanError
+from retraining.pipeline import Pipeline
+
+from local_sagemaker.errors import ApiError
+from local_sagemaker.protocol import parse_request
+from tests.dags.airflow_home import BUCKET, ROLE_ARN
+from tests.plugins.plans import MakePlan, make_plan, source
+
+__all__ = ["make_plan", "source"]  # fixtures
+
+
+@pytest.fixture
+def plan(make_plan: MakePlan) -> dict[str, Any]:
+    return make_plan()
+
+
+def test_every_request_passes_the_service_model(plan: dict[str, Any]) -> None:
+    from retraining.planning.plan import deployment_request, training_request
+
+    training = training_request(plan["training"], None)
+    deployment = deployment_request(
+        plan["deployment"],
+        {"model_artifact": "s3://bucket/model.tar.gz"},
+        {"arn": "arn:aws:sagemaker:us-east-1:123456789012:model-package/dog-breed/2"},
+        {"config": "the-one-before"},
+    )
+    assert (deployment["Replaces"], deployment["Package"][-1]) == ("the-one-before", "2")
+    requests = {
+        "CreateHyperParameterTuningJob": plan["tuning"],
+        "CreateTrainingJob": training,
+        "CreateProcessingJob": plan["evaluation"],
+        "CreateModel": deployment["Model"],
+        "CreateEndpointConfig": deployment["EndpointConfig"],
+        "CreateEndpoint": deployment["Endpoint"],
+    }
+    for operation, request in requests.items():
+        try:
+            parse_request(operation, json.dumps(request).encode())
+        except ApiError as error:
+            pytest.fail(f"{operation}: {error}")
+
+
+def test_the_search_space_is_the_pipelines(plan: dict[str, Any]) -> None:
+    config = plan["tuning"]["HyperParameterTuningJobConfig"]
+    assert config["Strategy"] == "Bayesian"
+    assert config["HyperParameterTuningJobObjective"] == {"Type": "Maximize", "MetricName": "valid:accuracy"}
+    assert config["ParameterRanges"] == {
+        "ContinuousParameterRanges": [
+            {"Name": "lr", "MinValue": "0.01", "MaxValue": "0.1", "ScalingType": "Auto"},
+            {"Name": "momentum", "MinValue": "0.5", "MaxValue": "0.9", "ScalingType": "Auto"},
+        ],
+        "CategoricalParameterRanges": [{"Name": "batch-size", "Values": ["32", "64"]}],
+        "IntegerParameterRanges": [
+            {"Name": "epochs", "MinValue": "5", "MaxValue": "10", "ScalingType": "Auto"}
+        ],
+    }
+    static = plan["tuning"]["TrainingJobDefinition"]["StaticHyperParameters"]
+    assert not {"lr", "momentum", "batch-size", "epochs"} & static.keys()
+    assert static["arch"] == "resnet50"
+
+
+def test_the_form_limits_the_epochs(make_plan: MakePlan) -> None:
+    ranges = make_plan(epochs_min=1, epochs_max=2)["tuning"]["HyperParameterTuningJobConfig"][
+        "ParameterRanges"
+    ]
+    assert ranges["IntegerParameterRanges"][0]["MaxValue"] == "2"
+    fixed = make_plan(epochs_min=3, epochs_max=3)["tuning"]
+    assert "IntegerParameterRanges" not in fixed["HyperParameterTuningJobConfig"]["ParameterRanges"]
+    assert fixed["TrainingJobDefinition"]["StaticHyperParameters"]["epochs"] == "3"
+
+
+def test_training_carries_debugger_and_profiler(plan: dict[str, Any]) -> None:
+    training = plan["training"]
+    rules = {rule["RuleConfigurationName"]: rule for rule in training["DebugRuleConfigurations"]}
+    assert set(rules) == {"VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization"}
+    assert all("sagemaker-debugger-rules" in rule["RuleEvaluatorImage"] for rule in rules.values())
+    assert [r["RuleConfigurationName"] for r in training["ProfilerRuleConfigurations"]] == ["ProfilerReport"]
+    profiler = training["ProfilerConfig"]
+    assert profiler["ProfilingIntervalInMilliseconds"] == 500
+    assert '"NumSteps": 10' in profiler["ProfilingParameters"]["DetailedProfilingConfig"]
+    hook = training["DebugHookConfig"]
+    assert hook["HookParameters"] == {"train.save_interval": "100", "eval.save_interval": "10"}
+    collections = {c["CollectionName"]: c for c in hook["CollectionConfigurations"]}
+    assert {"losses", "gradients", "relu_input"} <= collections.keys()
+    assert all("save_interval" not in str(c) for c in collections.values())
+
+
+def test_debugger_can_be_off(make_plan: MakePlan) -> None:
+    training = make_plan(of={"debugger": "off"})["training"]
+    assert training["ProfilerConfig"] == {"DisableProfiler": True}
+    assert not {"DebugHookConfig", "DebugRuleConfigurations", "ProfilerRuleConfigurations"} & training.keys()
+
+
+def test_a_rule_may_stop_the_training(make_plan: MakePlan) -> None:
+    rules = {"VanishingGradient": {"stop_training": True, "parameters": {"threshold": "0.001"}}}
+    parameters = make_plan(of={"rules": rules})["training"]["DebugRuleConfigurations"][0]["RuleParameters"]
+    assert parameters["threshold"] == "0.001"
+    assert "stoptraining" in parameters["action_json"]
+
+
+def test_names_and_places_follow_from_the_run(plan: dict[str, Any], make_plan: MakePlan) -> None:
+    name = plan["run"]["name"]
+    assert name.startswith("dog-breed-2611220640-")
+    assert plan["tuning"]["HyperParameterTuningJobName"] == plan["training"]["TrainingJobName"] == name
+    assert plan["run"]["output"] == f"s3://{BUCKET}/retraining/dog_breed/{name}"
+    assert plan["run"]["code"].startswith(f"s3://{BUCKET}/retraining/dog_breed/code/")
+    assert plan["training"]["RoleArn"] == ROLE_ARN
+    assert make_plan() == plan
+
+
+def test_the_best_hyperparameters_reach_the_training(plan: dict[str, Any]) -> None:
+    from retraining.planning.plan import training_request
+
+    best = {"lr": "0.034", "batch-size": "64", "epochs": "7", "_tuning_objective_metric": "valid:accuracy"}
+    chosen = training_request(plan["training"], {"best": {"hyperparameters": best}})
+    hyperparameters = chosen["HyperParameters"]
+    assert (hyperparameters["lr"], hyperparameters["batch-size"], hyperparameters["epochs"]) == (
+        "0.034",
+        "64",
+        "7",
+    )
+    assert hyperparameters["momentum"] == "0.9"
+    assert hyperparameters["arch"] == "resnet50"
+    assert "_tuning_objective_metric" not in hyperparameters
+    unchanged = training_request(plan["training"], None)
+    assert unchanged["HyperParameters"] == plan["training"]["HyperParameters"]
+    assert unchanged["CheckpointConfig"]["S3Uri"] != chosen["CheckpointConfig"]["S3Uri"]
+
+
+def test_a_run_without_tuning_has_no_tuning_request(make_plan: MakePlan) -> None:
+    plan = make_plan(skip_tuning=True, epochs_min=2, epochs_max=4)
+    assert plan["tuning"] is None
+    assert plan["training"]["HyperParameters"]["epochs"] == "4"
+
+
+def test_spot_capacity_waits_and_goes_on_from_checkpoints(make_plan: MakePlan) -> None:
+    plan = make_plan(spot=True)
+    for request in (plan["training"], plan["tuning"]["TrainingJobDefinition"]):
+        assert request["EnableManagedSpotTraining"] is True
+        assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 14400, "MaxWaitTimeInSeconds": 18000}
+    assert plan["training"]["CheckpointConfig"]["S3Uri"].startswith(plan["run"]["output"])
+    assert "MaxWaitTimeInSeconds" not in make_plan()["training"]["StoppingCondition"]
+
+
+def test_weights_are_a_channel_if_there_are_any(make_plan: MakePlan, aws: Aws) -> None:
+    from tests.plugins.planning.test_weights import RESNET18, safetensors
+
+    def channels(**form: Any) -> list[str]:
+        return [c["ChannelName"] for c in make_plan(**form)["training"]["InputDataConfig"]]
+
+    assert channels() == ["train", "valid", "test"]
+    key = "pretrained/resnet18/resnet18.safetensors"
+    aws.s3.put_object(Bucket=BUCKET, Key=key, Body=safetensors(RESNET18))
+    try:
+        assert channels(arch="resnet18") == ["train", "valid", "test", "pretrained"]
+    finally:
+        aws.s3.delete_object(Bucket=BUCKET, Key=key)
+
+
+def test_the_instance_type_chooses_the_container(make_plan: MakePlan) -> None:
+    def image(instance_type: str) -> str:
+        plan = make_plan(instance_type=instance_type)
+        return str(plan["training"]["AlgorithmSpecification"]["TrainingImage"])
+
+    assert image("ml.m5.xlarge").endswith("pytorch-training:2.6-cpu-py312")
+    assert image("ml.g4dn.xlarge").endswith("pytorch-training:2.6-gpu-py312")
+
+
+@pytest.mark.parametrize(
+    ("of", "message"),
+    [
+        ({"role": "NoSuchRole"}, "There is no IAM role NoSuchRole"),
+        ({"rules": {"Overfitt": {}}}, r"no Debugger rule 'Overfitt' \(did you mean 'Overfit'\?\)"),
+        ({"job": {"framework_version": "9.9"}}, "AWS has no PyTorch training container 9.9"),
+    ],
+)
+def test_what_would_fail_later_fails_now(make_plan: MakePlan, of: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        make_plan(of=of)
+
+
+def test_the_objective_must_be_a_metric_of_the_script(make_plan: MakePlan, pipeline: Pipeline) -> None:
+    tuning = {**pipeline.tuning.model_dump(), "objective": {"metric": "valid:f1", "type": "Maximize"}}
+    with pytest.raises(PlanError, match="the objective 'valid:f1' is no metric"):
+        make_plan(of={"tuning": tuning})
+
+
+def test_a_role_may_be_an_arn(make_plan: MakePlan) -> None:
+    arn = "arn:aws:iam::123456789012:role/other"
+    assert make_plan(of={"role": arn})["training"]["RoleArn"] == arn
