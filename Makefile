@@ -62,8 +62,9 @@ lint: setup-development
 	@$(AIRFLOW_PYTHON) -m ruff check .
 
 types: setup-development
-	@$(AIRFLOW_PYTHON) -m mypy local_sagemaker plugins dags demo
-	@$(AIRFLOW_PYTHON) -m mypy --python-executable $(TRAINING_PYTHON) sagemaker_code
+	@$(AIRFLOW_PYTHON) -m mypy local_sagemaker plugins dags demo \
+		tests/local_sagemaker tests/plugins tests/dags tests/demo tests/end_to_end
+	@$(AIRFLOW_PYTHON) -m mypy --python-executable $(TRAINING_PYTHON) sagemaker_code tests/sagemaker_code
 
 test-training: setup-development  ## the scripts, in the training container's environment
 	@$(TRAINING_PYTHON) -m pytest -n 2 --dist loadfile tests/sagemaker_code

@@ -18,10 +18,13 @@ from retraining.pipeline import load_pipelines
 
 from benchmarks.dag_import import HEAVY, measure
 from tests.dags.airflow_home import DAGS
+from tests.dags.copies import LoadCopy, load_copy
 from tests.local_sagemaker.runtime_process import RuntimeProcess
 from tests.plugins.models import deployment_request, put_model, register_model
 
-ENDPOINT = "dog-breed"
+__all__ = ["load_copy"]  # a fixture
+
+ENDPOINT = "going-back"
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +61,6 @@ def test_importing_brings_nothing_heavy(tmp_path: Path) -> None:
 def versions(runtime: RuntimeProcess, database: None) -> Iterator[list[str]]:
     """Two models that were deployed one after the other; their versions in the registry."""
     aws = Aws()
-    if aws.sagemaker.list_endpoints(NameContains=ENDPOINT)["Endpoints"]:
-        aws.sagemaker.delete_endpoint(EndpointName=ENDPOINT)
-        aws.sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=ENDPOINT, WaiterConfig={"Delay": 1})
     packages = []
     for number in (1, 2):
         config = f"{ENDPOINT}-rollback-v{number}"
@@ -88,9 +88,10 @@ def result(run: DagRun, task_id: str) -> Any:
 @pytest.mark.end_to_end
 @pytest.mark.timeout(300)
 def test_a_run_goes_back_and_says_who_did_it(
-    rollback: DAG, versions: list[str], runtime: RuntimeProcess
+    load_copy: LoadCopy, versions: list[str], runtime: RuntimeProcess
 ) -> None:
     aws = Aws()
+    rollback = load_copy("going_back", {"deployment": {"bake_seconds": 1}})["going_back_rollback"]
     run = rollback.test(run_conf={"reason": "too slow"})
     assert set(states(run).values()) == {"success"}
     done = result(run, "verify")

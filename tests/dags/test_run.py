@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
 from airflow.models.dagrun import DagRun
 from airflow.sdk import DAG
 from PIL import Image, ImageDraw
 
-from demo.drills.world import write_dags
 from tests.dags.airflow_home import BUCKET
+from tests.dags.copies import LoadCopy, load_copy
 from tests.local_sagemaker.runtime_process import RuntimeProcess
+
+__all__ = ["load_copy"]  # a fixture
 
 CLASSES = {"001.Disc": "ellipse", "002.Square": "rectangle"}
 SMALL = {"arch": "squeezenet1_1", "image_size": 32, "max_jobs": 2, "max_parallel_jobs": 1, "bake_seconds": 1}
@@ -51,7 +51,7 @@ def sagemaker(runtime: RuntimeProcess, database: None) -> Iterator[Any]:
 
 
 @pytest.fixture
-def make_pipeline(tmp_path: Path, runtime: RuntimeProcess) -> MakePipeline:
+def make_pipeline(load_copy: LoadCopy, runtime: RuntimeProcess) -> MakePipeline:
     """The retraining DAG of a pipeline with a gate of its own, and its data set of two shapes in S3."""
     s3 = runtime.client("s3")
 
@@ -61,9 +61,7 @@ def make_pipeline(tmp_path: Path, runtime: RuntimeProcess) -> MakePipeline:
                 for number in range(count):
                     key = f"datasets/{name}/{split}/{label}/{number}.jpg"
                     s3.put_object(Bucket=BUCKET, Key=key, Body=shape(kind, 100 * place + number))
-        write_dags(tmp_path, name, {"gate": gate})
-        dag: DAG = DagBag(str(tmp_path)).dags[f"{name}_retraining"]
-        return dag
+        return load_copy(name, {"gate": gate})[f"{name}_retraining"]
 
     return make
 

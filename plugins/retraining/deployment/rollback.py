@@ -150,7 +150,7 @@ def _request(pipeline: Pipeline, name: str, live: Serving, package: Result) -> d
     tags = [{"Key": "pipeline", "Value": pipeline.name}, {"Key": "run", "Value": name}]
     deployment = pipeline.deployment
     alarms = alarm_requests(deployment.alarms, pipeline.endpoint_name, live.variant["VariantName"])
-    bake = min(deployment.bake_seconds, deployment.alarms.period_seconds)
+    bake = min(deployment.bake_seconds, deployment.alarms.period_seconds) if alarms else 0
     guard = all_at_once(deployment.max_runtime_seconds, bake, [alarm["AlarmName"] for alarm in alarms])
     request = {
         "Model": {

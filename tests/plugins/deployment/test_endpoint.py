@@ -207,7 +207,7 @@ def test_a_slow_canary_is_rolled_back_without_a_failed_request(
 
 def test_waiting_has_an_end(request_for: Deploy, guard: Callable[..., dict[str, Any]], name: str) -> None:
     deploy(request_for(1))
-    slow = guard(request_for(2), bake_seconds=20)
+    slow = guard(request_for(2), bake_seconds=4)
     with pytest.raises(DeploymentError, match=r"still Updating after 1 s.*raise deployment\.max_runtime"):
         deploy({**slow, "LimitSeconds": 1})
     assert deploy(slow)["previous"] == f"{name}-v1"

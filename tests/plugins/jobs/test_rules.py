@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -123,7 +124,13 @@ def test_only_changes_are_shown_and_findings_stand_out() -> None:
     assert [level for level, _ in shown] == [logging.INFO, logging.WARNING, logging.ERROR]
 
 
-@mock_aws
+@pytest.fixture
+def mocked_aws() -> Iterator[None]:
+    with mock_aws():
+        yield
+
+
+@pytest.mark.usefixtures("mocked_aws")
 def test_rules_are_waited_for_and_judged_by_policy() -> None:
     running = {"DebugRuleEvaluationStatuses": [evaluation("Overfit", "InProgress")]}
     ended = {
@@ -158,14 +165,14 @@ def test_rules_are_waited_for_and_judged_by_policy() -> None:
     json.dumps(result)
 
 
-@mock_aws
+@pytest.mark.usefixtures("mocked_aws")
 def test_rules_that_do_not_end_are_not_waited_for_for_ever() -> None:
     running = {"DebugRuleEvaluationStatuses": [evaluation("Overfit", "InProgress")]}
     result = debugger_result(pipeline(rules_wait_seconds=0), TRAINING, Answers([running]).aws())
     assert [rule["verdict"] for rule in result["rules"]] == ["unknown"]
 
 
-@mock_aws
+@pytest.mark.usefixtures("mocked_aws")
 def test_rules_of_the_job_itself_are_read_from_its_output() -> None:
     aws = Answers([]).aws()
     files = {
@@ -197,7 +204,7 @@ def test_rules_of_the_job_itself_are_read_from_its_output() -> None:
     assert aws.s3.get_object(Bucket=bucket, Key=key)["ContentType"].startswith("text/html")
 
 
-@mock_aws
+@pytest.mark.usefixtures("mocked_aws")
 def test_a_job_without_output_says_so_for_every_rule() -> None:
     result = debugger_result(pipeline(debugger="in_job"), TRAINING, Answers([]).aws())
     assert {rule["status"] for rule in result["rules"]} == {"Error"}
