@@ -1,14 +1,21 @@
-"""AWS answers as JSON: times become ISO 8601 text, which XCom keeps and people read."""
+"""AWS answers: as JSON, which XCom keeps and people read, and those that say that something is missing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+
+Answer = TypeVar("Answer")
+
+_MISSING = {"ValidationException", "ResourceNotFound"}
 
 
 def as_json(value: Any) -> Any:
-    """A deep copy of an AWS answer that `json.dumps` takes, without the HTTP part."""
+    """A deep copy of an AWS answer that `json.dumps` takes, with times in ISO 8601, without the HTTP part."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Mapping):
@@ -16,3 +23,24 @@ def as_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [as_json(member) for member in value]
     return value
+
+
+def is_missing(error: ClientError) -> bool:
+    """Whether SageMaker refused a request because there is nothing of the name in it.
+
+    Most of its operations say so with a ValidationException, a few with ResourceNotFound. Stop and delete
+    operations refuse what has ended already with the former, too.
+    """
+    return error.response["Error"]["Code"] in _MISSING
+
+
+def or_none(call: Callable[[], Answer]) -> Answer | None:
+    """What a request to SageMaker answers, or None where there is nothing of the name in it."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return call()
+    except ClientError as error:
+        if is_missing(error):
+            return None
+        raise

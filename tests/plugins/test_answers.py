@@ -1,4 +1,4 @@
-"""AWS answers as JSON, and the comparison of what exists with what is wanted."""
+"""AWS answers as JSON, those of missing things, and the comparison of what exists with what is wanted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from retraining.answers import as_json
+from botocore.exceptions import ClientError
+from retraining.answers import as_json, is_missing, or_none
+from retraining.aws import Aws
 from retraining.jobs.adopting import contains, member, seconds_between
 
 ANSWER = {
@@ -50,3 +52,12 @@ def test_seconds_need_both_times() -> None:
     later = datetime(2026, 11, 22, 6, 41, tzinfo=UTC)
     assert seconds_between({**ANSWER, "End": later}, "TrainingStartTime", "End") == 60.0
     assert seconds_between(ANSWER, "TrainingStartTime", "End") is None
+
+
+def test_what_does_not_exist_is_none_and_other_errors_are_errors(aws: Aws) -> None:
+    endpoint = or_none(lambda: aws.sagemaker.describe_endpoint(EndpointName="nobody-has-this"))
+    job = or_none(lambda: aws.sagemaker.describe_training_job(TrainingJobName="nobody-has-this"))
+    assert (endpoint, job, or_none(lambda: 1)) == (None, None, 1)
+    with pytest.raises(ClientError) as caught:
+        or_none(lambda: aws.s3.get_object(Bucket="nobody-has-this", Key="key"))
+    assert not is_missing(caught.value)
