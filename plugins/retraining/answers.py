@@ -1,4 +1,4 @@
-"""AWS answers: as JSON, which XCom keeps and people read, and those that say that something is missing."""
+"""AWS answers: as JSON, which XCom keeps and people read; compared; and those that say what is missing."""
 
 from __future__ import annotations
 
@@ -44,3 +44,18 @@ def or_none(call: Callable[[], Answer]) -> Answer | None:
         if is_missing(error):
             return None
         raise
+
+
+def contains(actual: Any, wanted: Any) -> bool:
+    """Whether `actual` says all that `wanted` says. The service adds defaults and may reorder lists."""
+    if isinstance(wanted, Mapping):
+        return isinstance(actual, Mapping) and all(
+            contains(actual.get(key), value) for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return (
+            isinstance(actual, list)
+            and len(actual) == len(wanted)
+            and all(any(contains(a, w) for a in actual) for w in wanted)
+        )
+    return bool(actual == wanted)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from retraining.answers import as_json, is_missing, or_none
+from retraining.answers import as_json, contains, is_missing, or_none
 from retraining.aws import Aws
-from retraining.jobs.adopting import contains, member, seconds_between
+from retraining.jobs.adopting import member, seconds_between
 
 ANSWER = {
     "TrainingJobName": "job",

@@ -12,13 +12,14 @@ from typing import Any
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerEndpointOperator
 from airflow.sdk import Context
 
+from retraining.answers import contains
 from retraining.aws import Aws
 from retraining.decision.registry import rejected
 from retraining.deployment.alarms import AlarmState, alarm_states, put_alarms
 from retraining.deployment.guardrails import alarms_of, longest_seconds, with_alarms
 from retraining.deployment.serving import Watch, remember_previous, remembered_previous
 from retraining.errors import DeploymentError
-from retraining.jobs.adopting import ATTEMPTS, Answer, Follows, Request, contains, describe_or_none
+from retraining.jobs.adopting import ATTEMPTS, Answer, Follows, Request, describe_or_none
 from retraining.jobs.logs import LogTail
 from retraining.names import attempt_name
 

@@ -2,7 +2,7 @@
 
 A task that runs again finds the job that an earlier try started and follows it, instead of paying for
 another; a killed task stops its job; a stopped job is a failure. Here is what they share, with training and
-tuning; `processing.py` and `endpoint.py` have the others.
+tuning; `processing.py` has processing jobs, `deployment/endpoint.py` the endpoint.
 Import inside a task only: the provider's operators load boto3.
 """
 
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from airflow.providers.amazon.aws.operators.sagemaker import (
@@ -23,7 +24,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 from botocore.exceptions import ClientError
 
-from retraining.answers import as_json
+from retraining.answers import as_json, contains, or_none
 from retraining.errors import JobFailedError
 from retraining.jobs.logs import TRAINING_JOBS, LogTail
 from retraining.jobs.rules import RuleState, show_changes, states
@@ -202,7 +203,7 @@ class AdoptingTuningOperator(Follows, SageMakerTuningOperator):
         answers = pages.paginate(
             HyperParameterTuningJobName=name, SortBy="CreationTime", SortOrder="Ascending"
         )
-        return [_trial(summary) for page in answers for summary in page["TrainingJobSummaries"]]
+        return [trial_result(summary) for page in answers for summary in page["TrainingJobSummaries"]]
 
     def _show(self, trials: list[dict[str, Any]], shown: dict[str, str]) -> dict[str, str]:
         """Log a line for every trial that changed."""
@@ -229,7 +230,7 @@ class AdoptingTuningOperator(Follows, SageMakerTuningOperator):
                 "MetricName"
             ],
             "trials": trials,
-            "best": _trial(best),
+            "best": trial_result(best),
         }
         self.log.info("The best of %d trials: %s", len(trials), _line(result["best"]))
         return result
@@ -252,7 +253,7 @@ class AdoptingTrainingOperator(Follows, SageMakerTrainingOperator):
         self.set_console_url(f"jobs/{name}")
         description = self._follow(name)
         self.check_ended_well(TRAINING, description)
-        return _training_result(description)
+        return training_result(description)
 
     def on_kill(self) -> None:
         stop(self.client.stop_training_job, TrainingJobName=self.job_name)
@@ -288,12 +289,7 @@ def failure_reason(description: Answer) -> str:
 
 def describe_or_none(describe: Callable[[str], Answer], name: str) -> Answer | None:
     """The description, or None where there is nothing of the name."""
-    try:
-        return describe(name)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in {"ValidationException", "ResourceNotFound"}:
-            return None
-        raise
+    return or_none(partial(describe, name))
 
 
 def member(document: Any, path: tuple[str, ...]) -> Any:
@@ -303,30 +299,10 @@ def member(document: Any, path: tuple[str, ...]) -> Any:
     return document
 
 
-def contains(actual: Any, wanted: Any) -> bool:
-    """Whether `actual` says all that `wanted` says. The service adds defaults and may reorder lists."""
-    if isinstance(wanted, Mapping):
-        return isinstance(actual, Mapping) and all(
-            contains(actual.get(key), value) for key, value in wanted.items()
-        )
-    if isinstance(wanted, list):
-        return (
-            isinstance(actual, list)
-            and len(actual) == len(wanted)
-            and all(any(contains(a, w) for a in actual) for w in wanted)
-        )
-    return bool(actual == wanted)
-
-
 def stop(operation: Callable[..., Any], **name: str | None) -> None:
     """Stop a job that may have ended, or may never have been created."""
-    if None in name.values():
-        return
-    try:
-        operation(**name)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in {"ValidationException", "ResourceNotFound"}:
-            raise
+    if None not in name.values():
+        or_none(partial(operation, **name))
 
 
 def seconds_between(description: Answer, start: str, end: str) -> float | None:
@@ -337,7 +313,8 @@ def seconds_between(description: Answer, start: str, end: str) -> float | None:
     return round(duration.total_seconds(), 1)
 
 
-def _trial(summary: Answer) -> dict[str, Any]:
+def trial_result(summary: Answer) -> dict[str, Any]:
+    """A trial in the tuning operator's result."""
     metric = summary.get("FinalHyperParameterTuningJobObjectiveMetric") or {}
     return {
         "name": summary["TrainingJobName"],
@@ -362,7 +339,8 @@ def _short(value: str) -> str:
         return value
 
 
-def _training_result(description: Answer) -> dict[str, Any]:
+def training_result(description: Answer) -> dict[str, Any]:
+    """What the training operator returns of a job; `model_artifact` is None where it left none."""
     metrics = {m["MetricName"]: m["Value"] for m in description.get("FinalMetricDataList", [])}
     return {
         "job": description["TrainingJobName"],
@@ -371,6 +349,6 @@ def _training_result(description: Answer) -> dict[str, Any]:
         "billable_seconds": description.get("BillableTimeInSeconds"),
         "metrics": metrics,
         "hyperparameters": dict(description["HyperParameters"]),
-        "model_artifact": description["ModelArtifacts"]["S3ModelArtifacts"],
+        "model_artifact": member(description, ("ModelArtifacts", "S3ModelArtifacts")),
         "Training": as_json(description),
     }

@@ -1,26 +1,35 @@
 """What SageMaker says of a run's jobs where the tasks' results do not say it.
 
-A job that failed, or whose task was killed, has been paid for all the same. On spot capacity a trial is
-billed for less than its duration, which only its own description tells.
+A job that failed, or whose task was killed, has been paid for all the same, and so has each attempt before
+the last. On spot capacity a trial is billed for less than its duration, which only its own description tells.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from retraining.answers import as_json
+from retraining.answers import or_none
 from retraining.aws import Aws
-from retraining.jobs.adopting import describe_or_none, seconds_between
-from retraining.planning.costs import TUNING, actual
+from retraining.jobs.adopting import (
+    ATTEMPTS,
+    JobKind,
+    seconds_between,
+    training_result,
+    trial_result,
+)
+from retraining.jobs.adopting import (
+    TRAINING as TRAINING_JOB,
+)
+from retraining.jobs.adopting import (
+    TUNING as TUNING_JOB,
+)
+from retraining.jobs.processing import PROCESSING as PROCESSING_JOB
+from retraining.names import attempt_name
+from retraining.planning.costs import EVALUATION, TRAINING, TUNING, actual
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
-
-log = logging.getLogger(__name__)
 
 Document = dict[str, Any]
 Result = Mapping[str, Any]
@@ -37,87 +46,74 @@ def run_costs(
 ) -> Document:
     """What the run's jobs cost, as `retraining.planning.costs.actual` returns it.
 
-    Results that are None are looked up by the names in the requests, of which `candidates` has the
-    evaluation's: a task without a result may have paid for a job, or for a part of one.
+    Beside the results, every attempt is looked up by the names in the requests, of which `candidates` has the
+    evaluation's, or else the plan: a task without a result may have paid for a job, or for a part of one.
     """
     requests: Result = plan or {}
     costs = requests.get("run", {}).get("cost")
     sagemaker = aws.sagemaker
-    tuning = tuning or _look_up(_tuning, sagemaker, requests.get("tuning"), "HyperParameterTuningJobName")
-    training = training or _look_up(_training, sagemaker, requests.get("training"), "TrainingJobName")
-    evaluation = evaluation or _look_up(
-        _processing, sagemaker, (candidates or {}).get("request"), "ProcessingJobName"
-    )
-    return actual(
-        costs,
-        tuning=tuning,
-        training=training,
-        evaluation=evaluation,
-        trials_billable=_billable(sagemaker, tuning) if tuning and _on_spot(costs) else None,
-    )
+    judging = (candidates or {}).get("request") or requests.get("evaluation")
+    attempts = {
+        TUNING: _attempts(_tuning, sagemaker, TUNING_JOB, requests.get("tuning"), tuning),
+        TRAINING: _attempts(_training, sagemaker, TRAINING_JOB, requests.get("training"), training),
+        EVALUATION: _attempts(_processing, sagemaker, PROCESSING_JOB, judging, evaluation),
+    }
+    trials = [trial["name"] for search in attempts[TUNING] for trial in search["trials"]]
+    return actual(costs, attempts, trials_billable=_billable(sagemaker, trials) if _on_spot(costs) else None)
 
 
-def _look_up(
+def _attempts(
     describe: Callable[[SageMakerClient, str], Document | None],
     sagemaker: SageMakerClient,
+    kind: JobKind,
     request: Result | None,
-    name: str,
-) -> Document | None:
-    job = (request or {}).get(name)
-    return describe(sagemaker, job) if job else None
+    result: Result | None,
+) -> list[Result]:
+    """The task's result, if it has one, and what SageMaker knows of the job's other attempts."""
+    known = [result] if result else []
+    wanted = (request or {}).get(kind.name)
+    if not wanted:
+        return known
+    others = []
+    for attempt in range(1, ATTEMPTS + 1):
+        name = attempt_name(wanted, attempt, kind.limit)
+        if result and result.get("job") == name:
+            continue
+        found = describe(sagemaker, name)
+        if found is None:
+            break
+        others.append(found)
+    return [*others, *known]
 
 
 def _tuning(sagemaker: SageMakerClient, name: str) -> Document | None:
     pages = sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
-    try:
-        found = [
-            trial
-            for page in pages.paginate(HyperParameterTuningJobName=name)
-            for trial in page["TrainingJobSummaries"]
-        ]
-    except ClientError as error:
-        if error.response["Error"]["Code"] in {"ValidationException", "ResourceNotFound"}:
-            return None
-        raise
-    trials = [
-        {
-            "name": trial["TrainingJobName"],
-            "status": trial["TrainingJobStatus"],
-            "seconds": seconds_between(dict(trial), "TrainingStartTime", "TrainingEndTime"),
-        }
-        for trial in found
-    ]
-    return {"trials": trials}
+    found = or_none(lambda: list(pages.paginate(HyperParameterTuningJobName=name)))
+    if found is None:
+        return None
+    trials = [trial_result(dict(trial)) for page in found for trial in page["TrainingJobSummaries"]]
+    return {"job": name, "trials": trials}
 
 
 def _training(sagemaker: SageMakerClient, name: str) -> Document | None:
-    found = describe_or_none(lambda job: dict(sagemaker.describe_training_job(TrainingJobName=job)), name)
-    if found is None:
-        return None
-    return {
-        "job": name,
-        "status": found["TrainingJobStatus"],
-        "seconds": seconds_between(found, "TrainingStartTime", "TrainingEndTime"),
-        "billable_seconds": found.get("BillableTimeInSeconds"),
-        "Training": as_json(found),
-    }
+    found = or_none(lambda: sagemaker.describe_training_job(TrainingJobName=name))
+    return None if found is None else training_result(dict(found))
 
 
 def _processing(sagemaker: SageMakerClient, name: str) -> Document | None:
-    found = describe_or_none(lambda job: dict(sagemaker.describe_processing_job(ProcessingJobName=job)), name)
+    found = or_none(lambda: sagemaker.describe_processing_job(ProcessingJobName=name))
     if found is None:
         return None
     return {
         "job": name,
         "status": found["ProcessingJobStatus"],
-        "seconds": seconds_between(found, "ProcessingStartTime", "ProcessingEndTime"),
+        "seconds": seconds_between(dict(found), "ProcessingStartTime", "ProcessingEndTime"),
     }
 
 
-def _billable(sagemaker: SageMakerClient, tuning: Result) -> dict[str, float]:
+def _billable(sagemaker: SageMakerClient, trials: list[str]) -> dict[str, float]:
     """Billed seconds of every trial that has ended, by name."""
-    names = [trial["name"] for trial in tuning["trials"]]
-    described = {name: sagemaker.describe_training_job(TrainingJobName=name) for name in names}
+    described = {name: sagemaker.describe_training_job(TrainingJobName=name) for name in trials}
     return {
         name: answer["BillableTimeInSeconds"]
         for name, answer in described.items()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -40,7 +40,6 @@ _TABLE_WIDTH = 140
 class PriceTable:
     """Prices of one region, USD an hour by instance type."""
 
-    region: str
     read_on: date
     source: str
     instances: Mapping[str, float]
@@ -53,7 +52,6 @@ class PriceTable:
         content = _price_file()
         known = content["regions"].get(region, {})
         return cls(
-            region=region,
             read_on=content["read_on"],
             source=content["source"],
             instances={**known.get("instances", {}), **corrections},
@@ -147,16 +145,15 @@ def check_budget(costs: Mapping[str, Any], max_cost_usd: float | None) -> None:
 
 def actual(
     costs: Mapping[str, Any] | None,
+    attempts: Mapping[str, Sequence[Mapping[str, Any]]],
     *,
-    tuning: Mapping[str, Any] | None,
-    training: Mapping[str, Any] | None,
-    evaluation: Mapping[str, Any] | None,
     trials_billable: Mapping[str, float] | None = None,
 ) -> Document:
     """What the jobs of a run cost. `costs` is its estimate, which holds the prices.
 
-    The last three are the tasks' results, None for a task that did not get so far. `trials_billable` has
-    BillableTimeInSeconds of trials by name, which differs from their duration on spot capacity. Returns::
+    `attempts` are the tasks' results by kind, or what is known of jobs whose tasks have none; a kind may be
+    missing. `trials_billable` has BillableTimeInSeconds of trials by name, which differs from their duration
+    on spot capacity. Returns::
 
         jobs           [{kind, job, status, instance_type, seconds, billable_seconds, usd, spot_saving}]:
                        usd None where seconds or price are unknown; spot_saving is the share of the time
@@ -170,15 +167,18 @@ def actual(
     billable = trials_billable or {}
     rows = [
         _spent(TUNING, trial["name"], trial["status"], trial["seconds"], billable.get(trial["name"]))
-        for trial in (tuning or {}).get("trials", [])
+        for search in attempts.get(TUNING, ())
+        for trial in search.get("trials", [])
     ]
-    if training:
-        duration = _training_seconds(training)
-        rows.append(
-            _spent(TRAINING, training["job"], training["status"], duration, training["billable_seconds"])
-        )
-    if evaluation and evaluation.get("job"):
-        rows.append(_spent(EVALUATION, evaluation["job"], evaluation["status"], evaluation["seconds"], None))
+    rows += [
+        _spent(TRAINING, job["job"], job["status"], _training_seconds(job), job["billable_seconds"])
+        for job in attempts.get(TRAINING, ())
+    ]
+    rows += [
+        _spent(EVALUATION, job["job"], job["status"], job["seconds"], None)
+        for job in attempts.get(EVALUATION, ())
+        if job.get("job")
+    ]
     rows = [_priced(row, planned.get(row["kind"]), storage) for row in rows]
     return {
         "jobs": rows,
@@ -208,7 +208,7 @@ def estimate_table(costs: Mapping[str, Any]) -> str:
         )
     grid.add_row("the run", "", "", "", money(costs["max_usd"]), "", money(costs["expected_usd"]))
     endpoint = costs["endpoint"]
-    month = "?" if endpoint["usd_per_month"] is None else money(endpoint["usd_per_month"])
+    month = money(endpoint["usd_per_month"])
     return _rendered(grid) + (
         f"Not part of the run: the endpoint, {endpoint['count']} x {endpoint['instance_type']}, {month} a "
         f"month of {_MONTH_HOURS} hours. Prices of {costs['prices']['read_on']} for {costs['region']}, "
@@ -296,11 +296,17 @@ def _estimated(job: _Job, table: PriceTable, last_costs: Mapping[str, Any] | Non
 
 
 def _expected_seconds(job: _Job, table: PriceTable, last_costs: Mapping[str, Any] | None) -> float | None:
-    """Billable seconds of `job.count` jobs like the last run's, which were on the same kind of instance."""
+    """Billable seconds of `job.count` jobs like the last run's, which were on the same kind of instance.
+
+    Attempts that did not complete say nothing; of a search, trials that were stopped early do.
+    """
     rows = [
         row
         for row in (last_costs or {}).get("jobs", [])
-        if row["kind"] == job.kind and row["instance_type"] == job.instance_type and row["billable_seconds"]
+        if row["kind"] == job.kind
+        and row["instance_type"] == job.instance_type
+        and row["billable_seconds"]
+        and (job.kind == TUNING or row["status"] == "Completed")
     ]
     if not rows:
         return None

@@ -94,6 +94,19 @@ def test_jobs_without_a_result_are_looked_up(
     assert spent["complete"]
 
 
+def test_earlier_attempts_are_counted_too(
+    pipeline: Pipeline, make_settings: MakeSettings, aws: Aws, requests: dict[str, Any]
+) -> None:
+    costs = estimate(pipeline, make_settings(), "us-east-1")
+    plan = {"run": {"cost": costs}, "training": requests["training"]}
+    last = {"job": f"{NAME}-r2", "status": "Completed", "seconds": 5.0, "billable_seconds": 5}
+    spent = run_costs(aws, plan, tuning=None, training=last, evaluation=None)
+    assert [(row["job"], row["status"]) for row in spent["jobs"]] == [
+        (NAME, "Failed"),
+        (f"{NAME}-r2", "Completed"),
+    ]
+
+
 def test_what_never_started_costs_nothing(aws: Aws) -> None:
     plan = {
         "tuning": {"HyperParameterTuningJobName": "never-started"},

@@ -102,9 +102,11 @@ def test_what_is_expected_follows_the_last_run(pipeline: Pipeline, make_settings
     first = estimate(pipeline, make_settings(), REGION)
     last = actual(
         first,
-        tuning={"trials": [trial("a", 300), trial("b", 500), trial("c", None, "Stopped")]},
-        training=training(1000, 1000),
-        evaluation=EVALUATION,
+        {
+            "tuning": [{"trials": [trial("a", 300), trial("b", 500), trial("c", None, "Stopped")]}],
+            "training": [{**training(10, 10), "status": "Failed"}, training(1000, 1000)],
+            "evaluation": [EVALUATION],
+        },
     )
     costs = estimate(pipeline, make_settings(max_jobs=8), REGION, json.loads(json.dumps(last)))
     assert of(costs, "tuning")["expected_seconds"] == 8 * 400
@@ -122,7 +124,7 @@ def test_spot_time_is_not_mistaken_for_time_on_demand(
     pipeline: Pipeline, make_settings: MakeSettings
 ) -> None:
     spot = estimate(pipeline, make_settings(spot=True, skip_tuning=True), REGION)
-    last = actual(spot, tuning=None, training=training(1000, 300), evaluation=None)
+    last = actual(spot, {"training": [training(1000, 300)]})
     again = estimate(pipeline, make_settings(spot=True, skip_tuning=True), REGION, last)
     assert of(again, "training")["expected_seconds"] == 300
     on_demand = estimate(pipeline, make_settings(skip_tuning=True), REGION, last)
@@ -160,9 +162,11 @@ def test_an_unknown_price_stops_only_a_run_with_a_budget(
 def test_the_cost_of_every_job(pipeline: Pipeline, make_settings: MakeSettings) -> None:
     costs = actual(
         estimate(pipeline, make_settings(), REGION),
-        tuning={"trials": [trial("a", 1800), trial("b", 900, "Stopped")]},
-        training=training(3600, 3600),
-        evaluation=EVALUATION,
+        {
+            "tuning": [{"trials": [trial("a", 1800), trial("b", 900, "Stopped")]}],
+            "training": [training(3600, 3600)],
+            "evaluation": [EVALUATION],
+        },
     )
     assert [row["job"] for row in costs["jobs"]] == ["a", "b", "train", "evaluate"]
     assert costs["jobs"][2]["usd"] == pytest.approx(M5_XLARGE)
@@ -181,9 +185,7 @@ def test_savings_of_spot_capacity(pipeline: Pipeline, make_settings: MakeSetting
     """AWS: (1 - BillableTimeInSeconds / TrainingTimeInSeconds)."""
     costs = actual(
         estimate(pipeline, make_settings(spot=True), REGION),
-        tuning={"trials": [trial("a", 1000)]},
-        training=training(500, 100),
-        evaluation=None,
+        {"tuning": [{"trials": [trial("a", 1000)]}], "training": [training(500, 100)]},
         trials_billable={"a": 250},
     )
     assert [row["spot_saving"] for row in costs["jobs"]] == [0.75, 0.8]
@@ -191,9 +193,9 @@ def test_savings_of_spot_capacity(pipeline: Pipeline, make_settings: MakeSetting
 
 
 def test_what_is_unknown_stays_unknown(pipeline: Pipeline, make_settings: MakeSettings) -> None:
-    nothing = actual(None, tuning=None, training=None, evaluation=None)
+    nothing = actual(None, {})
     assert (nothing["usd"], nothing["jobs"]) == (0, [])
-    costs = actual(None, tuning=None, training=training(10, 10), evaluation=None)
+    costs = actual(None, {"training": [training(10, 10)]})
     assert (costs["jobs"][0]["usd"], costs["complete"]) == (None, False)
     assert "at least" in actual_table(costs)
 
