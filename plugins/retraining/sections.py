@@ -91,7 +91,6 @@ class Job(Section):
     """The machine and the container of training jobs."""
 
     instance_type: InstanceType = "ml.m5.xlarge"
-    instance_count: int = Field(default=1, ge=1, le=1, description="The script trains on one machine.")
     volume_size_gb: int = Field(default=30, ge=1, le=16384)
     max_runtime_seconds: int = Field(
         default=4 * 3600, ge=60, le=28 * 24 * 3600, description="Limit of one training job."

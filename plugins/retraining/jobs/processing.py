@@ -20,7 +20,7 @@ PROCESSING = JobKind(
     "ProcessingJobName",
     "ProcessingJobStatus",
     NAME_LIMIT,
-    (("AppSpecification",), ("ProcessingInputs",), ("ProcessingOutputConfig",)),
+    (("AppSpecification",), ("ProcessingInputs",), ("ProcessingOutputConfig",), ("Environment",)),
 )
 
 

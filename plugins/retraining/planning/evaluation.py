@@ -6,6 +6,8 @@ entry point does both. Every path is in the request: a platform without containe
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,11 +41,14 @@ def planned_evaluation(
     output: str,
     code_uri: str,
     test_uri: str,
+    data: str,
     tags: list[Request],
 ) -> Request:
     """The CreateProcessingJob request, but for the models, which `with_models` adds.
 
     `name` is the run's name and `output` the URI of its folder; `image` is a PyTorch training container.
+    `data` is the digest of the data set: the script needs none, but a finished job of the same URIs with
+    other pictures behind them must not pass for this one.
     """
     settings = pipeline.evaluation
     arguments = {
@@ -62,6 +67,7 @@ def planned_evaluation(
             "ContainerEntrypoint": ["/bin/bash", "-c", _START, "evaluate"],
             "ContainerArguments": _words(arguments),
         },
+        "Environment": {"DATA_DIGEST": data},
         "ProcessingInputs": [_input("code", code_uri), _input("test", f"{test_uri.rstrip('/')}/")],
         "ProcessingOutputConfig": {
             "Outputs": [
@@ -88,7 +94,10 @@ def planned_evaluation(
 
 
 def with_models(planned: Request, artifacts: Mapping[str, str]) -> Request:
-    """The request with the URI of each role's model.tar.gz: `challenger` and, if there is one, `champion`."""
+    """The request with the URI of each role's model.tar.gz: `challenger` and, if there is one, `champion`.
+
+    The results go to a folder of these models, so that attempts which compare others do not share one.
+    """
     application = planned["AppSpecification"]
     folders = {role: f"{FOLDER}/input/{role}" for role in artifacts}
     return {
@@ -101,7 +110,15 @@ def with_models(planned: Request, artifacts: Mapping[str, str]) -> Request:
             *planned["ProcessingInputs"],
             *(_input(role, uri) for role, uri in artifacts.items()),
         ],
+        "ProcessingOutputConfig": _output_of(planned, artifacts),
     }
+
+
+def _output_of(planned: Request, artifacts: Mapping[str, str]) -> Request:
+    digest = hashlib.sha256(json.dumps(artifacts, sort_keys=True).encode()).hexdigest()[:8]
+    output = planned["ProcessingOutputConfig"]["Outputs"][0]
+    place = {**output["S3Output"], "S3Uri": f"{output['S3Output']['S3Uri']}/{digest}"}
+    return {"Outputs": [{**output, "S3Output": place}]}
 
 
 def _words(arguments: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 The requests are plain JSON. Some of them are completed later by what only the run can know: the training
 request by the best hyperparameters (`training_request`), evaluation and deployment by the model that came out
-(`evaluation_request`, `deployment_request`).
+(`retraining.decision.candidates.evaluation_request`, `deployment_request`).
 Import inside a task only: the SageMaker SDK takes seconds.
 """
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 from botocore.exceptions import ClientError
 
+from retraining.answers import or_none
 from retraining.aws import Aws, split_uri
 from retraining.deployment.guardrails import VARIANT, deployment_parts, guarded
 from retraining.errors import PlanError
@@ -70,10 +71,9 @@ def plan_run(
     the weights or the search space would make a job fail, or where the run may cost more than it should.
     """
     folder = source_folder()
+    code = digest_of(folder)
     weights = find_weights(aws.s3, place.bucket, pipeline.model.pretrained_prefix, settings.arch)
-    identity = fingerprint(
-        pipeline, settings, dataset, code=digest_of(folder), weights=_identity(aws, weights)
-    )
+    identity = fingerprint(pipeline, settings, dataset, code=code, weights=_identity(aws, weights))
     _skip_unchanged(pipeline, settings, identity, last, aws)
     model = {"arch": settings.arch, "trainable": settings.trainable, "image_size": settings.image_size}
     search = (last or {}).get("search")
@@ -83,12 +83,13 @@ def plan_run(
         place=place,
         region=aws.region,
         role=_role_arn(aws.iam, pipeline.role),
-        source=upload(aws.s3, folder, place.bucket, f"{place.shared}/code"),
+        code=upload(aws.s3, folder, code, place.bucket, f"{place.shared}/code"),
+        data=f"{identity['data']}-{identity['weights']}",
         channels=_channels(str(dataset["uri"]), weights),
         best=_known_best(settings, search, model),
     )
     log.info("Weights: %s", weights or f"none for {settings.arch}; training starts from random ones")
-    log.info("Code: %s", run.source.uri)
+    log.info("Code: %s", run.code)
     tuning = None
     if not settings.skip_tuning:
         current = {"model": model, **identity}
@@ -103,7 +104,7 @@ def plan_run(
             "region": run.region,
             "bucket": place.bucket,
             "output": run.output,
-            "code": run.source.uri,
+            "code": run.code,
             "weights": weights,
             "dataset": {key: dataset[key] for key in ("uri", "digest", "manifest", "images")},
             "model": model,
@@ -148,12 +149,13 @@ def deployment_request(
 ) -> Request:
     """The deployment of the model that the training job left in S3, registered as `package`.
 
-    It replaces the champion that the model was compared with, and no other.
+    It replaces the champion that the model was compared with, and no other: where there was none, the
+    endpoint must serve nothing yet.
     """
     container = {**deployment["Model"]["PrimaryContainer"], "ModelDataUrl": training["model_artifact"]}
     model = {**deployment["Model"], "PrimaryContainer": container}
-    replaces = {"Replaces": champion["config"]} if champion else {}
-    return {**deployment, "Model": model, "Package": package["arn"], **replaces}
+    replaces = champion["config"] if champion else None
+    return {**deployment, "Model": model, "Package": package["arn"], "Replaces": replaces}
 
 
 def _skip_unchanged(
@@ -182,13 +184,8 @@ def _skip_unchanged(
 
 
 def _is_serving(aws: Aws, endpoint: str) -> bool:
-    try:
-        status = aws.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointStatus"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "ValidationException":
-            return False
-        raise
-    return status not in {"Failed", "Deleting", "OutOfService"}
+    found = or_none(lambda: aws.sagemaker.describe_endpoint(EndpointName=endpoint))
+    return found is not None and found["EndpointStatus"] not in {"Failed", "Deleting", "OutOfService"}
 
 
 def _identity(aws: Aws, uri: str | None) -> str | None:
@@ -277,8 +274,9 @@ def _evaluation(run: Run, dataset: str) -> Request:
         role=run.role,
         image=training_image(run, run.pipeline.evaluation.instance_type),
         output=run.output,
-        code_uri=run.source.uri,
+        code_uri=run.code,
         test_uri=f"{dataset}/test",
+        data=run.data,
         tags=run.tags,
     )
 

@@ -16,9 +16,11 @@ from retraining.form import RunSettings
 from retraining.hyperparameters import Value
 from retraining.pipeline import Pipeline
 from retraining.place import Place
-from retraining.planning.source import Source
 
 Request = dict[str, Any]
+
+TOOLKIT_PREFIX = "sagemaker_"
+DATA_DIGEST = f"{TOOLKIT_PREFIX}data_digest"
 
 # One line an epoch, one at the end: `epoch=3 train_loss=0.51 ...`, `final ... test_accuracy=0.78 ...`.
 METRIC_DEFINITIONS = [
@@ -42,7 +44,10 @@ class Run:
     place: Place
     region: str
     role: str
-    source: Source
+    code: str
+    """URI of the code's archive."""
+    data: str
+    """Digest of the data set and the weights, whose URIs stay the same when their content changes."""
     channels: list[Request]
     best: Mapping[str, Value]
     """The last search's best hyperparameters, as far as they fit this run."""
@@ -76,11 +81,16 @@ def hyperparameters(run: Run) -> dict[str, Value]:
 
 
 def as_strings(run: Run, values: Mapping[str, Value]) -> dict[str, str]:
-    """SageMaker's hyperparameters are strings; the toolkit's own say which script to run, and from where."""
+    """SageMaker's hyperparameters are strings; the toolkit's own say which script to run, and from where.
+
+    The toolkit keeps every name with its prefix from the script. So does it the digest of the data, which is
+    here to tell jobs on other data apart, whose requests are equal otherwise.
+    """
     return {
         **{name: str(value) for name, value in values.items()},
         "sagemaker_program": "train.py",
-        "sagemaker_submit_directory": run.source.uri,
+        "sagemaker_submit_directory": run.code,
+        DATA_DIGEST: run.data,
         "sagemaker_container_log_level": "20",
         "sagemaker_region": run.region,
     }
@@ -120,7 +130,7 @@ def machine(run: Run) -> Request:
     return {
         "ResourceConfig": {
             "InstanceType": run.settings.instance_type,
-            "InstanceCount": job.instance_count,
+            "InstanceCount": 1,  # the script trains on one machine
             "VolumeSizeInGB": job.volume_size_gb,
         },
         "StoppingCondition": limit,

@@ -8,7 +8,6 @@ import io
 import os
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +19,6 @@ if TYPE_CHECKING:
 
 FOLDER_VARIABLE = "RETRAINING_SOURCE_DIR"
 _LEFT_OUT = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", "tests"}
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the archive lies, and the digest that names it (`digest_of`)."""
-
-    uri: str
-    digest: str
 
 
 def source_folder() -> Path:
@@ -70,13 +61,13 @@ def pack(folder: Path) -> bytes:
     return buffer.getvalue()
 
 
-def upload(s3: S3Client, folder: Path, bucket: str, prefix: str) -> Source:
-    """Put the archive to `s3://<bucket>/<prefix>/<digest>/sourcedir.tar.gz` unless it is there."""
-    digest = digest_of(folder)
-    source = Source(f"s3://{bucket}/{prefix}/{digest}/sourcedir.tar.gz", digest)
-    if not exists(s3, source.uri):
-        write(s3, source.uri, pack(folder), "application/gzip")
-    return source
+def upload(s3: S3Client, folder: Path, digest: str, bucket: str, prefix: str) -> str:
+    """Put the archive to `s3://<bucket>/<prefix>/<digest>/sourcedir.tar.gz` unless it is there.
+
+    `digest` is the folder's (`digest_of`). Returns the URI.
+    """
+    uri = f"s3://{bucket}/{prefix}/{digest}/sourcedir.tar.gz"
+    return uri if exists(s3, uri) else write(s3, uri, pack(folder), "application/gzip")
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -112,6 +112,7 @@ def planned(pipeline: Pipeline, name: str, output: str | None = None) -> dict[st
         output=output or f"s3://{BUCKET}/evaluating/{name}",
         code_uri=CODE,
         test_uri=f"{DATA}/test",
+        data="5e5e",
         tags=[{"Key": "run", "Value": name}],
     )
 
@@ -185,7 +186,7 @@ def test_a_first_model_is_evaluated_alone_and_registered(
     assert "--champion" not in candidates["request"]["AppSpecification"]["ContainerArguments"]
     result = evaluate(candidates["request"])
     assert result["job"] == unique
-    assert result["output"] == f"s3://{BUCKET}/evaluating/{unique}/evaluation"
+    assert result["output"].startswith(f"s3://{BUCKET}/evaluating/{unique}/evaluation/")
     decision = gate(ours, result, NO_RULES, aws)
     figures = decision["figures"]["challenger"]
     assert figures["accuracy"] == pytest.approx(training["metrics"]["test:accuracy"], abs=1e-4)
@@ -368,6 +369,7 @@ def test_a_finished_job_of_other_models_is_not_taken_over(
         with_models(planned(ours, unique), {"challenger": trained["challenger"]["model_artifact"]})
     )
     assert (first["job"], second["job"]) == (unique, f"{unique}-r2")
+    assert first["output"] != second["output"]
 
 
 def _started(aws: Aws, name: str) -> bool:

@@ -13,7 +13,7 @@ from retraining.pipeline import Pipeline
 from local_sagemaker.errors import ApiError
 from local_sagemaker.protocol import parse_request
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
-from tests.plugins.plans import MakePlan, make_plan, source
+from tests.plugins.plans import DATASET, MakePlan, make_plan, source
 
 __all__ = ["make_plan", "source"]  # fixtures
 
@@ -34,6 +34,8 @@ def test_every_request_passes_the_service_model(plan: dict[str, Any]) -> None:
         {"config": "the-one-before"},
     )
     assert (deployment["Replaces"], deployment["Package"][-1]) == ("the-one-before", "2")
+    first = deployment_request(plan["deployment"], {"model_artifact": "s3://b/m"}, {"arn": "arn"}, None)
+    assert first["Replaces"] is None
     requests = {
         "CreateHyperParameterTuningJob": plan["tuning"],
         "CreateTrainingJob": training,
@@ -134,6 +136,19 @@ def test_the_best_hyperparameters_reach_the_training(plan: dict[str, Any]) -> No
     unchanged = training_request(plan["training"], None)
     assert unchanged["HyperParameters"] == plan["training"]["HyperParameters"]
     assert unchanged["CheckpointConfig"]["S3Uri"] != chosen["CheckpointConfig"]["S3Uri"]
+
+
+def test_other_data_behind_the_same_uris_makes_other_jobs(make_plan: MakePlan, plan: dict[str, Any]) -> None:
+    from retraining.planning.plan import training_request
+
+    other = make_plan(dataset={**DATASET, "digest": "0f" * 32})
+    assert other["training"]["InputDataConfig"] == plan["training"]["InputDataConfig"]
+    assert other["training"]["HyperParameters"] != plan["training"]["HyperParameters"]
+    definitions = [p["tuning"]["TrainingJobDefinition"] for p in (plan, other)]
+    assert definitions[0]["StaticHyperParameters"] != definitions[1]["StaticHyperParameters"]
+    assert other["evaluation"]["Environment"] != plan["evaluation"]["Environment"]
+    checkpoints = [training_request(p["training"], None)["CheckpointConfig"]["S3Uri"] for p in (plan, other)]
+    assert checkpoints[0] != checkpoints[1]
 
 
 def test_a_run_without_tuning_has_no_tuning_request(make_plan: MakePlan) -> None:

@@ -52,11 +52,12 @@ def test_any_change_changes_the_digest(folder: Path) -> None:
 
 
 def test_equal_code_is_uploaded_once(folder: Path, aws: Aws) -> None:
-    first = upload(aws.s3, folder, BUCKET, "code")
-    key = first.uri.removeprefix(f"s3://{BUCKET}/")
-    assert key == f"code/{first.digest}/sourcedir.tar.gz"
+    digest = digest_of(folder)
+    uri = upload(aws.s3, folder, digest, BUCKET, "code")
+    assert uri == f"s3://{BUCKET}/code/{digest}/sourcedir.tar.gz"
+    key = uri.removeprefix(f"s3://{BUCKET}/")
     written = aws.s3.head_object(Bucket=BUCKET, Key=key)["LastModified"]
-    assert upload(aws.s3, folder, BUCKET, "code") == first
+    assert upload(aws.s3, folder, digest, BUCKET, "code") == uri
     assert aws.s3.head_object(Bucket=BUCKET, Key=key)["LastModified"] == written
 
 
