@@ -9,12 +9,12 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
+from retraining.answers import contains, or_none
 from retraining.errors import PlanError
 from retraining.form import RunSettings
 from retraining.planning.run import (
     METRIC_DEFINITIONS,
+    TOOLKIT_PREFIX,
     Request,
     Run,
     algorithm,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ENDED = {"Completed", "Stopped", "Failed"}
+_MOST_TRIALS = 750  # of a tuning job and its parents together
 
 
 def tuning_request(run: Run) -> Request:
@@ -81,20 +82,23 @@ def warm_start(
 ) -> Request:
     """The request with the last search as its parent, where SageMaker takes it; else as it is.
 
-    `search` is what the last run remembers of its search, `current` what this run would: `model`, `data` and
-    `code`. On the same data and code the parent's trials count as this search's own
-    (IdenticalDataAndAlgorithm); else they say where to begin (TransferLearning). SageMaker wants the same
-    objective and the same set of hyperparameters, tuned or not, as in the parent.
+    `search` is what the last run remembers of its search, `current` what this run would: `model`, `data`,
+    `code` and `weights`. Where these and the parent's request are the same, the parent's trials count as this
+    search's own (IdenticalDataAndAlgorithm); else they say where to begin (TransferLearning). SageMaker wants
+    the same objective and the same set of hyperparameters, tuned or not, as in the parent.
     """
     if search is None or not run.pipeline.tuning.warm_start:
         return request
+    parent: Mapping[str, Any] | None = or_none(
+        lambda: sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=search["job"])
+    )
     obstacle = "it searched for another model" if search["model"] != current["model"] else None
-    obstacle = obstacle or _obstacle(request, search["job"], sagemaker)
-    if obstacle:
+    obstacle = obstacle or _obstacle(request, parent)
+    if parent is None or obstacle:
         log.info("The search starts cold, without %s: %s", search["job"], obstacle)
         return request
-    same = all(search[part] == current[part] for part in ("data", "code"))
-    kind = "IdenticalDataAndAlgorithm" if same else "TransferLearning"
+    same = all(search.get(part) == current[part] for part in ("data", "code", "weights"))
+    kind = "IdenticalDataAndAlgorithm" if same and _is_like(request, parent) else "TransferLearning"
     log.info("The search starts warm, from %s (%s)", search["job"], kind)
     parents = [{"HyperParameterTuningJobName": search["job"]}]
     return {
@@ -103,34 +107,52 @@ def warm_start(
     }
 
 
-def _obstacle(request: Request, job: str, sagemaker: SageMakerClient) -> str | None:
+def _obstacle(request: Request, parent: Mapping[str, Any] | None) -> str | None:
     """Why SageMaker would refuse a tuning job as the parent of a request, or None."""
-    try:
-        parent: Mapping[str, Any] = sagemaker.describe_hyper_parameter_tuning_job(
-            HyperParameterTuningJobName=job
-        )
-    except ClientError as error:
-        if error.response["Error"]["Code"] in {"ResourceNotFound", "ValidationException"}:
-            return "it does not exist any more"
-        raise
+    if parent is None:
+        return "it does not exist any more"
     if parent["HyperParameterTuningJobStatus"] not in _ENDED:
         return f"it is {parent['HyperParameterTuningJobStatus']}"
-    objectives = (
-        document["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
-        for document in (parent, request)
-    )
-    if next(objectives) != next(objectives):
+    old_config, config = parent["HyperParameterTuningJobConfig"], request["HyperParameterTuningJobConfig"]
+    if old_config["HyperParameterTuningJobObjective"] != config["HyperParameterTuningJobObjective"]:
         return "it had another objective"
+    trials = sum(parent["TrainingJobStatusCounters"].values())
+    wanted = config["ResourceLimits"]["MaxNumberOfTrainingJobs"]
+    if trials + wanted > _MOST_TRIALS:
+        return f"its {trials} trials and {wanted} more would exceed SageMaker's limit of {_MOST_TRIALS}"
     old, new = _names(parent), _names(request)
     return f"other hyperparameters than its: {', '.join(sorted(old ^ new))}" if old != new else None
 
 
+def _is_like(request: Request, parent: Mapping[str, Any]) -> bool:
+    """Whether a parent's objectives can be compared with a request's: its trials could be the request's."""
+    old, new = parent["TrainingJobDefinition"], request["TrainingJobDefinition"]
+    images = [document["AlgorithmSpecification"].get("TrainingImage") for document in (old, new)]
+    return (
+        images[0] == images[1]
+        and contains(old["InputDataConfig"], new["InputDataConfig"])
+        and contains(_ranges(parent), _ranges(request))
+        and _fixed(parent) == _fixed(request)
+    )
+
+
 def _names(document: Mapping[str, Any]) -> set[str]:
     """The hyperparameters of a tuning job, searched or fixed. SageMaker's own begin with an underscore."""
-    ranges = document["HyperParameterTuningJobConfig"]["ParameterRanges"]
-    searched = {r["Name"] for group in ranges.values() for r in group}
+    searched = {r["Name"] for group in _ranges(document).values() for r in group}
     fixed = document["TrainingJobDefinition"]["StaticHyperParameters"].keys()
     return searched | {name for name in fixed if not name.startswith("_")}
+
+
+def _ranges(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A tuning job's ParameterRanges, without the kinds of range that it has none of."""
+    ranges = document["HyperParameterTuningJobConfig"]["ParameterRanges"]
+    return {kind: group for kind, group in ranges.items() if group}
+
+
+def _fixed(document: Mapping[str, Any]) -> dict[str, str]:
+    """The values that the script gets in every trial, without the toolkit's and SageMaker's own."""
+    static = document["TrainingJobDefinition"]["StaticHyperParameters"]
+    return {name: value for name, value in static.items() if not name.startswith(("_", TOOLKIT_PREFIX))}
 
 
 def _search_space(run: Run) -> dict[str, list[Request]]:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from retraining.aws import Aws
+from retraining.pipeline import load_pipeline
 
+from tests.dags.airflow_home import DAGS
 from tests.plugins.conftest import dataset_files
 from tests.plugins.plans import DATASET, MakePlan, make_plan, source
 
@@ -24,6 +26,7 @@ def remembered(plan: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "model": plan["run"]["model"],
         "data": plan["run"]["fingerprint"]["data"],
         "code": plan["run"]["fingerprint"]["code"],
+        "weights": plan["run"]["fingerprint"]["weights"],
         "objective": 0.5,
         "hyperparameters": {},
         **changes,
@@ -61,7 +64,15 @@ def test_a_search_starts_from_the_last_one(
     search(same)
 
     other = make_plan(run="warm-3", last=remembered(first), dataset={**DATASET, "digest": "0f" * 32}, **small)
-    assert other["tuning"]["WarmStartConfig"]["WarmStartType"] == "TransferLearning"
+    transferred = {
+        "other data": other,
+        "other weights": make_plan(last=remembered(first, weights="0f"), **small),
+        "another range": make_plan(last=remembered(first), epochs_max=9, **small),
+        "another fixed value": make_plan(of=with_value("seed", 7), last=remembered(first), **small),
+        "another container": make_plan(last=remembered(first), instance_type="ml.g4dn.xlarge", **small),
+    }
+    kinds = {why: plan["tuning"]["WarmStartConfig"]["WarmStartType"] for why, plan in transferred.items()}
+    assert kinds == dict.fromkeys(transferred, "TransferLearning")
     search(other)
 
     cold = {
@@ -73,8 +84,15 @@ def test_a_search_starts_from_the_last_one(
             **small,
         ),
         "another objective": make_plan(of=other_objective(), last=remembered(first), **small),
+        "too many trials": make_plan(last=remembered(first), max_jobs=750, max_parallel_jobs=1),
     }
     assert [why for why, plan in cold.items() if "WarmStartConfig" in plan["tuning"]] == []
+
+
+def with_value(name: str, value: float) -> dict[str, Any]:
+    """The dog breeds' hyperparameters with another fixed value."""
+    pipeline = load_pipeline(DAGS / "pipelines" / "dog_breed.yaml")
+    return {"hyperparameters": {**pipeline.hyperparameters, name: value}}
 
 
 def other_objective() -> dict[str, Any]:
