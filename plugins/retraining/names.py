@@ -10,6 +10,7 @@ TUNING_JOB_LIMIT = 32  # HyperParameterTuningJobName
 NAME_LIMIT = 63  # every other SageMaker name
 _STAMP_AND_HASH = 1 + 10 + 1 + 4
 _ATTEMPT = len("-r9")
+_ENDING = r"-(?P<stamp>\d{10})-[0-9a-f]{4}(-r[1-9]\d*)?"
 
 
 def run_name(slug: str, run_id: str, when: datetime) -> str:
@@ -24,9 +25,13 @@ def run_name(slug: str, run_id: str, when: datetime) -> str:
 
 def run_pattern(slug: str) -> re.Pattern[str]:
     """Matches what `run_name` and `attempt_name` make for a pipeline; their group `stamp` sorts by time."""
-    return re.compile(
-        rf"{re.escape(_beginning(slug))}-(?P<stamp>\d{{10}})-[0-9a-f]{{4}}(-r[1-9]\d*)?", re.ASCII
-    )
+    return re.compile(re.escape(_beginning(slug)) + _ENDING, re.ASCII)
+
+
+def run_stamp(name: str) -> str:
+    """The time in a run's name, which sorts; empty for a name that `run_name` did not make."""
+    found = re.search(f"{_ENDING}$", name, re.ASCII)
+    return found["stamp"] if found else ""
 
 
 def attempt_name(name: str, attempt: int, limit: int = NAME_LIMIT) -> str:

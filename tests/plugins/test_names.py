@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from retraining.names import TUNING_JOB_LIMIT, attempt_name, run_name
+from retraining.names import TUNING_JOB_LIMIT, attempt_name, run_name, run_stamp
 
 WHEN = datetime(2026, 11, 22, 6, 40, tzinfo=UTC)
 
@@ -16,6 +16,12 @@ def test_the_same_run_has_the_same_name() -> None:
     assert name != run_name("dog-breed", "manual__2", WHEN)
     assert name.startswith("dog-breed-2611220640-")
     assert len(name) == len("dog-breed-2611220640-3fa9")
+
+
+def test_the_stamp_of_a_run_sorts() -> None:
+    name = run_name("dog-breed", "manual__1", WHEN)
+    assert run_stamp(name) == run_stamp(f"{name}-r2") == "2611220640"
+    assert run_stamp("something-else") == ""
 
 
 @pytest.mark.parametrize("slug", ["a", "dog-breed", "a-very-long-name-of-a-pipeline", "fourteen-chars-x"])

@@ -16,6 +16,7 @@ from typing import Any
 
 from retraining.aws import Aws
 from retraining.form import RunSettings
+from retraining.names import run_stamp
 from retraining.objects import read_json, write_json
 from retraining.pipeline import Pipeline
 from retraining.place import Place
@@ -25,14 +26,33 @@ log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 
 # What changes neither model nor service, so that a run with another value of it would be the same run.
-_NOT_OF_THE_RESULT = frozenset(
-    {"description", "schedule", "owner", "notifications", "retire", "max_cost_usd", "prices"}
-)
+_NOT_OF_THE_RESULT: Mapping[str, Any] = {
+    "description": True,
+    "schedule": True,
+    "owner": True,
+    "notifications": True,
+    "retire": True,
+    "max_cost_usd": True,
+    "prices": True,
+    "job": {"spot", "max_spot_wait_seconds"},
+}
 _NOT_OF_THE_RESULT_IN_FORM = frozenset({"force", "max_cost_usd", "spot"})
 
 
 def last_run(aws: Aws, place: Place) -> dict[str, Any] | None:
-    """What `remember` wrote last, or None where there is nothing, or nothing that this version reads."""
+    """What the last run left, or None where there is nothing, or nothing that this version reads.
+
+    For a run that left it itself, and is repeated, it is what the run before left: it must not compare itself
+    with itself.
+    """
+    document = _newest(aws, place)
+    if document is not None and document["run"] == place.run:
+        before: dict[str, Any] | None = document.get("before")
+        return before
+    return document
+
+
+def _newest(aws: Aws, place: Place) -> dict[str, Any] | None:
     uri = _uri(place)
     try:
         document = read_json(aws.s3, uri)
@@ -57,9 +77,12 @@ def remember(
 ) -> dict[str, Any]:
     """Write what the next run needs to know of this one. A run that did not tune passes the last search on.
 
-    Returns the document: `{run, at, fingerprint, dataset, search, live, outcome, costs}`.
+    A run that is repeated after a later one leaves the later one's memory as it is.
+    Returns the document: `{run, at, fingerprint, dataset, search, live, outcome, costs, before}`, where
+    `before` is the document of the run before, without its own.
     """
-    run, earlier = plan["run"], last_run(aws, place) or {}
+    run, before = plan["run"], last_run(aws, place)
+    earlier = before or {}
     document = {
         "format_version": FORMAT_VERSION,
         "run": run["name"],
@@ -71,7 +94,11 @@ def remember(
         "live": bool(approval["approved"]) or bool(earlier.get("live")),
         "outcome": approval["sentence"],
         "costs": dict(costs),
+        "before": {**before, "before": None} if before else None,
     }
+    if before and run_stamp(before["run"]) > run_stamp(place.run):
+        log.warning("The later run %s has left its memory already, which stays", before["run"])
+        return document
     log.info("The next run compares itself with this one: %s", write_json(aws.s3, _uri(place), document))
     return document
 
@@ -83,7 +110,7 @@ def fingerprint(
 
     `code` is the digest of the source archive; `weights` URI and ETag of the weights.
     """
-    of_file = pipeline.model_dump(mode="json", exclude=set(_NOT_OF_THE_RESULT))
+    of_file = pipeline.model_dump(mode="json", exclude=_NOT_OF_THE_RESULT)
     of_form = {k: v for k, v in asdict(settings).items() if k not in _NOT_OF_THE_RESULT_IN_FORM}
     return {
         "data": str(dataset["digest"])[:16],
@@ -106,6 +133,7 @@ def _search(run: Mapping[str, Any], tuning: Mapping[str, Any]) -> dict[str, Any]
         "model": run["model"],
         "data": run["fingerprint"]["data"],
         "code": run["fingerprint"]["code"],
+        "weights": run["fingerprint"]["weights"],
         "objective": tuning["best"]["objective"],
         "hyperparameters": dict(tuning["best"]["hyperparameters"]),
     }

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 from retraining.aws import Aws
+from retraining.pipeline import Pipeline
 from retraining.place import Place
 from retraining.planning.memory import last_run, remember
 
@@ -18,6 +19,7 @@ from tests.plugins.plans import DATASET, RUN, SCRIPT, MakePlan, make_plan, sourc
 __all__ = ["make_plan", "source"]  # fixtures
 
 PLACE = Place(BUCKET, "remembering", RUN)
+NEXT = Place(BUCKET, "remembering", "dog-breed-2611290640-17c0")
 BEST = {"lr": "0.034", "batch-size": "64", "epochs": "7", "momentum": "0.6"}
 TUNING = {"job": "search-1", "best": {"objective": 0.91, "hyperparameters": BEST}}
 
@@ -29,10 +31,15 @@ def forgotten(aws: Aws) -> Iterator[None]:
 
 
 def keep(
-    aws: Aws, plan: dict[str, Any], tuning: dict[str, Any] | None = None, *, live: bool = False
+    aws: Aws,
+    plan: dict[str, Any],
+    tuning: dict[str, Any] | None = None,
+    *,
+    live: bool = False,
+    place: Place = PLACE,
 ) -> dict[str, Any]:
     approval = {"approved": live, "sentence": "The champion stays."}
-    return remember(aws=aws, place=PLACE, plan=plan, tuning=tuning, approval=approval, costs={})
+    return remember(aws=aws, place=place, plan=plan, tuning=tuning, approval=approval, costs={})
 
 
 def test_a_run_of_the_same_things_is_skipped_and_says_what_the_last_one_did(
@@ -40,7 +47,7 @@ def test_a_run_of_the_same_things_is_skipped_and_says_what_the_last_one_did(
 ) -> None:
     assert last_run(aws, PLACE) is None
     kept = keep(aws, make_plan())
-    last = last_run(aws, PLACE)
+    last = last_run(aws, NEXT)
     assert last == kept
     with pytest.raises(AirflowSkipException, match=rf"Nothing changed since the run {RUN}.*champion stays"):
         make_plan(last=last)
@@ -63,10 +70,16 @@ def test_another_data_set_form_or_pipeline_file_runs(
     make_plan(last=keep(aws, make_plan()), **change)
 
 
-def test_what_has_no_bearing_on_the_result_does_not_make_a_run(make_plan: MakePlan, aws: Aws) -> None:
+def test_what_has_no_bearing_on_the_result_does_not_make_a_run(
+    make_plan: MakePlan, aws: Aws, pipeline: Pipeline
+) -> None:
     last = keep(aws, make_plan())
     with pytest.raises(AirflowSkipException):
         make_plan(last=last, of={"owner": "somebody", "schedule": "@daily"}, spot=True)
+    job = {**pipeline.job.model_dump(), "spot": True, "max_spot_wait_seconds": 60}
+    with pytest.raises(AirflowSkipException):
+        make_plan(last=last, of={"job": job})
+    make_plan(last=last, of={"job": {**job, "volume_size_gb": 31}})
 
 
 def test_other_code_runs(make_plan: MakePlan, aws: Aws, source: Path) -> None:
@@ -95,8 +108,25 @@ def test_the_best_hyperparameters_are_used_again_by_a_run_that_does_not_search(
 
 def test_a_run_that_did_not_search_passes_the_last_search_on(make_plan: MakePlan, aws: Aws) -> None:
     first = keep(aws, make_plan(), TUNING)
-    second = keep(aws, make_plan(last=first, skip_tuning=True))
+    second = keep(aws, make_plan(last=first, run=NEXT.run, skip_tuning=True), place=NEXT)
     assert second["search"] == first["search"]
+
+
+def test_a_repeated_run_compares_itself_with_the_run_before(make_plan: MakePlan, aws: Aws) -> None:
+    first = keep(aws, make_plan(), TUNING)
+    assert last_run(aws, PLACE) is None
+    plan = make_plan(last=first, run=NEXT.run, force=True)
+    keep(aws, plan, place=NEXT)
+    assert last_run(aws, NEXT) == first
+    repeated = keep(aws, plan, live=True, place=NEXT)
+    assert (repeated["before"], repeated["live"]) == (first, True)
+
+
+def test_an_older_run_that_is_repeated_leaves_a_later_ones_memory(make_plan: MakePlan, aws: Aws) -> None:
+    first = keep(aws, make_plan())
+    later = keep(aws, make_plan(last=first, run=NEXT.run, force=True), place=NEXT)
+    keep(aws, make_plan(force=True), live=True)
+    assert last_run(aws, PLACE) == later
 
 
 @pytest.mark.parametrize("content", [b"{", b'{"format_version": 99}'])
