@@ -20,7 +20,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS = 0.5
-HEAVY = ("boto3", "botocore", "sagemaker", "pandas", "torch", "PIL")
+HEAVY = ("boto3", "botocore", "sagemaker", "numpy", "pandas", "matplotlib", "torch", "PIL", "imagehash")
 
 _MEASURE = """
 import json, sys, time

@@ -23,8 +23,7 @@ from retraining.operators import (
 )
 from retraining.pipeline import Pipeline, load_pipelines
 from retraining.reporting.notify import notifiers
-from retraining.reporting.outcome import keep_reason
-from retraining.steps import Steps
+from retraining.steps import Steps, task_defaults
 
 QUIET: dict[str, Any] = {"show_return_value_in_logs": False}  # a task logs what is worth reading
 # Of tasks that run although one before them was skipped; they are skipped if all of them were.
@@ -48,8 +47,8 @@ DOC = """
 | **approve** | asks a person, if the form or the pipeline file says so |
 | **deploy** | shifts the traffic of `{endpoint}` to the new model under alarms that roll back |
 | **verify** | compares the endpoint's answers with the evaluation's; restores the old model if they differ |
-| **retire** | deletes old models, configurations and run folders that nothing uses |
 | **remember** | keeps what the next run compares itself with |
+| **retire** | deletes old models, configurations and run folders that nothing uses |
 | **report** | puts all of it on one page, whatever happened |
 
 A task that runs again finds the job that its first try started. The connection `aws_default` decides where
@@ -97,7 +96,7 @@ before.
 
 def dataset_asset(pipeline: Pipeline) -> Asset:
     """The data set. Whoever updates it starts a run: `make trigger-asset`, another DAG, the REST API."""
-    prefix = pipeline.dataset.prefix or f"datasets/{pipeline.name}"
+    prefix = pipeline.dataset_prefix
     if not prefix.startswith("s3://") and pipeline.bucket:
         prefix = f"s3://{pipeline.bucket}/{prefix}"
     uri = prefix if prefix.startswith("s3://") else None
@@ -133,16 +132,11 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
         max_active_runs=1,
         params=form(pipeline),
         tags=["sagemaker", "retraining", pipeline.name],
-        on_success_callback=notifiers(pipeline, "success") or None,
-        on_failure_callback=notifiers(pipeline, "failure") or None,
-        default_args={
-            "owner": pipeline.owner,
-            "retries": 2,
-            "retry_delay": timedelta(seconds=30),
-            "retry_exponential_backoff": True,
-            "max_retry_delay": timedelta(minutes=10),
-            "on_failure_callback": keep_reason,
-        },
+        on_success_callback=notifiers(pipeline, "success"),
+        on_failure_callback=notifiers(pipeline, "failure"),
+        default_args=task_defaults(
+            pipeline, first_wait=timedelta(seconds=30), longest_wait=timedelta(minutes=10)
+        ),
     )
     def retraining() -> None:
         steps = Steps(pipeline)
@@ -201,8 +195,6 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
             package=package,
         )
 
-        retired = task(trigger_rule=NOTHING_FAILED)(steps.retire)()
-        [approve, verification] >> retired
         remembered = task(**QUIET, trigger_rule=NOTHING_FAILED)(steps.remember)(
             plan=plan,
             tuning=tune.output,
@@ -210,7 +202,9 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
             evaluation=evaluate.output,
             approval=approve.output,
         )
-        retired >> remembered
+        [approve, verification] >> remembered
+        retired = task(trigger_rule=NOTHING_FAILED)(steps.retire)()
+        remembered >> retired
         report = ReportOperator(
             task_id="report",
             pipeline=pipeline,
@@ -232,7 +226,7 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
             },
             doc_md=REPORT_DOC,
         )
-        remembered >> report
+        retired >> report
         report.as_teardown()  # runs whatever failed, and does not hide it
 
     return retraining()

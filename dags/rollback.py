@@ -1,19 +1,18 @@
 """One rollback DAG for every file in `pipelines/`: back to the model that was in service before.
 
-Started by hand only. How it happens is in `plugins/retraining/rollback.py`.
+Started by hand only. How it happens is in `plugins/retraining/deployment/rollback.py`.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from airflow.sdk import DAG, Param, dag, task
 from retraining.operators import EndpointOperator
 from retraining.pipeline import Pipeline, load_pipelines
-
-Result = dict[str, Any]
+from retraining.reporting.notify import notifiers
+from retraining.steps import RollbackSteps, task_defaults
 
 DOC = """
 ### {name}: back to the model before
@@ -55,43 +54,16 @@ def rollback_dag(pipeline: Pipeline) -> DAG:
             )
         },
         tags=["sagemaker", "rollback", pipeline.name],
-        default_args={
-            "owner": pipeline.owner,
-            "retries": 2,
-            "retry_delay": timedelta(seconds=10),
-            "retry_exponential_backoff": True,
-            "max_retry_delay": timedelta(minutes=2),
-        },
+        on_failure_callback=notifiers(pipeline, "failure"),
+        default_args=task_defaults(
+            pipeline, first_wait=timedelta(seconds=10), longest_wait=timedelta(minutes=2)
+        ),
     )
     def rollback() -> None:
-        @task(multiple_outputs=True)
-        def choose(dag_run: Any = None) -> Result:
-            """Finds the **model before** in the registry and builds the request that deploys it. Fails if
-            there is none.
-            """
-            from retraining.aws import Aws
-            from retraining.deployment.rollback import choose as choose_model
-
-            return choose_model(pipeline, Aws(), dag_run)
-
-        @task
-        def verify(chosen: Result, endpoint: Result, params: Any = None, dag_run: Any = None) -> Result:
-            """Checks **configuration, model and answers**, and rejects the model that was replaced."""
-            from retraining.aws import Aws
-            from retraining.deployment.rollback import settle_rollback
-
-            return settle_rollback(
-                pipeline=pipeline,
-                chosen=chosen,
-                endpoint=endpoint,
-                aws=Aws(),
-                who=dag_run.triggering_user_name,
-                why=params["reason"],
-            )
-
-        chosen = choose()
+        steps = RollbackSteps(pipeline)
+        chosen = task(multiple_outputs=True)(steps.choose)()
         deploy = EndpointOperator(task_id="deploy", config=chosen["request"], doc_md=DEPLOY_DOC)
-        verify(chosen, deploy.output)
+        task(steps.verify)(chosen, deploy.output)
 
     return rollback()
 

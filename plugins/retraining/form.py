@@ -43,7 +43,8 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
             pipeline.job.spot,
             type="boolean",
             title="Spot capacity",
-            description="Train on spare capacity: cheaper, and interrupted jobs go on from their checkpoint.",
+            description="Train on spare capacity, which is cheaper. An interrupted training goes on from its "
+            "checkpoint, an interrupted trial begins again.",
             section="Run",
         ),
         "skip_tuning": Param(
@@ -182,7 +183,7 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
             section="Data",
         ),
         "dataset_prefix": Param(
-            pipeline.dataset.prefix or f"datasets/{pipeline.name}",
+            pipeline.dataset_prefix,
             type="string",
             minLength=1,
             title="Data set",

@@ -43,7 +43,8 @@ class Pipeline(Section):
     """One retraining pipeline, as its file says it."""
 
     name: str = Field(
-        pattern=r"^[a-z][a-z0-9_]{0,63}$", description="Also the DAG id, followed by _retraining."
+        pattern=r"^[a-z][a-z0-9_]{0,63}$",
+        description="Also of the DAGs, followed by _retraining and _rollback.",
     )
     description: str = ""
     schedule: str | None = Field(
@@ -123,6 +124,11 @@ class Pipeline(Section):
     def slug(self) -> str:
         """The name as SageMaker allows it: hyphens, no underscores."""
         return self.name.replace("_", "-")
+
+    @property
+    def dataset_prefix(self) -> str:
+        """Key prefix of the data set in the bucket, or its s3:// URI."""
+        return self.dataset.prefix or f"datasets/{self.name}"
 
     @property
     def endpoint_name(self) -> str:

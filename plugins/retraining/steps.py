@@ -1,4 +1,4 @@
-"""What the DAG's Python tasks do: each a method, whose docstring Airflow shows, with the work in a module.
+"""What the DAGs' Python tasks do: each a method, whose docstring Airflow shows, with the work in a module.
 
 Cheap to import, because a DAG file does: what a task needs is imported when it runs.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from retraining.pipeline import Pipeline
-from retraining.reporting.outcome import skip_explained
+from retraining.reporting.outcome import keep_reason, skip_explained
 
 if TYPE_CHECKING:
     from airflow.sdk.types import DagRunProtocol as DagRun
@@ -20,9 +21,21 @@ Result = dict[str, Any]
 Params = Mapping[str, Any]
 
 
+def task_defaults(pipeline: Pipeline, *, first_wait: timedelta, longest_wait: timedelta) -> dict[str, Any]:
+    """`default_args` of the pipeline's DAGs; the waits are those between a task's tries."""
+    return {
+        "owner": pipeline.owner,
+        "retries": 2,
+        "retry_delay": first_wait,
+        "retry_exponential_backoff": True,
+        "max_retry_delay": longest_wait,
+        "on_failure_callback": keep_reason,
+    }
+
+
 @dataclass(frozen=True)
 class Steps:
-    """The tasks of one pipeline. `params`, `dag_run` and `ti` are the arguments that Airflow fills in."""
+    """The tasks of a retraining run. `params`, `dag_run` and `ti` are the arguments that Airflow fills in."""
 
     pipeline: Pipeline
 
@@ -175,4 +188,34 @@ class Steps:
             tuning=tuning,
             approval=approval,
             costs=run_costs(aws, plan, tuning=tuning, training=training, evaluation=evaluation),
+        )
+
+
+@dataclass(frozen=True)
+class RollbackSteps:
+    """The tasks of a rollback."""
+
+    pipeline: Pipeline
+
+    def choose(self, dag_run: DagRun) -> Result:
+        """Finds the **model before** in the registry and builds the request that deploys it. Fails if there
+        is none.
+        """
+        from retraining.aws import Aws
+        from retraining.deployment.rollback import choose
+
+        return choose(self.pipeline, Aws(), dag_run)
+
+    def verify(self, chosen: Result, endpoint: Result, params: Params, dag_run: DagRun) -> Result:
+        """Checks **configuration, model and answers**, and rejects the model that was replaced."""
+        from retraining.aws import Aws
+        from retraining.deployment.rollback import settle_rollback
+
+        return settle_rollback(
+            pipeline=self.pipeline,
+            chosen=chosen,
+            endpoint=endpoint,
+            aws=Aws(),
+            who=dag_run.triggering_user_name,
+            why=params["reason"],
         )

@@ -10,6 +10,7 @@ import pytest  # noqa: E402
 from airflow.dag_processing.dagbag import DagBag  # noqa: E402
 from airflow.sdk import DAG  # noqa: E402
 
+from tests.dags.copies import load_copy  # noqa: E402, F401
 from tests.local_sagemaker.runtime_process import RuntimeProcess  # noqa: E402
 
 

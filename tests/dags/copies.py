@@ -1,4 +1,6 @@
-"""The repository's DAGs with a pipeline made for a test, in a folder that Airflow takes for its own."""
+"""The repository's DAGs with a pipeline made for a test, in a folder that Airflow takes for its own, and what
+their runs left.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+from airflow.models.dagrun import DagRun
 from airflow.sdk import DAG
 
 from demo.drills.world import write_dags
@@ -33,3 +36,15 @@ def load_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadCopy:
         return dict(bag.dags)
 
     return load
+
+
+def states(run: DagRun) -> dict[str, str]:
+    """The tasks' states."""
+    return {task.task_id: str(task.state) for task in run.get_task_instances()}
+
+
+def result(run: DagRun, task_id: str) -> Any:
+    """What a task returned."""
+    task = run.get_task_instance(task_id)
+    assert task is not None
+    return task.xcom_pull(task_ids=task_id)

@@ -34,8 +34,8 @@ ORDER = [
     "choose_model",
     "deploy",
     "verify",
-    "retire",
     "remember",
+    "retire",
     "report",
 ]
 

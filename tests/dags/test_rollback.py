@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from airflow.models.dagrun import DagRun
 from airflow.sdk import DAG, Context
 from airflow.serialization.serialized_objects import DagSerialization
 from retraining.aws import Aws
 from retraining.operators import EndpointOperator
-from retraining.pipeline import load_pipelines
 
-from benchmarks.dag_import import HEAVY, measure
-from tests.dags.airflow_home import DAGS
-from tests.dags.copies import LoadCopy, load_copy
+from tests.dags.copies import LoadCopy, result, states
 from tests.local_sagemaker.runtime_process import RuntimeProcess
 from tests.plugins.models import deployment_request, put_model, register_model
-
-__all__ = ["load_copy"]  # a fixture
 
 ENDPOINT = "going-back"
 
@@ -30,12 +22,6 @@ ENDPOINT = "going-back"
 @pytest.fixture(scope="module")
 def rollback(dagbag: DagBag) -> DAG:
     return dagbag.dags["dog_breed_rollback"]
-
-
-def test_every_pipeline_has_one(dagbag: DagBag) -> None:
-    assert dagbag.import_errors == {}
-    ids = {pipeline.rollback_dag_id for pipeline in load_pipelines(DAGS / "pipelines")}
-    assert ids == {name for name in dagbag.dags if name.endswith("_rollback")}
 
 
 def test_one_click_by_hand_and_one_at_a_time(rollback: DAG) -> None:
@@ -51,10 +37,6 @@ def test_it_is_documented_and_survives_serialisation(rollback: DAG) -> None:
     assert all(task.doc_md for task in rollback.tasks)
     again = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(rollback))))
     assert again.get_task("deploy").operator_name == "SageMakerEndpointOperator"
-
-
-def test_importing_brings_nothing_heavy(tmp_path: Path) -> None:
-    assert not set(HEAVY) & set(measure(tmp_path).modules)
 
 
 @pytest.fixture
@@ -73,16 +55,6 @@ def versions(runtime: RuntimeProcess, database: None) -> Iterator[list[str]]:
     for package in packages:
         aws.sagemaker.delete_model_package(ModelPackageName=package)
     aws.sagemaker.delete_endpoint(EndpointName=ENDPOINT)
-
-
-def states(run: DagRun) -> dict[str, str]:
-    return {task.task_id: str(task.state) for task in run.get_task_instances()}
-
-
-def result(run: DagRun, task_id: str) -> Any:
-    task = run.get_task_instance(task_id)
-    assert task is not None
-    return task.xcom_pull(task_ids=task_id)
 
 
 @pytest.mark.end_to_end

@@ -16,10 +16,8 @@ from airflow.sdk import DAG
 from PIL import Image, ImageDraw
 
 from tests.dags.airflow_home import BUCKET
-from tests.dags.copies import LoadCopy, load_copy
+from tests.dags.copies import LoadCopy, result, states
 from tests.local_sagemaker.runtime_process import RuntimeProcess
-
-__all__ = ["load_copy"]  # a fixture
 
 CLASSES = {"001.Disc": "ellipse", "002.Square": "rectangle"}
 SMALL = {"arch": "squeezenet1_1", "image_size": 32, "max_jobs": 2, "max_parallel_jobs": 1, "bake_seconds": 1}
@@ -69,16 +67,6 @@ def make_pipeline(load_copy: LoadCopy, runtime: RuntimeProcess) -> MakePipeline:
 def run(dag: DAG, **params: Any) -> DagRun:
     finished: DagRun = dag.test(run_conf={**SMALL, **params})
     return finished
-
-
-def states(run: DagRun) -> dict[str, str]:
-    return {task.task_id: str(task.state) for task in run.get_task_instances()}
-
-
-def result(run: DagRun, task_id: str) -> Any:
-    task = run.get_task_instance(task_id)
-    assert task is not None
-    return task.xcom_pull(task_ids=task_id)
 
 
 def test_a_model_goes_live_the_next_one_replaces_it_and_a_run_of_nothing_new_is_skipped(
