@@ -177,13 +177,7 @@ def write_dags(folder: Path, name: str, changes: Mapping[str, Any]) -> None:
     for path in (ROOT / "dags").glob("*.py"):
         (folder / path.name).write_bytes(path.read_bytes())
     content = yaml.safe_load((ROOT / "dags" / "pipelines" / "dog_breed.yaml").read_text())
-    own = {
-        "name": name,
-        "schedule": None,
-        "dataset": {"prefix": f"datasets/{name}"},
-        "endpoint": {"name": name.replace("_", "-")},
-    }
-    for key, value in {**own, **changes}.items():
+    for key, value in {"name": name, "schedule": None, **changes}.items():
         content[key] = {**content[key], **value} if value and isinstance(value, dict) else value
     (folder / "pipelines" / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 

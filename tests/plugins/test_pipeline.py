@@ -51,6 +51,14 @@ def test_defaults_need_a_name_and_a_search_space_only(tmp_path: Path) -> None:
     assert (cats.model.arch, cats.schedule, cats.endpoint_name) == ("resnet50", "@weekly", "cats")
 
 
+def test_a_copy_under_another_name_has_an_endpoint_and_a_data_set_of_its_own(
+    write: Callable[..., Path], pipeline: Pipeline
+) -> None:
+    copy = load_pipeline(write(lambda c: c.update(name="all_cats")))
+    assert (copy.endpoint_name, copy.dataset_prefix) == ("all-cats", "datasets/all_cats")
+    assert (pipeline.endpoint_name, pipeline.dataset_prefix) == ("dog-breed", "datasets/dog_breed")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
