@@ -48,8 +48,12 @@ class Aws:
 
     @cached_property
     def s3(self) -> S3Client:
-        """Its connection pool fits the threads that read a data set."""
-        return cast("S3Client", self._client("s3", max_pool_connections=32))
+        """Its connection pool fits the threads that read a data set.
+
+        Links are signed with version 4, which boto3 uses in us-east-1 only when it is asked to: buckets made
+        since 2020 refuse version 2.
+        """
+        return cast("S3Client", self._client("s3", max_pool_connections=32, signature_version="s3v4"))
 
     @cached_property
     def sagemaker(self) -> SageMakerClient:

@@ -10,7 +10,7 @@ from retraining.aws import split_uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs a link for
+LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs a link for; temporary credentials end it earlier
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 
 
@@ -60,7 +60,7 @@ def write_json(s3: S3Client, uri: str, document: Any) -> str:
 
 
 def link(s3: S3Client, uri: str, content_type: str = "text/html; charset=utf-8") -> str:
-    """A link that opens the object in a browser, for seven days."""
+    """A link that opens the object in a browser, for up to seven days."""
     bucket, key = split_uri(uri)
     parameters = {"Bucket": bucket, "Key": key, "ResponseContentType": content_type}
     return s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=LINK_SECONDS)

@@ -1,7 +1,7 @@
-"""The SageMaker operators as a DAG declares them.
+"""The operators as a DAG declares them.
 
-Each stands for a subclass of a provider operator, which it loads when the task runs:
-importing the provider's operators costs half a second of boto3, at every parse of the DAG file.
+Those of jobs and of the endpoint each stand for a subclass of a provider operator, which they load when the
+task runs: importing the provider's operators costs half a second of boto3, at every parse of the DAG file.
 """
 
 from __future__ import annotations
@@ -176,8 +176,7 @@ class ApprovalOperator(HITLOperator):
         plan: Any,
         gate: Any,
         package: Any,
-        debugger: Any = None,
-        aws_conn_id: str = CONNECTION,
+        debugger: Any,
         **kwargs: Any,
     ) -> None:
         hours = pipeline.approval.timeout_hours
@@ -193,7 +192,6 @@ class ApprovalOperator(HITLOperator):
         self.gate = gate
         self.package = package
         self.debugger = debugger
-        self.aws_conn_id = aws_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:
         from retraining.aws import Aws
@@ -205,7 +203,7 @@ class ApprovalOperator(HITLOperator):
             self.log.info("Nobody is asked: %s", decision["sentence"])
             return decision
         self.subject = subject(run, self.package)
-        self.body = body(run, self.gate, self.debugger, Aws(self.aws_conn_id).s3)
+        self.body = body(run, self.gate, self.debugger, Aws().s3)
         self.log.info("%s\n%s", self.subject, self.body)
         result: dict[str, Any] = super().execute(context)  # raises what parks the task until the answer
         return result
@@ -215,9 +213,11 @@ class ApprovalOperator(HITLOperator):
         from retraining.decision.approval import answered
         from retraining.decision.registry import settle
 
+        if event.get("error_type", "timeout") != "timeout":
+            self.process_trigger_event_error(event)
         hours = self.pipeline.approval.timeout_hours
         decision = answered(event, self.gate, self.APPROVE, hours)
-        settle(Aws(self.aws_conn_id), self.package["arn"], decision["approved"], decision["sentence"])
+        settle(Aws(), self.package["arn"], decision["approved"], decision["sentence"])
         return decision
 
 

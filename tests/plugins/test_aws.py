@@ -7,6 +7,7 @@ import json
 import pytest
 from retraining.aws import Aws, bucket_of, split_uri
 from retraining.errors import SettingsError
+from retraining.objects import link
 
 from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import RuntimeProcess
@@ -16,6 +17,10 @@ def test_the_connection_decides_where_everything_is(aws: Aws, runtime: RuntimePr
     clients = (aws.s3, aws.sagemaker, aws.runtime, aws.logs, aws.iam, aws.sts)
     assert {client.meta.endpoint_url for client in clients} == {runtime.url}
     assert (aws.region, aws.account) == ("us-east-1", "123456789012")
+
+
+def test_links_are_signed_with_version_4(aws: Aws) -> None:
+    assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in link(aws.s3, "s3://bucket/page.html")
 
 
 def test_the_bucket_is_the_named_one_or_the_accounts(aws: Aws) -> None:
