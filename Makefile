@@ -11,14 +11,15 @@ DEMO = $(AIRFLOW_PYTHON) -m demo
 export LOCAL_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development pins \
-	test lint types test-training test-airflow test-end-to-end
+.PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development python \
+	test lint types test-training test-airflow test-end-to-end drills rules-matrix pins
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: DATA=folder WEIGHTS=file ARCH=name PARAMS='{\"max_jobs\": 4}' KEEP=0"
 	@echo "             AIRFLOW_PORT=8080 SAGEMAKER_PORT=4600 LOCAL_DIR=.local PYTHON=python3.11"
+	@echo "             GOLDEN=../shared/data/aws_golden"
 
 demo: setup  ## retrain, tune, deploy and serve on this machine (KEEP=0 stops everything at the end)
 	@$(DEMO) demo
@@ -44,24 +45,23 @@ dataset: setup  ## download Udacity's dogImages (1.1 GB, resumable)
 weights: setup  ## download torchvision's ImageNet weights for ARCH (resnet50)
 	@$(DEMO) weights
 
-setup: python
+setup: python  ## build the environments of Airflow and of the training container
 	@$(PYTHON) -m demo.environments airflow training
 
-setup-development: python
+setup-development: python  ## the same with the tools for tests, lint and types
 	@$(PYTHON) -m demo.environments --development airflow training
 
-.PHONY: python
 python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed and neither python3.11 nor python3 is on the PATH." \
 		"Install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 
 test: lint types test-training test-airflow test-end-to-end  ## format, lint, types and all tests
 
-lint: setup-development
+lint: setup-development  ## check format and style
 	@$(AIRFLOW_PYTHON) -m ruff format --check .
 	@$(AIRFLOW_PYTHON) -m ruff check .
 
-types: setup-development
+types: setup-development  ## check the types
 	@$(AIRFLOW_PYTHON) -m mypy local_sagemaker plugins dags demo \
 		tests/local_sagemaker tests/plugins tests/dags tests/demo tests/end_to_end
 	@$(AIRFLOW_PYTHON) -m mypy --python-executable $(TRAINING_PYTHON) sagemaker_code tests/sagemaker_code
@@ -75,12 +75,10 @@ test-airflow: setup-development  ## everything else but the whole run, in Airflo
 test-end-to-end: setup-development  ## one whole run on real pictures, where they are there
 	@$(AIRFLOW_PYTHON) -m pytest tests/end_to_end
 
-.PHONY: drills
 drills: setup  ## what can go wrong, for real: bad data, bad models, bad deployments, under traffic
 	@$(DEMO) drills
 
 GOLDEN ?= ../shared/data/aws_golden
-.PHONY: rules-matrix
 rules-matrix: setup  ## which Debugger rule finds which disease, on real runs; and AWS's own reports, field by field
 	@PYTHONPATH=sagemaker_code $(TRAINING_PYTHON) benchmarks/rules_matrix.py
 	@if [ -d "$(GOLDEN)" ]; then PYTHONPATH=sagemaker_code $(TRAINING_PYTHON) -m debugger golden "$(GOLDEN)"; \
