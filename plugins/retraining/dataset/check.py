@@ -47,7 +47,8 @@ class _Source:
 
     @property
     def uri(self) -> str:
-        return f"s3://{self.bucket}/{self.prefix}"
+        """Without a slash at its end, also where the data set is a whole bucket."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     @property
     def manifest(self) -> str:

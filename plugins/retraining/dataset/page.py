@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from retraining.dataset.findings import Findings, Problem, offending_groups
 from retraining.dataset.listing import SPLITS, Picture
-from retraining.dataset.pictures import thumbnail
+from retraining.dataset.pictures import DAMAGED, thumbnail
 from retraining.objects import write
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _data_uri(s3: S3Client, bucket: str, key: str) -> str | None:
 
     try:
         content = thumbnail(s3.get_object(Bucket=bucket, Key=key)["Body"].read(), _SIDE)
-    except (ClientError, OSError) as error:
+    except (ClientError, *DAMAGED) as error:
         log.warning("No thumbnail of s3://%s/%s: %s", bucket, key, error)
         return None
     return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
+import zlib
 from dataclasses import dataclass
 
 import imagehash
@@ -20,6 +22,20 @@ LUMA_SIDE = 16
 CHROMA_SIDE = 4
 SIGNATURE_BYTES = LUMA_SIDE**2 + 2 * CHROMA_SIDE**2
 _REDUCED_SIDE = 64
+
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow's decoders raise on files that are broken, or no pictures at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +74,13 @@ def look_at(content: bytes) -> Look:
             reduced = _reduced(image)
     except UnidentifiedImageError:
         return Look(digest, problem=f"is no image in one of the formats {', '.join(FORMATS)}")
-    except (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError) as error:
+    except DAMAGED as error:
         return Look(digest, problem=f"is damaged or cut off ({error})")
     return Look(digest, str(imagehash.phash(reduced)), _signature(reduced), width, height)
 
 
 def thumbnail(content: bytes, side: int) -> bytes:
-    """The picture as a JPEG that fits into `side` x `side` pixels. Raises OSError for what is no picture."""
+    """The picture as a JPEG that fits into `side` x `side` pixels. Raises one of DAMAGED."""
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         image.draft("RGB", (side, side))
         small = _eight_bits(image)
