@@ -183,7 +183,7 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
             deployment=plan["deployment"],
             training=train.output,
             package=package,
-            champion=candidates["champion"],
+            replaces=candidates["replaces"],
             approval=approve.output,
         )
         deploy = EndpointOperator(task_id="deploy", config=model, doc_md=DEPLOY_DOC)

@@ -121,7 +121,7 @@ class Steps:
         deployment: Result,
         training: Result,
         package: Result,
-        champion: Result | None,
+        replaces: str | None,
         approval: Result,
         ti: TaskInstance,
     ) -> Result:
@@ -133,7 +133,7 @@ class Steps:
 
         with skip_explained(ti):
             approved_or_skip(approval)
-        return deployment_request(deployment, training, package, champion)
+        return deployment_request(deployment, training, package, replaces)
 
     def verify(
         self, *, dataset: Result, training: Result, evaluation: Result, endpoint: Result, package: Result

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from retraining.aws import Aws
-from retraining.decision.registry import LIVE_CONFIG, artifact_of, package_of, previous_live
+from retraining.containers import archive_of, primary_container
+from retraining.decision.registry import LIVE_CONFIG, REJECTED, artifact_of, package_of, previous_live
 from retraining.errors import CandidateError
 from retraining.objects import exists
 from retraining.pipeline import Pipeline
@@ -22,8 +23,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Champion:
-    """The model in service. `artifact` is the URI of its model.tar.gz; `package` the ARN of its version in
-    the registry, if it is there.
+    """The model to compare with. `artifact` is the URI of its model.tar.gz; `package` the ARN of its version
+    in the registry, if it is there.
     """
 
     endpoint: str
@@ -33,20 +34,30 @@ class Champion:
     package: str | None
 
 
+@dataclass(frozen=True)
+class _Served:
+    """The model in service; one that is rejected in the registry failed there, or a person rejected it."""
+
+    model: Champion
+    rejected: bool
+
+
 def evaluation_request(
     planned: Request, deployment: Request, training: Mapping[str, Any], pipeline: Pipeline, aws: Aws
 ) -> dict[str, Any]:
     """Put this run's model and the one in service into the planned evaluation.
 
-    Returns `{request, challenger, champion}`; `champion` is None where nothing is served.
+    Returns `{request, challenger, champion, replaces}`; `champion` is None where no model is served that is
+    worth a comparison, `replaces` is the configuration in service, champion or not, or None.
     Raises CandidateError where the model in service cannot be compared with.
     """
     challenger = str(training["model_artifact"])
     endpoint = deployment["Endpoint"]["EndpointName"]
-    champion = find_champion(endpoint, pipeline.package_group, challenger, aws)
+    served = _in_service(endpoint, pipeline.package_group, aws)
+    champion = _champion(served, pipeline.package_group, challenger, aws) if served else None
     artifacts = {"challenger": challenger}
     if champion is None:
-        log.info("No champion: the endpoint %s serves no other model", endpoint)
+        log.info("No champion: the endpoint %s serves no other model that is not rejected", endpoint)
     else:
         log.info("The champion is %s of the endpoint %s: %s", champion.config, endpoint, champion.artifact)
         artifacts["champion"] = champion.artifact
@@ -54,17 +65,19 @@ def evaluation_request(
         "request": with_models(planned, artifacts),
         "challenger": challenger,
         "champion": asdict(champion) if champion else None,
+        "replaces": served.model.config if served else None,
     }
 
 
-def find_champion(endpoint: str, group: str, challenger: str, aws: Aws) -> Champion | None:
-    """The model behind most of the endpoint's traffic, or None.
+def _champion(served: _Served, group: str, challenger: str, aws: Aws) -> Champion | None:
+    """The model in service, unless it is rejected.
 
     Where a run is repeated whose own model went live already, it is the model that was live before, so that
     the repetition compares what the run compared. Raises CandidateError where the model's data are gone.
     """
-    champion = _in_service(endpoint, group, aws)
-    if champion is not None and champion.artifact == challenger:
+    endpoint = served.model.endpoint
+    champion = None if served.rejected else served.model
+    if served.model.artifact == challenger:
         log.info("The endpoint %s serves this run's model already", endpoint)
         champion = _predecessor(endpoint, group, challenger, aws)
     if champion is not None and not exists(aws.s3, champion.artifact):
@@ -76,7 +89,8 @@ def find_champion(endpoint: str, group: str, challenger: str, aws: Aws) -> Champ
     return champion
 
 
-def _in_service(endpoint: str, group: str, aws: Aws) -> Champion | None:
+def _in_service(endpoint: str, group: str, aws: Aws) -> _Served | None:
+    """The model behind most of the endpoint's traffic, or None. Raises CandidateError where it is unknown."""
     description = _endpoint(endpoint, aws)
     if description is None or not _serves(description):
         return None
@@ -95,8 +109,10 @@ def _in_service(endpoint: str, group: str, aws: Aws) -> Champion | None:
             f"the endpoint configuration or the model was deleted, and the registry's group {group} does not "
             "know it. Delete the endpoint to start without a champion."
         )
-    arn = package["ModelPackageArn"] if package else None
-    return Champion(endpoint, config, model, artifact, arn)
+    if package is None:
+        return _Served(Champion(endpoint, config, model, artifact, None), rejected=False)
+    champion = Champion(endpoint, config, model, artifact, package["ModelPackageArn"])
+    return _Served(champion, rejected=package["ModelApprovalStatus"] == REJECTED)
 
 
 def _endpoint(endpoint: str, aws: Aws) -> DescribeEndpointOutputTypeDef | None:
@@ -132,11 +148,7 @@ def _served_model(
         if error.response["Error"]["Code"] == "ValidationException":
             return None
         raise
-    containers: list[Any] = (
-        [model["PrimaryContainer"]] if "PrimaryContainer" in model else model["Containers"]
-    )
-    container: Mapping[str, Any] = containers[0]
-    return variant["ModelName"], container
+    return variant["ModelName"], primary_container(model)
 
 
 def _data(container: Mapping[str, Any], group: str, aws: Aws) -> tuple[Mapping[str, Any] | None, str | None]:
@@ -144,8 +156,7 @@ def _data(container: Mapping[str, Any], group: str, aws: Aws) -> tuple[Mapping[s
     if named := container.get("ModelPackageName"):
         package: Mapping[str, Any] = aws.sagemaker.describe_model_package(ModelPackageName=named)
         return package, artifact_of(package)
-    source = container.get("ModelDataSource", {}).get("S3DataSource", {})
-    artifact = container.get("ModelDataUrl") or source.get("S3Uri")
+    artifact = archive_of(container)
     return (package_of(aws, group, artifact) if artifact else None), artifact
 
 

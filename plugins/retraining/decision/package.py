@@ -18,11 +18,10 @@ from retraining.planning.evaluation import MODEL_QUALITY
 Request = dict[str, Any]
 Result = Mapping[str, Any]
 
-DESCRIPTION_LIMIT = 1024
-
+_DESCRIPTION_LIMIT = 1024
 _CONTENT_TYPES = ["image/jpeg", "image/png", "application/x-image"]
 _ANSWER_TYPES = ["application/json"]
-_FIGURES = ("accuracy", "top5_accuracy", "macro_f1")
+_FIGURES = ("accuracy", "top5_accuracy", "macro_f1")  # of the challenger, in the metadata
 _MOST_METADATA = 50
 _KEPT_FREE = 4  # for what is added to a version later
 _KEY_LIMIT, _VALUE_LIMIT = 128, 256
@@ -45,7 +44,7 @@ def package_request(
     run = plan["run"]
     return {
         "ModelPackageGroupName": pipeline.package_group,
-        "ModelPackageDescription": f"{run['name']}: {gate['sentence']}"[:DESCRIPTION_LIMIT],
+        "ModelPackageDescription": description(f"{run['name']}: {gate['sentence']}"),
         "InferenceSpecification": _inference(pipeline, plan["deployment"], training),
         "ModelMetrics": _metrics(evaluation),
         "CustomerMetadataProperties": _metadata(
@@ -63,6 +62,11 @@ def package_request(
         "Task": "IMAGE_CLASSIFICATION",
         "ClientToken": _token(pipeline.package_group, run["name"], training["model_artifact"]),
     }
+
+
+def description(text: str) -> str:
+    """A text as the registry takes it for a description: on one line, and not too long."""
+    return " ".join(text.split())[:_DESCRIPTION_LIMIT]
 
 
 def _token(group: str, run: str, artifact: str) -> str:
@@ -131,10 +135,7 @@ def _metadata(
         "rules": rules,
         "gate": "approved" if gate["approved"] else "rejected",
         "champion": (champion["package"] or champion["artifact"]) if champion else "none",
-        **{
-            name: gate["figures"]["challenger"].get(name)
-            for name in ("accuracy", "top5_accuracy", "macro_f1")
-        },
+        **{name: gate["figures"]["challenger"].get(name) for name in _FIGURES},
         "champion-accuracy": (gate["figures"]["champion"] or {}).get("accuracy"),
         "improvement": improvement.get("difference"),
         "improvement-lower-bound": improvement.get("lower_bound"),

@@ -5,6 +5,7 @@ The versions of a pipeline form one group.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retraining.answers import as_json
 from retraining.aws import Aws
-from retraining.decision.package import DESCRIPTION_LIMIT, package_request
+from retraining.containers import archive_of
+from retraining.decision.package import description, package_request
 from retraining.objects import write_json
 from retraining.pipeline import Pipeline
 
@@ -29,6 +31,7 @@ REJECTED: Final = "Rejected"
 PENDING: Final = "PendingManualApproval"
 LIVE_SINCE, LIVE_CONFIG = "live-since", "live-config"
 """Metadata of a version that is or was in service: since when, and under which endpoint configuration."""
+_GATE_DESCRIPTION = "gate-description"  # metadata: digest of the last description that is the gate's
 
 RULES = "rules.json"  # in the run's folder
 
@@ -91,7 +94,7 @@ def settle(aws: Aws, arn: str, approved: bool, sentence: str) -> None:
     aws.sagemaker.update_model_package(
         ModelPackageArn=arn,
         ModelApprovalStatus=status,
-        ApprovalDescription=sentence[:DESCRIPTION_LIMIT],
+        ApprovalDescription=description(sentence),
     )
     log.info("%s is %s: %s", arn, status, sentence)
 
@@ -102,6 +105,25 @@ def rejected(aws: Aws, arn: str, why: str) -> None:
     aws.sagemaker.update_model_package(
         ModelPackageArn=arn, CustomerMetadataPropertiesToRemove=[LIVE_SINCE, LIVE_CONFIG]
     )
+
+
+def rejected_or_logged(aws: Aws, arn: str, why: str) -> None:
+    """The same on the way to an error about the version: a registry that refuses must not hide that error."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        rejected(aws, arn, why)
+    except (ClientError, BotoCoreError) as error:
+        log.error("%s could not be rejected in the registry, do it by hand: %s", arn, error)  # noqa: TRY400
+
+
+def proved(aws: Aws, arn: str, when: datetime, config: str) -> None:
+    """Note that a version serves well under an endpoint configuration: it is live, and approved even if an
+    earlier try to deploy it had it rejected.
+    """
+    if _describe(aws, arn)["ModelApprovalStatus"] != APPROVED:
+        settle(aws, arn, approved=True, sentence=f"The model passed the check of its endpoint as {config}.")
+    mark_live(aws, arn, when, config)
 
 
 def mark_live(aws: Aws, arn: str, when: datetime, config: str) -> None:
@@ -123,27 +145,43 @@ def package_of(aws: Aws, group: str, artifact: str) -> dict[str, Any] | None:
 
 
 def previous_live(aws: Aws, group: str, artifact: str | None) -> dict[str, Any] | None:
-    """Description of the newest approved version that was in service before the one of `artifact`, or None.
+    """Description of the approved version that was in service last before the one of `artifact`, or None.
 
-    Without `artifact`, or where the group has no version of it: the newest that was in service.
+    Versions follow each other as they went live, which need not be as they were registered; one that is not
+    live any more stands where it was registered. Without `artifact`, or where the group has no version of it:
+    the one that went live last.
     """
     current = package_of(aws, group, artifact) if artifact else None
-    for summaries in _pages(aws, group, status=APPROVED):
-        for summary in summaries:
-            if current and summary["ModelPackageVersion"] >= current["ModelPackageVersion"]:
-                continue
-            package = _describe(aws, summary["ModelPackageArn"])
-            if LIVE_SINCE in package["CustomerMetadataProperties"] and artifact_of(package) != artifact:
-                return package
-    return None
+    approved = (
+        _describe(aws, summary["ModelPackageArn"])
+        for summaries in _pages(aws, group, status=APPROVED)
+        for summary in summaries
+    )
+    before = [
+        package
+        for package in approved
+        if LIVE_SINCE in package["CustomerMetadataProperties"]
+        and artifact_of(package) != artifact
+        and (current is None or _precedes(package, current))
+    ]
+    return max(before, key=_went_live, default=None)
 
 
 def artifact_of(package: Mapping[str, Any]) -> str | None:
     """URI of a package's model.tar.gz."""
-    container = package["InferenceSpecification"]["Containers"][0]
-    source = container.get("ModelDataSource", {}).get("S3DataSource", {})
-    artifact: str | None = container.get("ModelDataUrl") or source.get("S3Uri")
-    return artifact
+    return archive_of(package["InferenceSpecification"]["Containers"][0])
+
+
+def _precedes(package: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
+    if LIVE_SINCE in current["CustomerMetadataProperties"]:
+        return _went_live(package) < _went_live(current)
+    return bool(package["ModelPackageVersion"] < current["ModelPackageVersion"])
+
+
+def _went_live(package: Mapping[str, Any]) -> tuple[datetime, int]:
+    """When a version went live; of two in the same second, the one registered first was the first."""
+    since = datetime.fromisoformat(package["CustomerMetadataProperties"][LIVE_SINCE])
+    return since, int(package["ModelPackageVersion"])
 
 
 def _describe(aws: Aws, arn: str) -> dict[str, Any]:
@@ -211,17 +249,26 @@ def _first_status(gate: Result, run: Result) -> ModelApprovalStatusType:
 
 def _follow_gate(aws: Aws, package: dict[str, Any], gate: Result, run: Result) -> dict[str, Any]:
     """Give a version the gate's sentence, which no request to create one takes, and the gate's status where
-    the gate has decided otherwise since. Else it is left as it is: a person may have decided.
+    the gate has decided otherwise since. Else it is left as it is: a person may have decided. A rejection
+    that is not the gate's own stays in any case: it is a person's, or the version failed in service.
     """
-    arn, status = package["ModelPackageArn"], package["ModelApprovalStatus"]
-    if package.get("ApprovalDescription") and gate["approved"] == (status != REJECTED):
+    arn, said = package["ModelPackageArn"], package.get("ApprovalDescription")
+    is_rejected = package["ModelApprovalStatus"] == REJECTED
+    own = said is None or package["CustomerMetadataProperties"].get(_GATE_DESCRIPTION) == _digest(said)
+    if said and (gate["approved"] != is_rejected or (is_rejected and not own)):
         return package
+    sentence = description(gate["sentence"])
     aws.sagemaker.update_model_package(
         ModelPackageArn=arn,
         ModelApprovalStatus=_first_status(gate, run),
-        ApprovalDescription=gate["sentence"][:DESCRIPTION_LIMIT],
+        ApprovalDescription=sentence,
+        CustomerMetadataProperties={_GATE_DESCRIPTION: _digest(sentence)},
     )
     return _describe(aws, arn)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _rule_table(training: Result, debugger: Result) -> dict[str, Any]:

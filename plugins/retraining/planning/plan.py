@@ -145,16 +145,14 @@ def deployment_request(
     deployment: Request,
     training: Mapping[str, Any],
     package: Mapping[str, Any],
-    champion: Mapping[str, Any] | None,
+    replaces: str | None,
 ) -> Request:
     """The deployment of the model that the training job left in S3, registered as `package`.
 
-    It replaces the champion that the model was compared with, and no other: where there was none, the
-    endpoint must serve nothing yet.
+    It replaces the endpoint configuration that was in service when models were compared, and no other.
     """
     container = {**deployment["Model"]["PrimaryContainer"], "ModelDataUrl": training["model_artifact"]}
     model = {**deployment["Model"], "PrimaryContainer": container}
-    replaces = champion["config"] if champion else None
     return {**deployment, "Model": model, "Package": package["arn"], "Replaces": replaces}
 
 

@@ -15,6 +15,7 @@ from retraining.decision.registry import (
     mark_live,
     package_of,
     previous_live,
+    proved,
     register,
     rejected,
     settle,
@@ -183,6 +184,23 @@ def test_what_a_person_decided_stays_when_the_task_runs_again(put: Register, aws
     assert described(aws, package["arn"])["ApprovalDescription"] == "Approved by Ada."
 
 
+def test_a_rejection_that_is_not_the_gates_stays_when_the_task_runs_again(put: Register, aws: Aws) -> None:
+    package = put(right=16)
+    rejected(aws, package["arn"], "The endpoint was rolled back.\n  Twice.")
+    assert put(right=16)["status"] == "Rejected"
+    assert put(right=18)["status"] == "Rejected"
+    assert described(aws, package["arn"])["ApprovalDescription"] == "The endpoint was rolled back. Twice."
+
+
+def test_a_rejected_version_that_serves_well_after_all_is_approved(put: Register, aws: Aws) -> None:
+    package = put(right=16)
+    rejected(aws, package["arn"], "The endpoint was rolled back.")
+    proved(aws, package["arn"], datetime.now(UTC), "config-1")
+    version = described(aws, package["arn"])
+    assert version["ModelApprovalStatus"] == "Approved"
+    assert version["CustomerMetadataProperties"]["live-config"] == "config-1"
+
+
 def test_a_model_trained_anew_is_a_version_of_its_own(put: Register, aws: Aws, group: str) -> None:
     put(right=16)
     other = write(aws.s3, f"{REGISTRY}/{group}/second/model.tar.gz", b"another model")
@@ -200,7 +218,7 @@ def test_texts_that_the_registry_would_refuse_are_cut(put: Register, aws: Aws, a
     metadata = described(aws, package["arn"])["CustomerMetadataProperties"]
     assert len(metadata["data"]) == 256
     assert metadata["hyperparameter:parameter-00"] == " 1  2 "
-    assert len(metadata) == 46
+    assert len(metadata) == 47
     mark_live(aws, package["arn"], datetime.now(UTC), "config-1")
 
 
@@ -229,6 +247,15 @@ def test_the_version_before_is_the_newest_approved_one_that_was_live(aws: Aws, g
     third_now = described(aws, third)
     assert third_now["ModelApprovalStatus"] == "Rejected"
     assert "CustomerMetadataProperties" not in third_now
+
+
+def test_versions_follow_each_other_as_they_went_live(aws: Aws, group: str) -> None:
+    uris = [write(aws.s3, f"{REGISTRY}/{group}/{n}/model.tar.gz", b"model") for n in range(3)]
+    days = (1, 3, 2)  # the second one waited for its approval until the third was live
+    for uri, day in zip(uris, days, strict=True):
+        mark_live(aws, put_version(aws, group, uri), datetime(2026, 11, day, tzinfo=UTC), f"config-{day}")
+    before = [previous_live(aws, group, uri) for uri in (None, uris[1], uris[2], uris[0])]
+    assert [package and package["ModelPackageVersion"] for package in before] == [2, 3, 1, None]
 
 
 def test_a_group_that_does_not_exist_has_no_versions(aws: Aws) -> None:

@@ -31,7 +31,7 @@ def test_every_request_passes_the_service_model(plan: dict[str, Any]) -> None:
         plan["deployment"],
         {"model_artifact": "s3://bucket/model.tar.gz"},
         {"arn": "arn:aws:sagemaker:us-east-1:123456789012:model-package/dog-breed/2"},
-        {"config": "the-one-before"},
+        "the-one-before",
     )
     assert (deployment["Replaces"], deployment["Package"][-1]) == ("the-one-before", "2")
     first = deployment_request(plan["deployment"], {"model_artifact": "s3://b/m"}, {"arn": "arn"}, None)
