@@ -61,7 +61,9 @@ class Aws:
 
     @cached_property
     def runtime(self) -> SageMakerRuntimeClient:
-        return cast("SageMakerRuntimeClient", self._client("sagemaker-runtime"))
+        """SageMaker gives a model 60 seconds; a model that hangs is asked twice, not for ever."""
+        config: dict[str, Any] = {"read_timeout": 70, "retries": {"total_max_attempts": 2}}
+        return cast("SageMakerRuntimeClient", self._client("sagemaker-runtime", **config))
 
     @cached_property
     def logs(self) -> CloudWatchLogsClient:

@@ -270,7 +270,7 @@ class Verify(Section):
     )
     shown: int = Field(default=5, ge=1, le=50, description="Answers kept in full.")
     tolerance: float = Field(
-        default=0.001, gt=0, le=1, description="Difference of probabilities to the evaluation's."
+        default=0.02, gt=0, le=1, description="Difference of probabilities to the evaluation's."
     )
     max_latency_ms: float | None = Field(
         default=None, gt=0, description="Median time of a request; null only reports it."

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retraining.objects import read
+from retraining.planning.evaluation import PREDICTIONS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-PREDICTIONS = "predictions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,12 @@ class Comparison:
     agrees: bool
 
 
-def offline_predictions(s3: S3Client, output: str | None) -> dict[str, Offline]:
+def offline_predictions(s3: S3Client, output: str) -> dict[str, Offline]:
     """The challenger's predictions in an evaluation's folder, by the picture's key below the test prefix.
 
     Empty where there are none.
     """
-    content = read(s3, f"{output}/{PREDICTIONS}") if output else None
+    content = read(s3, f"{output}/{PREDICTIONS}")
     rows = [json.loads(line) for line in (content or b"").splitlines()]
     return {
         row["key"]: Offline(row["challenger"]["class"], float(row["challenger"]["probability"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import statistics
 import time
@@ -10,13 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from retraining.aws import Aws
 from retraining.errors import VerificationError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
 
 _TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 _ANY_IMAGE = "application/x-image"
@@ -27,15 +30,29 @@ def test_prefix(dataset: Mapping[str, Any]) -> str:
     return f"{dataset['prefix']}/test/".lstrip("/")
 
 
-def test_keys(s3: S3Client, dataset: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Keys of all test pictures, by class."""
+def test_keys(
+    s3: S3Client, dataset: Mapping[str, Any], etags: Mapping[str, str] | None
+) -> dict[str, list[str]]:
+    """Keys of the test pictures, by class.
+
+    With `etags`, those that the pictures had once, by their paths below the data set's prefix, only pictures
+    that still have theirs; the log says how many others there are.
+    """
     prefix = test_prefix(dataset)
     keys: dict[str, list[str]] = {}
+    others = []
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=dataset["bucket"], Prefix=prefix):
         for entry in page.get("Contents", []):
-            label, _, name = entry["Key"].removeprefix(prefix).partition("/")
-            if name:
+            path = entry["Key"].removeprefix(prefix)
+            label, _, name = path.partition("/")
+            if not name:
+                continue
+            if etags is None or etags.get(f"test/{path}") == entry["ETag"].strip('"'):
                 keys.setdefault(label, []).append(entry["Key"])
+            else:
+                others.append(path)
+    if others:
+        log.warning("%d test pictures are new or changed and passed over, such as %s", len(others), others[0])
     return keys
 
 
@@ -72,7 +89,7 @@ def ask(aws: Aws, endpoint: str, bucket: str, key: str) -> dict[str, Any]:
         top = json.loads(answer["Body"].read())["predictions"]
         milliseconds = round((time.perf_counter() - started) * 1000, 1)
         predicted, probability = str(top[0]["class"]), float(top[0]["probability"])
-    except (ClientError, ValueError, TypeError, KeyError, IndexError) as error:
+    except (ClientError, BotoCoreError, ValueError, TypeError, KeyError, IndexError) as error:
         raise VerificationError(
             f"The endpoint {endpoint} did not answer for s3://{bucket}/{key}: {error}"
         ) from error

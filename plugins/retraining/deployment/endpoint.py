@@ -14,7 +14,7 @@ from airflow.sdk import Context
 
 from retraining.answers import contains
 from retraining.aws import Aws
-from retraining.decision.registry import rejected
+from retraining.decision.registry import rejected_or_logged
 from retraining.deployment.alarms import AlarmState, alarm_states, put_alarms
 from retraining.deployment.guardrails import alarms_of, longest_seconds, with_alarms
 from retraining.deployment.serving import Watch, remember_previous, remembered_previous
@@ -25,6 +25,8 @@ from retraining.names import attempt_name
 
 _PERIODS_OF_PATIENCE = 2
 _POLL_SECONDS = 2.0
+# In a FailureReason. Others (capacity, permissions, an error inside SageMaker) say nothing about the model.
+_FAULT_OF_MODEL = "health check"
 
 
 class IdempotentEndpointOperator(Follows, SageMakerEndpointOperator):
@@ -32,8 +34,8 @@ class IdempotentEndpointOperator(Follows, SageMakerEndpointOperator):
 
     Beside `Model`, `EndpointConfig` and `Endpoint`, the request may have
     `Alarms`      PutMetricAlarm requests, sent before the endpoint is touched;
-    `Package`     ARN of the model package, which is rejected if its model is rolled back;
-    `Replaces`    the configuration that has to be in service before, or nothing is done;
+    `Package`     ARN of the model package, which is rejected if its model is at fault for a rollback;
+    `Replaces`    the configuration that has to be in service before, None for none, or nothing is done;
     `PatienceSeconds`  how long to wait for alarms that are on already, by default two of their periods;
     `LimitSeconds`     longest time to wait for the endpoint, by default the deployment's own and its start.
 
@@ -114,22 +116,27 @@ class IdempotentEndpointOperator(Follows, SageMakerEndpointOperator):
         request = {**self.config["Endpoint"], "EndpointConfigName": config_name}
         if description is None:
             remember_previous(watch.aws, config_name, None)
+            watch.begin(())
             self.log.info("Creating the endpoint %s with %s", watch.endpoint, config_name)
             self.hook.create_endpoint(request, wait_for_completion=False)
             return None
         running: str = description["EndpointConfigName"]
         if running == config_name:
             return remembered_previous(watch.aws, config_name)
-        if running != self.config.get("Replaces", running):
+        expected = self.config.get("Replaces", running)
+        if running != expected:
             raise DeploymentError(
-                f"The endpoint {watch.endpoint} runs {running}, not {self.config['Replaces']} any more: "
-                "another deployment came between. Look at what is in service now, and start again if it is "
-                "still wrong."
+                f"The endpoint {watch.endpoint} runs {running}, "
+                f"{f'not {expected} any more' if expected else 'and was not there before'}: another "
+                "deployment came between. Look at what is in service now, and start again if it is still "
+                "wrong."
             )
         remember_previous(watch.aws, config_name, running)
         self.log.info("Updating the endpoint %s from %s to %s", watch.endpoint, running, config_name)
         request.pop("Tags", None)
-        self.hook.update_endpoint(self._without_alarms_on(watch, request), wait_for_completion=False)
+        request = self._without_alarms_on(watch, request)
+        watch.begin(alarms_of(request.get("DeploymentConfig")))
+        self.hook.update_endpoint(request, wait_for_completion=False)
         return running
 
     def _without_failed(self, watch: Watch, limit: float) -> Answer | None:
@@ -188,8 +195,9 @@ class IdempotentEndpointOperator(Follows, SageMakerEndpointOperator):
             )
         if watch.fired:
             problem += " " + "; ".join(f"Alarm {alarm}" for alarm in watch.fired.values())
-        if package := self.config.get("Package"):
-            rejected(watch.aws, package, problem)
+        package = self.config.get("Package")
+        if package and (watch.fired or _FAULT_OF_MODEL in reason):
+            rejected_or_logged(watch.aws, package, problem)
         raise DeploymentError(problem)
 
     def _last_lines(self, endpoint: str, count: int = 50) -> list[str]:

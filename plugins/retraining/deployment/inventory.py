@@ -11,8 +11,9 @@ from functools import partial
 from botocore.exceptions import ClientError
 
 from retraining.aws import Aws
-from retraining.decision.registry import artifact_of as packaged_artifact
-from retraining.deployment.serving import MOVING, artifact_of, describe_endpoint, models_of, or_none, tags_of
+from retraining.containers import archive_of, primary_container
+from retraining.decision.registry import artifact_of
+from retraining.deployment.serving import MOVING, describe_endpoint, models_of, or_none, tags_of
 from retraining.names import run_pattern
 from retraining.pipeline import Pipeline
 from retraining.place import Place
@@ -75,13 +76,18 @@ def inventory(pipeline: Pipeline, place: Place, aws: Aws) -> Inventory:
 def artifacts(aws: Aws, models: Iterable[str]) -> frozenset[str]:
     """URIs of the archives of these models, as far as they exist."""
     described = (or_none(partial(aws.sagemaker.describe_model, ModelName=name)) for name in models)
-    return frozenset(uri for model in described if model and (uri := artifact_of(model)))
+    return frozenset(uri for model in described if model and (uri := archive_of(primary_container(model))))
 
 
 def folder_of(artifact: str, place: Place) -> str | None:
     """The run folder that an archive lies in, or None where that is none of the pipeline's."""
     base = place.shared_uri("")
     return artifact.removeprefix(base).split("/")[0] if artifact.startswith(base) else None
+
+
+def is_of_run(name: str, run: str) -> bool:
+    """Whether a name is a run's, of any attempt."""
+    return name == run or name.startswith(f"{run}-r")
 
 
 def _own_models(aws: Aws, pattern: re.Pattern[str], pipeline: str) -> list[str]:
@@ -139,5 +145,5 @@ def _packages(aws: Aws, group: str) -> dict[str, str]:
     described = {
         arn: or_none(partial(aws.sagemaker.describe_model_package, ModelPackageName=arn)) for arn in arns
     }
-    archives = {arn: packaged_artifact(package) for arn, package in described.items() if package}
+    archives = {arn: artifact_of(package) for arn, package in described.items() if package}
     return {arn: archive for arn, archive in archives.items() if archive}

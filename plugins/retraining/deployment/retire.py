@@ -16,10 +16,17 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from retraining.aws import Aws
-from retraining.decision.registry import artifact_of as packaged_artifact
-from retraining.decision.registry import previous_live
+from retraining.decision.registry import artifact_of, previous_live
 from retraining.deployment.guardrails import STARTUP_SECONDS
-from retraining.deployment.inventory import Inventory, Usage, artifacts, folder_of, inventory, usage
+from retraining.deployment.inventory import (
+    Inventory,
+    Usage,
+    artifacts,
+    folder_of,
+    inventory,
+    is_of_run,
+    usage,
+)
 from retraining.deployment.serving import Watch, describe_endpoint, models_of, remembered_previous, serving
 from retraining.errors import RetireError
 from retraining.pipeline import Pipeline
@@ -77,8 +84,10 @@ def _kept(pipeline: Pipeline, place: Place, aws: Aws, found: Inventory, used: Us
     live = (describe_endpoint(aws, pipeline.endpoint_name) or {}).get("EndpointConfigName")
     served = serving(aws, live) if live else None
     before = remembered_previous(aws, live) if served and live else None
-    configs = {*found.configs[:number], *used.configs, before, *_of_run(found.configs, place.run)}
-    models = {*found.models[:number], *used.models, *_of_run(found.models, place.run)}
+    configs = {*found.configs[:number], *used.configs, before}
+    configs |= {name for name in found.configs if is_of_run(name, place.run)}
+    models = {*found.models[:number], *used.models}
+    models |= {name for name in found.models if is_of_run(name, place.run)}
     models |= {model for config in found.configs if config in configs for model in models_of(aws, config)}
     archives = {
         *used.artifacts,
@@ -104,16 +113,11 @@ def _rollback_targets(pipeline: Pipeline, aws: Aws, artifact: str | None) -> set
     targets: set[str] = set()
     while len(targets) < pipeline.retire.keep - 1:
         package = previous_live(aws, pipeline.package_group, artifact)
-        artifact = packaged_artifact(package) if package else None
+        artifact = artifact_of(package) if package else None
         if artifact is None or artifact in targets:
             break
         targets.add(artifact)
     return targets
-
-
-def _of_run(names: Iterable[str], run: str) -> list[str]:
-    """Those of a run, of any attempt."""
-    return [name for name in names if name == run or name.startswith(f"{run}-r")]
 
 
 def _without(found: Inventory, others: Selection) -> Selection:

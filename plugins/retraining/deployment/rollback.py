@@ -15,15 +15,16 @@ from retraining.aws import Aws, bucket_of, split_uri
 from retraining.decision.registry import (
     LIVE_SINCE,
     artifact_of,
-    mark_live,
     package_of,
     previous_live,
+    proved,
     rejected,
 )
 from retraining.deployment.alarms import alarm_requests
 from retraining.deployment.asking import ask, latency, sample, test_keys
 from retraining.deployment.guardrails import STARTUP_SECONDS, all_at_once
-from retraining.deployment.serving import Serving, Watch, serving
+from retraining.deployment.inventory import is_of_run
+from retraining.deployment.serving import Serving, Watch, remembered_previous, serving
 from retraining.deployment.verify import check_in_service, check_model
 from retraining.errors import RollbackError
 from retraining.names import run_name
@@ -44,19 +45,23 @@ _KEPT_OF_CONTAINER = ("Image", "ModelDataUrl", "ModelDataSource", "Environment")
 
 
 def choose(pipeline: Pipeline, aws: Aws, dag_run: DagRun) -> dict[str, Any]:
-    """Find the model to go back to, and build the deployment that does it.
+    """Find the model to go back to, and build the deployment that does it; again the same where the run has
+    deployed it already.
 
     Returns `{request, replaced: {config, artifact, package or None}, target: {package, version, artifact,
     live_since}}`; `request` is that of EndpointOperator. Raises RollbackError where there is none.
     """
-    live = _in_service(pipeline, aws)
-    group = pipeline.package_group
-    package = previous_live(aws, group, live.artifact)
+    live, group = _in_service(pipeline, aws), pipeline.package_group
+    name = run_name(pipeline.slug, dag_run.run_id, dag_run.run_after)
+    repeated = is_of_run(live.config_name, name)
+    replaced = _replaced_by(live, aws) if repeated else live
+    package = package_of(aws, group, live.artifact or "") if repeated else None
+    package = package or previous_live(aws, group, replaced.artifact)
     if package is None:
         raise RollbackError(
             f"The registry's group {group} has no approved version that was in service before "
-            f"{live.artifact}. Start {pipeline.dag_id} to train another model, or approve an older version "
-            "and deploy it by hand."
+            f"{replaced.artifact}. Start {pipeline.dag_id} to train another model, or approve an older "
+            "version and deploy it by hand."
         )
     artifact, version = artifact_of(package), package["ModelPackageVersion"]
     if artifact is None or not exists(aws.s3, artifact):
@@ -64,8 +69,7 @@ def choose(pipeline: Pipeline, aws: Aws, dag_run: DagRun) -> dict[str, Any]:
             f"Version {version} of {group} was in service before, but its archive {artifact} is gone. "
             "Restore the object, or reject the version so that a rollback passes over it."
         )
-    current = package_of(aws, group, live.artifact) if live.artifact else None
-    name = run_name(pipeline.slug, dag_run.run_id, dag_run.run_after)
+    current = package_of(aws, group, replaced.artifact) if replaced.artifact else None
     target = {
         "package": package["ModelPackageArn"],
         "version": version,
@@ -74,8 +78,8 @@ def choose(pipeline: Pipeline, aws: Aws, dag_run: DagRun) -> dict[str, Any]:
     }
     log.info(
         "From %s (%s) back to version %s, in service since %s: %s",
-        live.config_name,
-        live.artifact,
+        replaced.config_name,
+        replaced.artifact,
         version,
         target["live_since"],
         artifact,
@@ -83,8 +87,8 @@ def choose(pipeline: Pipeline, aws: Aws, dag_run: DagRun) -> dict[str, Any]:
     return {
         "request": _request(pipeline, name, live, package),
         "replaced": {
-            "config": live.config_name,
-            "artifact": live.artifact,
+            "config": replaced.config_name,
+            "artifact": replaced.artifact,
             "package": current["ModelPackageArn"] if current else None,
         },
         "target": target,
@@ -115,7 +119,7 @@ def settle_rollback(
     answers = [ask(aws, endpoint["name"], bucket, key) for key in keys]
     for answer in answers:
         log.info("%(image)s: %(predicted)s (%(probability).2f), %(milliseconds).0f ms", answer)
-    mark_live(aws, target["package"], now, endpoint["config"])
+    proved(aws, target["package"], now, endpoint["config"])
     log.info("%s", sentence)
     return {
         "endpoint": endpoint["name"],
@@ -126,6 +130,18 @@ def settle_rollback(
         "images": len(answers),
         "latency_ms": latency(answers) if answers else None,
     }
+
+
+def _replaced_by(live: Serving, aws: Aws) -> Serving:
+    """What this run's own configuration has replaced already. Raises RollbackError where that is gone."""
+    previous = remembered_previous(aws, live.config_name)
+    replaced = serving(aws, previous) if previous else None
+    if replaced is None:
+        raise RollbackError(
+            f"{live.config_name}, which this run deployed, is in service, but {previous}, which it replaced, "
+            "is gone. Start another rollback to go back further."
+        )
+    return replaced
 
 
 def _in_service(pipeline: Pipeline, aws: Aws) -> Serving:
@@ -190,7 +206,7 @@ def _pictures(pipeline: Pipeline, aws: Aws) -> tuple[str, list[str]]:
         bucket, prefix = split_uri(prefix)
     else:
         bucket = bucket_of(aws, pipeline.bucket)
-    keys = sample(test_keys(aws.s3, {"bucket": bucket, "prefix": prefix.strip("/")}), _PICTURES)
+    keys = sample(test_keys(aws.s3, {"bucket": bucket, "prefix": prefix.strip("/")}, None), _PICTURES)
     if not keys:
         log.warning("No test pictures in s3://%s/%s: the endpoint is not asked anything", bucket, prefix)
     return bucket, keys

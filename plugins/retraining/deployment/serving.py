@@ -14,6 +14,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from retraining.aws import Aws
+from retraining.containers import archive_of, primary_container
 from retraining.deployment.alarms import AlarmState, alarm_states
 from retraining.deployment.guardrails import STARTUP_SECONDS
 from retraining.errors import DeploymentError
@@ -32,7 +33,7 @@ _MISSING = {"ValidationException", "ResourceNotFound"}
 
 @dataclass(frozen=True)
 class Serving:
-    """What an endpoint configuration serves. `container` is the model's primary container."""
+    """What an endpoint configuration serves."""
 
     config: Answer
     model: Answer
@@ -42,10 +43,6 @@ class Serving:
         return str(self.config["EndpointConfigName"])
 
     @property
-    def model_name(self) -> str:
-        return str(self.model["ModelName"])
-
-    @property
     def variant(self) -> Answer:
         variant: Answer = self.config["ProductionVariants"][0]
         return variant
@@ -53,7 +50,7 @@ class Serving:
     @property
     def artifact(self) -> str | None:
         """URI of the model's archive."""
-        return artifact_of(self.model)
+        return archive_of(primary_container(self.model))
 
 
 @dataclass
@@ -68,6 +65,10 @@ class Watch:
     alarms: Sequence[str] = ()
     fired: dict[str, AlarmState] = field(default_factory=dict)
     _shown: dict[str, str] = field(default_factory=dict)
+
+    def begin(self, alarms: Sequence[str]) -> None:
+        """From here on these alarms watch; what any did before is not the deployment's."""
+        self.alarms, self.fired = alarms, {}
 
     def rest(self, limit_seconds: float) -> Answer | None:
         """The endpoint's description once nothing goes on any more; None where it does not exist.
@@ -153,13 +154,6 @@ def models_of(aws: Aws, config: str) -> list[str]:
     described = or_none(lambda: aws.sagemaker.describe_endpoint_config(EndpointConfigName=config))
     variants = described["ProductionVariants"] if described else []
     return [variant["ModelName"] for variant in variants if "ModelName" in variant]
-
-
-def artifact_of(model: Answer) -> str | None:
-    """URI of the archive that DescribeModel names."""
-    container: Answer = model.get("PrimaryContainer") or next(iter(model.get("Containers", [])), {})
-    uri: str | None = container.get("ModelDataUrl")
-    return uri
 
 
 def remember_previous(aws: Aws, config: str, previous: str | None) -> None:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retraining.aws import Aws
-from retraining.decision.registry import mark_live, rejected
+from retraining.dataset import manifest
+from retraining.decision.registry import proved, rejected_or_logged
 from retraining.deployment.agreement import Offline, compare, offline_predictions
 from retraining.deployment.asking import ask, latency, sample, test_keys, test_prefix
 from retraining.deployment.guardrails import STARTUP_SECONDS
@@ -35,15 +36,16 @@ def verify_endpoint(
     pipeline: Pipeline,
     dataset: Result,
     training: Result,
-    evaluation: Result | None,
+    evaluation: Result,
     endpoint: Result,
-    package: Result | None,
+    package: Result,
     aws: Aws,
 ) -> dict[str, Any]:
     """Send test pictures, spread evenly over the classes, and compare the answers with the evaluation's.
 
-    Without offline predictions of these pictures, their accuracy has to be that of the training job.
-    A model that passes is marked as live in the registry. One that does not is rejected there, and the
+    A picture that was replaced since the run checked the data set is passed over. Without offline predictions
+    of the others, their accuracy has to be that of the training job.
+    A model that passes is live in the registry from then on. One that does not is rejected there, and the
     endpoint's configuration before it is restored.
 
     Returns `{endpoint, config, images, compared, accuracy, trained_accuracy, agreement,
@@ -64,8 +66,7 @@ def verify_endpoint(
         )
     except VerificationError as error:
         raise VerificationError(f"{error} {_go_back(aws, endpoint, package, str(error))}") from error
-    if package is not None:
-        mark_live(aws, package["arn"], datetime.now(UTC), endpoint["config"])
+    proved(aws, package["arn"], datetime.now(UTC), endpoint["config"])
     return result
 
 
@@ -107,18 +108,20 @@ def _examine(
     pipeline: Pipeline,
     dataset: Result,
     training: Result,
-    evaluation: Result | None,
+    evaluation: Result,
     endpoint: Result,
     aws: Aws,
 ) -> dict[str, Any]:
     """Ask and compare. Raises VerificationError without changing anything."""
-    if "model_artifact" in training:
-        check_model(aws, endpoint["config"], training["model_artifact"])
-    offline = offline_predictions(aws.s3, evaluation["output"] if evaluation else None)
-    keys = sample(test_keys(aws.s3, dataset), pipeline.verify.images)
+    check_model(aws, endpoint["config"], training["model_artifact"])
+    offline = offline_predictions(aws.s3, evaluation["output"])
+    checked = manifest.load(aws.s3, dataset["manifest"])
+    etags = None if checked is None else {picture.path: picture.etag for picture, _ in checked}
+    keys = sample(test_keys(aws.s3, dataset, etags), pipeline.verify.images)
     if not keys:
         raise VerificationError(
-            f"There are no test pictures in s3://{dataset['bucket']}/{test_prefix(dataset)}."
+            f"In s3://{dataset['bucket']}/{test_prefix(dataset)} there are no test pictures that were there "
+            "when the run checked the data set."
         )
     answers = [ask(aws, endpoint["name"], dataset["bucket"], key) for key in keys]
     known = {
@@ -196,11 +199,16 @@ def _check_latency(result: Result, limit: float | None) -> None:
         )
 
 
-def _go_back(aws: Aws, endpoint: Result, package: Result | None, why: str) -> str:
-    """Reject the model and restore what was in service before. Returns what is in service now."""
+def _go_back(aws: Aws, endpoint: Result, package: Result, why: str) -> str:
+    """Restore what was in service before, then reject the model. Returns what is in service now."""
     log.error("%s", why)
-    if package is not None:
-        rejected(aws, package["arn"], why)
+    now = _restored(aws, endpoint)
+    rejected_or_logged(aws, package["arn"], why)
+    return now
+
+
+def _restored(aws: Aws, endpoint: Result) -> str:
+    """Bring back the configuration before, if there is one. Returns what is in service now."""
     name, config, previous = endpoint["name"], endpoint["config"], endpoint.get("previous")
     if previous is None or serving(aws, previous) is None:
         return (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Context
-from retraining.aws import Aws
+from retraining.aws import Aws, split_uri
 from retraining.deployment.guardrails import VARIANT, alarms_of, deployment_parts, guarded
 from retraining.errors import DeploymentError
 from retraining.operators import EndpointOperator
@@ -113,7 +113,23 @@ def test_an_endpoint_is_created_then_updated_then_left_alone_and_never_silently_
 
     with pytest.raises(DeploymentError, match=f"runs {name}-v2, not {name}-v1 any more"):
         deploy({**request_for(4), "Replaces": f"{name}-v1"})
+    with pytest.raises(DeploymentError, match=f"runs {name}-v2, and was not there before"):
+        deploy({**request_for(4), "Replaces": None})
     assert ask() == "wuff"
+
+
+def test_what_is_not_the_models_fault_does_not_reject_it(request_for: Deploy, name: str, aws: Aws) -> None:
+    deploy(request_for(1))
+    request = request_for(2)
+    artifact = request["Model"]["PrimaryContainer"]["ModelDataUrl"]
+    package = register_model(aws, name, artifact)
+    aws.sagemaker.create_model(**request["Model"])
+    bucket, key = split_uri(artifact)
+    aws.s3.delete_object(Bucket=bucket, Key=key)
+    with pytest.raises(DeploymentError, match="was rolled back"):
+        deploy({**request, "Package": package})
+    described = aws.sagemaker.describe_model_package(ModelPackageName=package)
+    assert described["ModelApprovalStatus"] == "Approved"
 
 
 def test_an_endpoint_that_failed_is_created_anew(request_for: Deploy) -> None:

@@ -113,6 +113,10 @@ def test_twice_goes_two_models_back_and_then_there_is_none(
     assert "Rolled back by ann on 20" in status(aws, third.package)[1]
     assert "(confuses cats)" in status(aws, third.package)[1]
 
+    repeated = roll_back(own, aws, "one")
+    assert (repeated["config"], repeated["replaced"]) == (result["config"], result["replaced"])
+    assert repeated["target"]["package"] == second.package
+
     config = aws.sagemaker.describe_endpoint_config(EndpointConfigName=result["config"])
     assert config["DataCaptureConfig"]["InitialSamplingPercentage"] == 50
     assert config["ProductionVariants"][0]["InstanceType"] == "ml.m5.large"

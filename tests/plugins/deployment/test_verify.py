@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import socket
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
+import boto3
 import pytest
 from airflow.sdk import Context
+from botocore.config import Config
 from retraining.aws import Aws
-from retraining.decision.registry import LIVE_CONFIG
+from retraining.dataset.listing import list_pictures
+from retraining.dataset.manifest import encode
+from retraining.dataset.pictures import Look
+from retraining.decision.registry import LIVE_CONFIG, rejected
 from retraining.deployment.agreement import Offline, compare
-from retraining.deployment.asking import sample
+from retraining.deployment.asking import ask, sample
 from retraining.deployment.verify import plausible, verify_endpoint
 from retraining.errors import VerificationError
+from retraining.objects import write
 from retraining.operators import EndpointOperator
 from retraining.pipeline import Pipeline
 
@@ -135,30 +142,38 @@ def deployed(runtime: RuntimeProcess) -> Iterator[Callable[[int], dict[str, Any]
 
 @pytest.fixture
 def verify(pipeline: Pipeline, aws: Aws, upload: Any) -> Any:
-    """Runs the check on two classes of 15 pictures, where the endpoint always answers `body`."""
+    """Runs the check on two classes of 15 pictures, where the endpoint always answers `body`, but for those
+    pictures that are `replaced` after the check of the data set.
+    """
 
     def run(
         endpoint: dict[str, Any],
         body: bytes,
         trained: float | None = None,
         predictions: bytes | None = None,
-        package: dict[str, Any] | None = None,
+        *,
+        package: str | None = None,
+        replaced: dict[str, bytes] | None = None,
         **limits: Any,
     ) -> dict[str, Any]:
         upload("verify/test", dict.fromkeys(NAMES, body))
-        evaluation = None
+        folder = f"verify/run-{uuid.uuid4().hex[:8]}"
+        manifest = f"s3://{BUCKET}/{folder}/manifest.jsonl.gz"
+        pictures = list_pictures(aws.s3, BUCKET, "verify").pictures
+        looks = {picture.version: Look("5e" * 32, problem="is no picture") for picture in pictures}
+        write(aws.s3, manifest, encode(pictures, looks))
+        upload("verify/test", replaced or {})
         if predictions is not None:
-            folder = f"verify/evaluation-{uuid.uuid4().hex[:8]}"
             upload(folder, {"predictions.jsonl": predictions})
-            evaluation = {"output": f"s3://{BUCKET}/{folder}"}
+        arn = package or register_model(aws, endpoint["name"], endpoint["artifact"])
         metrics = {} if trained is None else {"test:accuracy": trained}
         return verify_endpoint(
             pipeline=pipeline.model_copy(update={"verify": pipeline.verify.model_copy(update=limits)}),
-            dataset={"bucket": BUCKET, "prefix": "verify"},
+            dataset={"bucket": BUCKET, "prefix": "verify", "manifest": manifest},
             training={"metrics": metrics, "model_artifact": endpoint["artifact"]},
-            evaluation=evaluation,
+            evaluation={"output": f"s3://{BUCKET}/{folder}"},
             endpoint=endpoint,
-            package=package,
+            package={"arn": arn},
             aws=aws,
         )
 
@@ -178,6 +193,30 @@ def test_the_answers_are_compared_with_the_evaluation(verify: Any, first: dict[s
     shown = result["predictions"][0]
     assert (shown["class"], shown["predicted"], shown["offline"]["class"]) == (RED, RED, RED)
     assert result["latency_ms"].keys() == {"median", "p95", "max"}
+
+
+def test_a_picture_that_was_replaced_meanwhile_does_not_count(
+    verify: Any, first: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    result = verify(first, says(RED), predictions=offline(RED), replaced={NAMES[0]: says(BLUE)})
+    assert (result["images"], result["compared"]) == (29, 29)
+    assert f"1 test pictures are new or changed and passed over, such as {NAMES[0]}" in caplog.text
+
+
+def test_a_model_that_hangs_does_not_answer(aws: Aws, upload: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload("verify/hanging", {"a/1.jpg": b"a picture"})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        runtime = boto3.client(
+            "sagemaker-runtime",
+            endpoint_url=f"http://127.0.0.1:{silent.getsockname()[1]}",
+            region_name="us-east-1",
+            aws_access_key_id="any",
+            aws_secret_access_key="any",
+            config=Config(read_timeout=0.5, retries={"total_max_attempts": 1}),
+        )
+        monkeypatch.setitem(vars(aws), "runtime", runtime)
+        with pytest.raises(VerificationError, match=r"did not answer .*1\.jpg: Read timeout"):
+            ask(aws, "hanging", BUCKET, "verify/hanging/a/1.jpg")
 
 
 def test_without_predictions_the_accuracy_counts(verify: Any, first: dict[str, Any]) -> None:
@@ -214,10 +253,12 @@ def test_the_model_before_comes_back_without_a_gap(
 ) -> None:
     second = deployed(2)
     name, before = second["name"], second["previous"]
-    package = {"arn": register_model(aws, name, second["artifact"])}
+    package = register_model(aws, name, second["artifact"])
+    rejected(aws, package, "An earlier deployment was rolled back.")
     assert verify(second, says(RED), predictions=offline(RED), package=package)["agreement"] == 1.0
-    described = aws.sagemaker.describe_model_package(ModelPackageName=package["arn"])
+    described = aws.sagemaker.describe_model_package(ModelPackageName=package)
     assert described["CustomerMetadataProperties"][LIVE_CONFIG] == second["config"]
+    assert described["ModelApprovalStatus"] == "Approved"
 
     with (
         traffic(runtime, name) as seen,
@@ -226,7 +267,7 @@ def test_the_model_before_comes_back_without_a_gap(
         verify(second, says(RED), predictions=offline(BLUE), package=package)
     assert (seen.answered > 0, seen.failed) == (True, 0)
     assert aws.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"] == before
-    described = aws.sagemaker.describe_model_package(ModelPackageName=package["arn"])
+    described = aws.sagemaker.describe_model_package(ModelPackageName=package)
     assert described["ModelApprovalStatus"] == "Rejected"
     assert "otherwise than the evaluation" in described["ApprovalDescription"]
     assert LIVE_CONFIG not in described.get("CustomerMetadataProperties", {})
@@ -236,9 +277,21 @@ def test_the_model_before_comes_back_without_a_gap(
     assert aws.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"] == before
 
 
-def test_another_model_under_the_configuration_is_found(
-    verify: Any, deployed: Callable[[int], dict[str, Any]]
+def test_a_registry_that_refuses_hides_nothing(
+    verify: Any, deployed: Callable[[int], dict[str, Any]], aws: Aws, caplog: pytest.LogCaptureFixture
 ) -> None:
-    endpoint = {**deployed(3), "artifact": f"s3://{BUCKET}/another/model.tar.gz"}
+    endpoint = deployed(4)
+    package = "arn:aws:sagemaker:us-east-1:123456789012:model-package/no-such-group/1"
+    with pytest.raises(VerificationError, match=f"otherwise.*{endpoint['previous']} is in service"):
+        verify(endpoint, says(RED), predictions=offline(BLUE), package=package)
+    assert f"{package} could not be rejected in the registry" in caplog.text
+
+
+def test_another_model_under_the_configuration_is_found(
+    verify: Any, deployed: Callable[[int], dict[str, Any]], aws: Aws
+) -> None:
+    found = deployed(3)
+    package = register_model(aws, found["name"], found["artifact"])
+    endpoint = {**found, "artifact": f"s3://{BUCKET}/another/model.tar.gz"}
     with pytest.raises(VerificationError, match=r"serves s3://.*, not s3://.*/another/model\.tar\.gz"):
-        verify(endpoint, says(RED), predictions=offline(RED))
+        verify(endpoint, says(RED), predictions=offline(RED), package=package)
