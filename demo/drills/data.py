@@ -14,7 +14,7 @@ from PIL import Image
 
 from demo.sample_dataset import Plan, draw_dataset
 
-SPOILT_SHARE = 0.2  # of the test pictures that leak into the training split
+LEAKED_SHARE = 0.2  # of the test pictures that leak into the training split
 CUT_BYTES = 400  # of a damaged JPEG: its header survives
 
 Pictures = list[Path]
@@ -53,7 +53,7 @@ def damaged(folder: Path) -> None:
 def leaking(folder: Path) -> None:
     """Test pictures are in the training split, too."""
     for breed in breeds(folder, "test"):
-        for path in pictures(breed)[: round(SPOILT_SHARE * len(pictures(breed)))]:
+        for path in pictures(breed)[: round(LEAKED_SHARE * len(pictures(breed)))]:
             shutil.copy(path, folder / "train" / breed.name / f"again-{path.name}")
 
 

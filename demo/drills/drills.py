@@ -13,7 +13,7 @@ from demo.drills import data
 from demo.drills.traffic import Tally
 from demo.drills.world import CANARY_PERCENT, Run, World, opened, traffic
 from demo.outcome import say
-from demo.settings import Settings
+from demo.settings import DemoError, Settings
 
 
 class DrillError(Exception):
@@ -68,21 +68,23 @@ def worse_challenger(world: World) -> None:
 def denied_approval(world: World) -> None:
     before = world.configuration()
     run = world.retrain(answer="Reject")
+    expect(run.state == "success" and run.task("approve") == "success", "the run asks for approval", run)
     expect(run.result("gate")["approved"], "the gate lets the model pass", run)
     expect(not run.result("approve")["approved"], "the approval was denied", run)
-    expect(run.state == "success" and run.task("deploy") == "skipped", "nothing is deployed", run)
+    expect(run.task("deploy") == "skipped", "nothing is deployed", run)
     expect_stays(world, before, run)
 
 
 def better_challenger(world: World) -> None:
     run = world.retrain(skip_tuning=False)
+    expect(run.task("gate") == "success", "the gate decides", run)
     improvement = run.result("gate")["figures"]["improvement"]
-    expect(improvement["lower_bound"] > 0, "the challenger is better", run)
+    expect(improvement and improvement["lower_bound"] > 0, "the challenger is better", run)
     expect_live(world, run)
 
 
 def model_that_does_not_load(world: World) -> None:
-    expect_rolled_back(world, "fails to load", task="deploy")
+    expect_rolled_back(world, "fails to load", task="deploy", because="health check")
 
 
 def slow_model(world: World) -> None:
@@ -94,7 +96,7 @@ def model_that_answers_5xx(world: World) -> None:
 
 
 def wrong_predictions(world: World) -> None:
-    expect_rolled_back(world, "answers wrongly", task="verify")
+    expect_rolled_back(world, "answers wrongly", task="verify", because="otherwise than the evaluation")
 
 
 def manual_rollback(world: World) -> None:
@@ -155,7 +157,7 @@ def attempt(drill: Drill, world: World) -> str | None:
     """Why the drill failed, or None."""
     try:
         drill.act(world)
-    except (DrillError, TimeoutError) as error:
+    except (DrillError, DemoError, TimeoutError) as error:
         return str(error)
     return None
 
@@ -178,7 +180,7 @@ def expect(condition: Any, what: str, run: Run) -> None:
 
 
 def expect_live(world: World, run: Run) -> None:
-    expect(run.state == "success", "the run succeeds", run)
+    expect(run.state == "success" and run.task("deploy") == "success", "a model is deployed", run)
     name = run.result("deploy")["config"]
     expect(world.configuration() == name, f"{name} is in service", run)
 
@@ -199,11 +201,12 @@ def expect_stopped_before_tuning(world: World, change: data.Change, because: str
 
 def expect_kept_out(world: World, run: Run, before: str | None) -> None:
     expect(run.state == "success" and run.task("deploy") == "skipped", "nothing is deployed", run)
+    expect(run.task("gate") == "success", "the gate decides", run)
     expect(not run.result("gate")["approved"], "the gate keeps the model out", run)
     expect_stays(world, before, run)
 
 
-def expect_rolled_back(world: World, fault: str, *, task: str, because: str = "") -> None:
+def expect_rolled_back(world: World, fault: str, *, task: str, because: str) -> None:
     before = world.configuration()
     run = world.retrain(fault=fault)
     expect(run.state == "failed" and run.task(task) == "failed", f"{task} fails", run)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import cast
 
 import pytest
 from PIL import Image, UnidentifiedImageError
@@ -17,9 +18,9 @@ from demo.aws import Aws
 from demo.drills import data, drills
 from demo.drills.faults import FAULTS, write_source
 from demo.drills.traffic import Tally, Traffic
-from demo.drills.world import CHANGES, write_dags
+from demo.drills.world import CHANGES, World, write_dags
 from demo.sample_dataset import Plan, draw_dataset
-from demo.settings import ROOT
+from demo.settings import ROOT, DemoError
 from tests.local_sagemaker.runtime_process import wait_for
 
 
@@ -124,6 +125,14 @@ def test_the_client_counts_every_failed_request_once(endpoint: str) -> None:
     counted()
     assert total.failed == total.requests // 3
     assert set(total.failures) == {"HTTP 500"}
+
+
+@pytest.mark.parametrize("error", [drills.DrillError, DemoError, TimeoutError])
+def test_what_goes_wrong_fails_one_drill_only(error: type[Exception]) -> None:
+    def act(_: World) -> None:
+        raise error("no such thing")
+
+    assert drills.attempt(drills.Drill("any", act), cast("World", None)) == "no such thing"
 
 
 def test_requests_may_fail_up_to_the_drills_share() -> None:
