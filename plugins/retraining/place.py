@@ -33,6 +33,11 @@ class Place:
         """URI of the run's folder."""
         return f"s3://{self.bucket}/{self.shared}/{self.run}"
 
+    @property
+    def dataset_report(self) -> str:
+        """URI of the page about the run's check of the data set."""
+        return f"{self.output}/dataset/report.html"
+
     def shared_uri(self, name: str) -> str:
         """URI of something that the runs share."""
         return f"s3://{self.bucket}/{self.shared}/{name}"

@@ -94,9 +94,9 @@ def test_a_model_goes_live_the_next_one_replaces_it_and_a_run_of_nothing_new_is_
         report["test_accuracy"], abs=1e-3
     )
 
-    endpoint = report["endpoint"]
-    assert (endpoint["images"], endpoint["agreement"]) == (12, 1.0)
-    assert {answer["class"] for answer in endpoint["predictions"]} == set(CLASSES)
+    verification = report["verification"]
+    assert (verification["images"], verification["agreement"]) == (12, 1.0)
+    assert {answer["class"] for answer in verification["predictions"]} == set(CLASSES)
     assert sagemaker.describe_endpoint(EndpointName="any-model")["EndpointConfigName"] == name
     assert statuses(sagemaker) == ["Approved"]
 

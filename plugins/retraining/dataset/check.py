@@ -62,7 +62,7 @@ class _Source:
 
     @property
     def report(self) -> str:
-        return f"{self.place.output}/dataset/report.html"
+        return self.place.dataset_report
 
 
 def check_dataset(

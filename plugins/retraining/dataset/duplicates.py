@@ -75,6 +75,11 @@ class Group:
     exact: bool
     pictures: tuple[Picture, ...]
 
+    @property
+    def kind(self) -> str:
+        """What makes it a group, in words."""
+        return "same content" if self.exact else "near duplicates"
+
     @cached_property
     def splits(self) -> frozenset[str]:
         return frozenset(picture.split for picture in self.pictures)

@@ -117,10 +117,7 @@ def _leak(findings: Findings, split: str, share: float, limits: Dataset) -> Prob
         f"Pictures of {split}/ that are also in another split ({findings.leaked[split]}, which are "
         f"{share:.2%}; dataset.max_leaked_share is {limits.max_leaked_share:.2%}); delete them from one of "
         "the splits",
-        tuple(
-            f"{shortened(group.pictures, _EXAMPLE)}: {'same content' if group.exact else 'near duplicates'}"
-            for group in groups
-        ),
+        tuple(f"{shortened(group.pictures, _EXAMPLE)}: {group.kind}" for group in groups),
     )
 
 
@@ -134,13 +131,13 @@ def _about_files(findings: Findings, unused: Sequence[str]) -> Iterator[str]:
 
 
 def _about_duplicates(findings: Findings) -> Iterator[str]:
-    for exact, kind in ((True, "the same content"), (False, "near duplicates")):
+    for exact in (True, False):
         groups = [group for group in findings.repeated if group.exact is exact]
         if groups:
             number, example = sum(len(group.pictures) for group in groups), groups[0].pictures
             yield (
-                f"Pictures that are in a class and split more than once ({kind}): {number}, such as "
-                f"{shortened(example, _EXAMPLE)}; they count more than others."
+                f"Pictures that are in a class and split more than once ({groups[0].kind}): {number}, "
+                f"such as {shortened(example, _EXAMPLE)}; they count more than others."
             )
     if findings.doubtful:
         number, example = len(findings.doubtful), findings.doubtful[0].pictures

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from retraining.dataset.findings import Findings, Problem, offending_groups
 from retraining.dataset.listing import SPLITS, Picture
 from retraining.dataset.pictures import DAMAGED, thumbnail
 from retraining.objects import write
+from retraining.pages import data_uri, page_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 log = logging.getLogger(__name__)
 
-_TEMPLATES = Path(__file__).parents[1] / "templates"
 _GROUPS = 24  # shown with pictures
 _PICTURES = 4  # of a group
 _SIDE = 224  # of a thumbnail, twice as many pixels as it takes on the page
@@ -68,23 +64,16 @@ def write_page(s3: S3Client, uri: str, bucket: str, prefix: str, page: Page) -> 
     """Put the page into S3. Pictures of at most 24 groups of offenders are read again for it."""
     groups = offending_groups(page.findings) if page.findings else []
     shown = list(_with_pictures(s3, bucket, prefix, groups[:_GROUPS]))
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("dataset.html.j2").render(
-        page=page,
-        splits=SPLITS,
-        totals={split: page.counts[split].total() for split in SPLITS},
-        rows=list(_rows(page)),
-        groups=shown,
-        more_groups=len(groups) - len(shown),
-        lines=_LINES,
-    )
-    write(s3, uri, text.encode(), "text/html; charset=utf-8")
+    values = {
+        "page": page,
+        "splits": SPLITS,
+        "totals": {split: page.counts[split].total() for split in SPLITS},
+        "rows": list(_rows(page)),
+        "groups": shown,
+        "more_groups": len(groups) - len(shown),
+        "lines": _LINES,
+    }
+    write(s3, uri, page_of("dataset.html.j2", values, {}).encode(), "text/html; charset=utf-8")
 
 
 def _rows(page: Page) -> Iterator[_Row]:
@@ -102,19 +91,18 @@ def _with_pictures(
 ) -> Iterator[_Shown]:
     wanted = [picture for _, group in groups for picture in islice(group.pictures, _PICTURES)]
 
-    def data_uri(picture: Picture) -> str | None:
-        return _data_uri(s3, bucket, f"{prefix}/{picture.path}".lstrip("/"))
+    def small(picture: Picture) -> str | None:
+        return _thumbnail(s3, bucket, f"{prefix}/{picture.path}".lstrip("/"))
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail") as pool:
-        uris = dict(zip((picture.path for picture in wanted), pool.map(data_uri, wanted), strict=True))
+        uris = dict(zip((picture.path for picture in wanted), pool.map(small, wanted), strict=True))
     for title, group in groups:
         first = [(picture, uris[picture.path]) for picture in islice(group.pictures, _PICTURES)]
-        kind = "same content" if group.exact else "near duplicates"
-        yield _Shown(title, kind, first, len(group.pictures) - len(first))
+        yield _Shown(title, group.kind, first, len(group.pictures) - len(first))
 
 
-def _data_uri(s3: S3Client, bucket: str, key: str) -> str | None:
-    """The thumbnail, or None for a picture that somebody deleted or replaced since the check read it."""
+def _thumbnail(s3: S3Client, bucket: str, key: str) -> str | None:
+    """The thumbnail as a data: URI; None for a picture that somebody deleted or replaced since the check."""
     from botocore.exceptions import ClientError
 
     try:
@@ -122,4 +110,4 @@ def _data_uri(s3: S3Client, bucket: str, key: str) -> str | None:
     except (ClientError, *DAMAGED) as error:
         log.warning("No thumbnail of s3://%s/%s: %s", bucket, key, error)
         return None
-    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+    return data_uri(content, "image/jpeg")

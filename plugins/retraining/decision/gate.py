@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from retraining.aws import Aws
@@ -16,6 +14,7 @@ from retraining.objects import read_json
 from retraining.pipeline import Pipeline
 from retraining.planning.evaluation import DOCUMENT
 from retraining.sections import Gate
+from retraining.tables import rendered
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +25,6 @@ _FORMAT_VERSION = 1  # of evaluation.json
 _EXACT = 1e-9  # differences of shares are exact but for rounding
 _WORST = 5
 _NAMED = 3
-_TABLE_WIDTH = 180
 
 
 def gate(pipeline: Pipeline, evaluation: Document, debugger: Document, aws: Aws) -> dict[str, Any]:
@@ -78,10 +76,7 @@ def table(checks: list[Check]) -> str:
     for check in checks:
         values = (_short(check[name]) for name in ("value", "threshold"))
         grid.add_row(check["name"], "yes" if check["passed"] else "NO", *values, check["text"])
-    page = Console(file=io.StringIO(), width=_TABLE_WIDTH)
-    page.print(grid)
-    text: str = page.file.getvalue()  # type: ignore[attr-defined]
-    return text
+    return rendered(grid)
 
 
 def signed(value: float, digits: int = 3) -> str:
@@ -184,7 +179,7 @@ def _figures(document: Document) -> dict[str, Any]:
         "challenger": _model(models["challenger"]),
         "champion": _model(champion) if champion else None,
         "improvement": _gain(document) if champion else None,
-        "worst_breeds": _worst_first(document)[:_WORST] if champion else _least_known(models["challenger"]),
+        "worst_breeds": weakest_classes(document)[:_WORST],
         "test": dict(document["test"]),
     }
 
@@ -206,6 +201,16 @@ def _gain(document: Document) -> dict[str, Any]:
     return {**comparison["accuracy"], "confidence": 100 * comparison["bootstrap"]["confidence"]}
 
 
+def weakest_classes(document: Document) -> list[dict[str, Any]]:
+    """The classes that lose most recall against the champion first, or without one those of lowest recall.
+
+    Each is `{class, support, challenger, champion, difference}`, the last two None without a champion.
+    """
+    if document["models"]["champion"] is None:
+        return _least_known(document["models"]["challenger"])
+    return _worst_first(document)
+
+
 def _worst_first(document: Document) -> list[dict[str, Any]]:
     """The classes that both models know and that the test pictures show, greatest loss of recall first."""
     rows = [
@@ -217,14 +222,18 @@ def _worst_first(document: Document) -> list[dict[str, Any]]:
 
 
 def _least_known(challenger: Document) -> list[dict[str, Any]]:
-    """Without a champion: the classes of lowest recall."""
-    rows = [
-        {"class": row["class"], "support": row["support"], "challenger": row["recall"]}
+    rows: list[dict[str, Any]] = [
+        {
+            "class": row["class"],
+            "support": row["support"],
+            "challenger": row["recall"],
+            "champion": None,
+            "difference": None,
+        }
         for row in challenger["per_class"]
         if row["recall"] is not None
     ]
-    rows = sorted(rows, key=lambda row: (row["challenger"], row["class"]))[:_WORST]
-    return [{**row, "champion": None, "difference": None} for row in rows]
+    return sorted(rows, key=lambda row: (row["challenger"], row["class"]))
 
 
 def _loss(row: Document) -> str:

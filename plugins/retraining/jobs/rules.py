@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from retraining.aws import Aws
 from retraining.objects import exists, link, read, write
 from retraining.pipeline import Pipeline
+from retraining.tables import rendered
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -39,7 +39,6 @@ _CONDITION_MET = re.compile(
 )
 _ADVICE = " Try: "
 _JOB_RESULTS = "debugger/"  # in the job's output.tar.gz, mode in_job
-_TABLE_WIDTH = 180
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 15.0
 
 
@@ -152,10 +151,7 @@ def table(rules: list[dict[str, Any]]) -> str:
         grid.add_row(
             rule["rule"], rule["status"], step, rule["policy"], rule["verdict"], said, rule["advice"] or ""
         )
-    page = Console(file=io.StringIO(), width=_TABLE_WIDTH)
-    page.print(grid)
-    text: str = page.file.getvalue()  # type: ignore[attr-defined]
-    return text
+    return rendered(grid)
 
 
 def _judged(state: RuleState, pipeline: Pipeline) -> dict[str, Any]:

@@ -7,7 +7,6 @@ rules, and S3 is left out. Prices are in `prices.yaml` beside this file, with th
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from rich.console import Console
 from rich.table import Table
 
 from retraining.errors import PlanError
 from retraining.form import RunSettings
 from retraining.pipeline import Pipeline
+from retraining.tables import rendered
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +32,6 @@ PRICES = Path(__file__).with_name("prices.yaml")
 
 _HOUR = 3600
 _MONTH_HOURS = 730  # as AWS's own calculator counts a month
-_TABLE_WIDTH = 140
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,7 @@ def estimate_table(costs: Mapping[str, Any]) -> str:
     grid.add_row("the run", "", "", "", money(costs["max_usd"]), "", money(costs["expected_usd"]))
     endpoint = costs["endpoint"]
     month = money(endpoint["usd_per_month"])
-    return _rendered(grid) + (
+    return rendered(grid) + (
         f"Not part of the run: the endpoint, {endpoint['count']} x {endpoint['instance_type']}, {month} a "
         f"month of {_MONTH_HOURS} hours. Prices of {costs['prices']['read_on']} for {costs['region']}, "
         "volumes included, S3 not; retries of failed jobs would come on top."
@@ -226,7 +224,7 @@ def actual_table(costs: Mapping[str, Any]) -> str:
         grid.add_row(row["kind"], row["job"], row["status"], instance, billed, money(row["usd"]), saving)
     total = money(costs["usd"]) + ("" if costs["complete"] else " at least")
     grid.add_row("the run", "", "", "", duration(costs["billable_seconds"]), total, "")
-    return _rendered(grid)
+    return rendered(grid)
 
 
 def money(value: float | None) -> str:
@@ -381,10 +379,3 @@ def _advice(costs: Mapping[str, Any]) -> str:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(dict.fromkeys(names))
-
-
-def _rendered(grid: Table) -> str:
-    page = Console(file=io.StringIO(), width=_TABLE_WIDTH)
-    page.print(grid)
-    text: str = page.file.getvalue()  # type: ignore[attr-defined]
-    return text

@@ -23,7 +23,7 @@ Verdict = Literal["live", "kept", "unchanged", "failed", "unfinished"]
 REASON = "reason"
 """Key of the XCom with the reason why a task failed or skipped itself."""
 _LONGEST_REASON = 4000
-_FAILED, _SKIPPED, _UPSTREAM_FAILED = "failed", "skipped", "upstream_failed"
+_FAILED, _SKIPPED = "failed", "skipped"
 _PLAN = "plan"
 
 

@@ -6,19 +6,16 @@ Import inside a task only.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from retraining.decision.gate import weakest_classes
+from retraining.pages import data_uri, page_of
 from retraining.planning.costs import duration, money
 from retraining.reporting.charts import learning_curves, tuning_chart
-
-TEMPLATES = Path(__file__).parents[1] / "templates"
 
 NOTHING = "\N{EN DASH}"
 """What stands in a cell without a value."""
@@ -66,37 +63,36 @@ class Materials:
 
 def render(record: Mapping[str, Any], materials: Materials) -> str:
     """The page of `record`, which is what `retraining.reporting.report.run_report` returns."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        money=money, duration=duration, percent=percent, number=number, share=share, label=label
-    )
     evaluation = materials.evaluation
-    return environment.get_template("report.html.j2").render(
-        record=record,
-        links=materials.links,
-        tuning_chart=_tuning_chart(record["tuning"], record["maximize"]),
-        learning_curves=_markup(learning_curves(materials.history)),
-        trials=_ranked(record["tuning"], maximize=record["maximize"]),
-        breeds=_changed_classes(record["dataset"]),
-        comparison=_comparison(evaluation) if evaluation else None,
-        worst=_worst_classes(evaluation) if evaluation else [],
-        charts=[
-            (_CHART_TITLES.get(name, name), _data_uri(content, "image/png"))
+    values = {
+        "record": record,
+        "links": materials.links,
+        "tuning_chart": _tuning_chart(record["tuning"], record["maximize"]),
+        "learning_curves": _markup(learning_curves(materials.history)),
+        "trials": _ranked(record["tuning"], maximize=record["maximize"]),
+        "breeds": _changed_classes(record["dataset"]),
+        "comparison": _comparison(evaluation) if evaluation else None,
+        "worst": weakest_classes(evaluation)[:_CLASSES_SHOWN] if evaluation else [],
+        "charts": [
+            (_CHART_TITLES.get(name, name), data_uri(content, "image/png"))
             for name, content in materials.charts.items()
         ],
-        thumbnails={uri: _data_uri(content, "image/jpeg") for uri, content in materials.thumbnails.items()},
-        costs=_costs(record["cost"]),
-        state_colours=_STATE_COLOURS,
-        state_words=_STATE_WORDS,
-        verdict_colour=_VERDICT_COLOURS[record["outcome"]["verdict"]],
-        rule_colours=_RULE_COLOURS,
-    )
+        "thumbnails": {uri: data_uri(content, "image/jpeg") for uri, content in materials.thumbnails.items()},
+        "costs": _costs(record["cost"]),
+        "state_colours": _STATE_COLOURS,
+        "state_words": _STATE_WORDS,
+        "verdict_colour": _VERDICT_COLOURS[record["outcome"]["verdict"]],
+        "rule_colours": _RULE_COLOURS,
+    }
+    filters: dict[str, Callable[..., str]] = {
+        "money": money,
+        "duration": duration,
+        "percent": percent,
+        "number": number,
+        "share": share,
+        "label": label,
+    }
+    return page_of("report.html.j2", values, filters)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -186,24 +182,6 @@ def _comparison(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _worst_classes(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The classes that lost most recall against the champion; without one, those with the least recall."""
-    comparison = evaluation["comparison"]
-    if comparison:
-        rows = [
-            {key: row[key] for key in ("class", "support", "challenger", "champion", "difference")}
-            for row in comparison["recall"]
-            if row["difference"] is not None
-        ]
-        return sorted(rows, key=lambda row: row["difference"])[:_CLASSES_SHOWN]
-    rows = [
-        {**row, "challenger": row["recall"], "champion": None, "difference": None}
-        for row in evaluation["models"]["challenger"]["per_class"]
-        if row["recall"] is not None
-    ]
-    return sorted(rows, key=lambda row: row["recall"])[:_CLASSES_SHOWN]
-
-
 def _costs(cost: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per kind of job: what it might have cost, what was expected, what it cost."""
     planned = {job["kind"]: job for job in (cost["estimate"] or {}).get("jobs", [])}
@@ -212,7 +190,3 @@ def _costs(cost: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"kind": kind, "planned": planned.get(kind), "spent": spent.get(kind)}
         for kind in dict.fromkeys([*planned, *spent])
     ]
-
-
-def _data_uri(content: bytes, media_type: str) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

@@ -15,14 +15,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from PIL import Image, UnidentifiedImageError
 
 from retraining.aws import Aws
+from retraining.dataset.pictures import DAMAGED, thumbnail
+from retraining.deployment.guardrails import alarms_of
 from retraining.errors import UserError
+from retraining.jobs.adopting import member
 from retraining.jobs.billing import run_costs
 from retraining.objects import exists, link, read, read_json, write, write_json
 from retraining.place import Place
 from retraining.planning.costs import actual_table, duration, money
+from retraining.planning.evaluation import DOCUMENT
 from retraining.reporting.outcome import Outcome, outcome_of
 from retraining.reporting.page import Materials, percent, render
 
@@ -32,17 +35,16 @@ Result = Mapping[str, Any]
 Document = dict[str, Any]
 
 _TOOLKIT = "sagemaker_"
+_OBJECTIVE = ("tuning", "HyperParameterTuningJobConfig", "HyperParameterTuningJobObjective")
+_ROUTING = ("BlueGreenUpdatePolicy", "TrafficRoutingConfiguration")
 _RUN_FACTS = ("run_id", "region", "code", "weights")
 _THUMBNAIL = 240  # pixels, the longer side
 _LARGEST_PICTURE = 4 * 2**20  # bytes; a larger chart stays in S3
 _UNREADABLE = (
     ClientError,
     BotoCoreError,
-    ValueError,
-    KeyError,
     tarfile.TarError,
-    UnidentifiedImageError,
-    OSError,
+    *DAMAGED,
 )
 _STRATEGIES = {"ALL_AT_ONCE": "all at once", "CANARY": "canary", "LINEAR": "linear"}
 
@@ -88,9 +90,9 @@ def run_report(
         debugger        {mode, rules: [{rule, status, step, finding, ...}], report}
         test_accuracy   the training job's, on the whole test set
         evaluation, gate, package, approval, retired   as the tasks return them
-        deployment      {name, config, model, status, seconds, created, previous} of `deploy`
         strategy        {text, alarms: [name]} of the deployment
-        endpoint        {endpoint, images, accuracy, latency_ms, predictions: [...], ...} of `verify`
+        endpoint        {name, config, model, status, seconds, created, previous} of `deploy`
+        verification    {endpoint, images, accuracy, latency_ms, predictions: [...], ...} of `verify`
         cost            {estimate, actual}, as `retraining.planning.costs` has them
         record, report, report_url   URIs of record and page, and a link to the page
 
@@ -121,9 +123,9 @@ def run_report(
         "gate": dict(gate) if gate else None,
         "package": dict(package) if package else None,
         "approval": dict(approval) if approval else None,
-        "deployment": dict(endpoint) if endpoint else None,
-        "strategy": _strategy(deployment or plan),
-        "endpoint": dict(verification) if verification else None,
+        "strategy": _strategy(deployment or (plan or {}).get("deployment")),
+        "endpoint": dict(endpoint) if endpoint else None,
+        "verification": dict(verification) if verification else None,
         "retired": dict(retired) if retired else None,
         "cost": {
             "estimate": run.get("cost"),
@@ -181,10 +183,10 @@ def _summary_facts(record: Result) -> list[tuple[str, str]]:
     rules = (record["debugger"] or {}).get("rules") or []
     if rules:
         facts.append(("Rules", ", ".join(f"{rule['rule']} {rule['verdict']}" for rule in rules)))
-    if record["endpoint"]:
-        endpoint = record["endpoint"]
-        latency = f"{endpoint['latency_ms']['median']:.0f} ms"
-        facts.append(("Endpoint", f"{endpoint['endpoint']}, {latency} median"))
+    if record["verification"]:
+        verification = record["verification"]
+        latency = f"{verification['latency_ms']['median']:.0f} ms"
+        facts.append(("Endpoint", f"{verification['endpoint']}, {latency} median"))
     costs, estimate = record["cost"]["actual"], record["cost"]["estimate"]
     if costs["jobs"]:
         bound = f", at most {money(estimate['max_usd'])} by its limits" if estimate else ""
@@ -215,15 +217,14 @@ def _hyperparameters(training: Result | None) -> Document | None:
 
 
 def _maximize(plan: Result | None) -> bool:
-    objective = member(plan, "HyperParameterTuningJobObjective")
+    objective = member(plan, _OBJECTIVE)
     return not objective or objective["Type"] == "Maximize"
 
 
 def _strategy(request: Result | None) -> Document:
     """How a DeploymentConfig moves traffic, in words, and the alarms that watch it."""
-    routing = member(request, "TrafficRoutingConfiguration")
-    alarms = member(request, "AutoRollbackConfiguration") or {}
-    names = [alarm["AlarmName"] for alarm in alarms.get("Alarms", [])]
+    config = member(request, ("Endpoint", "DeploymentConfig"))
+    routing, names = member(config, _ROUTING), alarms_of(config)
     if not routing:
         return {"text": None, "alarms": names}
     step = routing.get("CanarySize") or routing.get("LinearStepSize")
@@ -233,21 +234,12 @@ def _strategy(request: Result | None) -> Document:
     return {"text": _STRATEGIES.get(routing["Type"], routing["Type"]) + size + bake, "alarms": names}
 
 
-def member(document: Any, name: str) -> Any:
-    """The first value of this key anywhere in nested mappings, or None."""
-    if not isinstance(document, Mapping):
-        return None
-    if name in document:
-        return document[name]
-    return next((found for value in document.values() if (found := member(value, name)) is not None), None)
-
-
 def _links(
     aws: Aws, place: Place, dataset: Result | None, debugger: Result | None, run_url: str | None
 ) -> dict[str, str]:
     """Titles and addresses. A data set that was refused has a page, too, though its task has no result."""
     found = {"Run in Airflow": run_url} if run_url else {}
-    refused = f"{place.output}/dataset/report.html"
+    refused = place.dataset_report
     pages = {
         "Data set report": dataset.get("report") if dataset else refused if exists(aws.s3, refused) else None,
         "Profiler report": (debugger or {}).get("report"),
@@ -264,7 +256,7 @@ def _materials(
 ) -> Materials:
     """What the page takes from S3; what cannot be read is left out, with a line in the log."""
     folder = str((evaluation or {}).get("output") or "").rstrip("/")
-    content = _attempt(f"{folder}/evaluation.json", read_json, aws.s3) if folder else None
+    content = _attempt(f"{folder}/{DOCUMENT}", read_json, aws.s3) if folder else None
     charts = {name: f"{folder}/{name}" for name in (content or {}).get("charts", [])}
     pictures = [answer["image"] for answer in (verification or {}).get("predictions", [])]
     return Materials(
@@ -318,10 +310,4 @@ def _chart(aws: Aws, uri: str) -> bytes | None:
 
 def _thumbnail(aws: Aws, uri: str) -> bytes | None:
     content = read(aws.s3, uri)
-    if content is None:
-        return None
-    picture = Image.open(io.BytesIO(content)).convert("RGB")
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    small = io.BytesIO()
-    picture.save(small, "JPEG", quality=80)
-    return small.getvalue()
+    return None if content is None else thumbnail(content, _THUMBNAIL)

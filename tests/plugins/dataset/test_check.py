@@ -195,7 +195,7 @@ def test_near_duplicates_in_two_classes_and_repeated_pictures_warn(
     assert [message for message in caplog.messages if message in warnings] == warnings
     text = "\n".join(warnings)
     assert "Groups of near duplicates in more than one class: 1, such as train/001.Red/0.jpg = " in text
-    assert "more than once (the same content): 2, such as" in text
+    assert "more than once (same content): 2, such as" in text
     assert "more than once (near duplicates): 2, such as" in text
 
 

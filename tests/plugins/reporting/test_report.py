@@ -18,15 +18,16 @@ from retraining.objects import read, read_json, write, write_json
 from retraining.pipeline import Pipeline
 from retraining.place import Place
 from retraining.planning.costs import estimate
-from retraining.reporting.report import member, run_report
+from retraining.reporting.report import run_report
 
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import MakeSettings, picture
+from tests.plugins.evaluations import evaluation_document
 
 NAME = "dog-breed-2611220640-3fa9"
 EVIL = "<script>alert('&')</script>"
 CLASSES = ["001.Red", "002.Blue", EVIL]
-FIGURES = {"accuracy": 0.8, "top5_accuracy": 1.0, "macro_f1": 0.79, "expected_calibration_error": 0.04}
+RIGHT = dict.fromkeys(CLASSES, 8)
 REJECTED = {
     "approved": False,
     "sentence": "The champion stays: 002.Blue lost 30 points of recall.",
@@ -89,26 +90,6 @@ def epoch(number: int) -> dict[str, float]:
         "train_accuracy": 1 - 0.5 / number,
         "valid_loss": 1.1 / number,
         "valid_accuracy": 1 - 0.6 / number,
-    }
-
-
-def evaluation_document() -> dict[str, Any]:
-    recall = [
-        {
-            "class": name,
-            "support": 10,
-            "challenger": 0.8,
-            "champion": 0.8 - place / 10,
-            "difference": place / 10,
-        }
-        for place, name in enumerate(CLASSES)
-    ]
-    model = {**FIGURES, "negative_log_likelihood": 0.5}
-    accuracy = {"difference": 0.01, "interval": [-0.02, 0.04], "lower_bound": -0.015}
-    return {
-        "models": {"challenger": model, "champion": {**model, "accuracy": 0.79}},
-        "comparison": {"accuracy": accuracy, "macro_f1": accuracy, "recall": recall},
-        "charts": ["confusion_matrix.png", "missing.png"],
     }
 
 
@@ -260,7 +241,9 @@ def test_a_whole_run(aws: Aws, place: Place, plan: dict[str, Any], results: dict
         f"{place.output}/training/{NAME}/output/output.tar.gz",
         archive({"history": [epoch(1), epoch(2)]}),
     )
-    write_json(aws.s3, f"{place.output}/evaluation/evaluation.json", evaluation_document())
+    write_json(
+        aws.s3, f"{place.output}/evaluation/evaluation.json", evaluation_document(RIGHT, {**RIGHT, EVIL: 7})
+    )
     write(aws.s3, f"{place.output}/evaluation/confusion_matrix.png", png())
     write(aws.s3, f"s3://{BUCKET}/thumb.jpg", picture())
     write(aws.s3, f"s3://{BUCKET}/broken.jpg", b"no picture")
@@ -273,7 +256,8 @@ def test_a_whole_run(aws: Aws, place: Place, plan: dict[str, Any], results: dict
     assert report["test_accuracy"] == 0.8
     assert report["hyperparameters"] == {"lr": "0.1"}
     assert report["tuning"] == results["tuning"]
-    assert report["endpoint"] == results["verification"]
+    assert report["verification"] == results["verification"]
+    assert report["endpoint"] == results["endpoint"]
     assert "Training" not in report["training"]
     assert report["debugger"].keys() == {"mode", "rules", "report"}
     assert report["outcome"]["verdict"] == "live"
@@ -298,7 +282,7 @@ def test_a_whole_run(aws: Aws, place: Place, plan: dict[str, Any], results: dict
         "Confusion matrix",
         "dog-breed-old",
         "canary, 10%",
-        "+1.0 pt",
+        "+3.3 pt",
     ):
         assert expected in text
     assert text.count("<svg") == 2
@@ -355,12 +339,8 @@ def test_a_run_without_tuning_says_so(
 
 def test_a_first_model_has_no_champion(aws: Aws, plan: dict[str, Any], results: dict[str, Any]) -> None:
     place = Place(BUCKET, "dog_breed", "first")
-    document = evaluation_document()
-    per_class = [{"class": name, "support": 5, "recall": n / 4} for n, name in enumerate(CLASSES)]
-    models = {"challenger": {**document["models"]["challenger"], "per_class": per_class}, "champion": None}
-    alone = {**document, "models": models, "comparison": None}
     evaluation = {**results["evaluation"], "output": f"{place.output}/evaluation"}
-    write_json(aws.s3, f"{evaluation['output']}/evaluation.json", alone)
+    write_json(aws.s3, f"{evaluation['output']}/evaluation.json", evaluation_document(RIGHT))
     text = page_of(aws, run_report(aws=aws, place=place, plan=plan, **{**results, "evaluation": evaluation}))
     assert "Weakest classes" in text
     assert "no champion" in text
@@ -420,9 +400,3 @@ def test_the_summary_is_short(
         "at most $4.95 by its limits",
     ):
         assert expected in text
-
-
-def test_a_member_is_found_at_any_depth() -> None:
-    assert member({"a": {"b": {"c": 1}}, "c": None}, "c") is None
-    assert member({"a": {"b": {"c": 1}}}, "c") == 1
-    assert member(None, "c") is None
