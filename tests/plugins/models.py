@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retraining.aws import Aws
-from retraining.decision.registry import mark_live
+from retraining.decision.registry import ensure_group, mark_live
 
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
 from tests.plugins.conftest import INFERENCE_IMAGE, archive
@@ -100,3 +100,18 @@ def register_model(aws: Aws, group: str, artifact: str, live: str | None = None)
     if live:
         mark_live(aws, arn, datetime.now(UTC), live)
     return arn
+
+
+def put_version(aws: Aws, group: str, artifact: str, status: str = "Approved") -> str:
+    """Register a version without a run; its ARN."""
+    ensure_group(aws, group, "dog_breed")
+    request: Any = {
+        "ModelPackageGroupName": group,
+        "InferenceSpecification": {
+            "Containers": [{"Image": INFERENCE_IMAGE, "ModelDataUrl": artifact}],
+            "SupportedContentTypes": ["image/jpeg"],
+            "SupportedResponseMIMETypes": ["application/json"],
+        },
+        "ModelApprovalStatus": status,
+    }
+    return str(aws.sagemaker.create_model_package(**request)["ModelPackageArn"])

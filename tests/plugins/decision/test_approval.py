@@ -20,8 +20,8 @@ from retraining.sections import Gate
 
 from tests.dags.airflow_home import BUCKET, REPOSITORY, migrate
 from tests.local_sagemaker.runtime_process import wait_for
-from tests.plugins.decision.test_registry import put_version
 from tests.plugins.evaluations import NO_RULES, evaluation_document
+from tests.plugins.models import put_version
 
 RULE = {
     "rule": "Overfit",

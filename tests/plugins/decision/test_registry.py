@@ -11,7 +11,6 @@ import pytest
 from retraining.aws import Aws
 from retraining.decision.gate import decide
 from retraining.decision.registry import (
-    ensure_group,
     mark_live,
     package_of,
     previous_live,
@@ -27,27 +26,13 @@ from retraining.sections import Gate
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import INFERENCE_IMAGE
 from tests.plugins.evaluations import NO_RULES, evaluation_document
+from tests.plugins.models import put_version
 
 CHAMPION = {"a.Akita": 6, "b.Boxer": 6}
 RULE = {"rule": "Overfit", "policy": "warn", "verdict": "warning", "status": "IssuesFound", "step": 12}
 REGISTRY = f"s3://{BUCKET}/registry"
 
 Register = Callable[..., dict[str, Any]]
-
-
-def put_version(aws: Aws, group: str, artifact: str, status: str = "Approved") -> str:
-    """Register a version without a run; its ARN."""
-    ensure_group(aws, group, "dog_breed")
-    request: Any = {
-        "ModelPackageGroupName": group,
-        "InferenceSpecification": {
-            "Containers": [{"Image": INFERENCE_IMAGE, "ModelDataUrl": artifact}],
-            "SupportedContentTypes": ["image/jpeg"],
-            "SupportedResponseMIMETypes": ["application/json"],
-        },
-        "ModelApprovalStatus": status,
-    }
-    return str(aws.sagemaker.create_model_package(**request)["ModelPackageArn"])
 
 
 @pytest.fixture
