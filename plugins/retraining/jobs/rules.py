@@ -5,19 +5,18 @@ In mode `service` the platform holds the statuses; in mode `in_job` the job itse
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import re
-import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from retraining.aws import Aws
+from retraining.jobs.outputs import archived, output_archive, output_of
 from retraining.objects import exists, link, read, write
 from retraining.pipeline import Pipeline
 from retraining.tables import rendered
@@ -118,10 +117,10 @@ def debugger_result(
     (evaluation error, nothing to look at, or still running); `report` is the S3 URI of the profiler's page
     or None.
     """
-    job, output = training["job"], _output(training)
+    job, output = training["job"], output_of(training)
     report: str | None
     if pipeline.debugger == "in_job":
-        found, report = _states_in_output(aws.s3, job, output, list(pipeline.rules))
+        found, report = _states_in_output(aws.s3, training, list(pipeline.rules))
     elif pipeline.debugger == "service":
         found = _wait(aws, job, pipeline.rules_wait_seconds, pause)
         page = _report_uri(output, job)
@@ -187,42 +186,30 @@ def _wait(aws: Aws, job: str, limit: float, pause: Callable[[float], None]) -> l
 
 
 def _states_in_output(
-    s3: S3Client, job: str, output: str, rules: list[str]
+    s3: S3Client, training: Mapping[str, Any], rules: list[str]
 ) -> tuple[list[RuleState], str | None]:
     """The states and the report that the job's own monitor left in its output archive.
 
     A rule that left nothing was not evaluated, which is an error.
     """
-    archive = f"{output}/{job}/output/output.tar.gz"
+    archive = output_archive(training)
     content = read(s3, archive)
     if content is None:
         reason = f"the job left no {archive}"
         return [RuleState(rule, ERROR, details=reason) for rule in rules], None
-    files = dict(_members(content))
+    files = {name.removeprefix(_JOB_RESULTS): text for name, text in archived(content, _JOB_RESULTS)}
     found = [parse_evaluation(json.loads(text)) for name, text in files.items() if name.startswith("rules/")]
     missing = sorted(set(rules) - {state.rule for state in found})
     found += [RuleState(rule, ERROR, details="the job left no result of this rule") for rule in missing]
     page = files.get(REPORT_FILE)
     if page is None:
         return found, None
-    return found, write(s3, _report_uri(output, job), page, "text/html; charset=utf-8")
-
-
-def _members(archive: bytes) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-        for member in sorted(tar.getmembers(), key=lambda one: one.name):
-            name = member.name.removeprefix("./")
-            file = tar.extractfile(member)
-            if file is not None and name.startswith(_JOB_RESULTS):
-                yield name.removeprefix(_JOB_RESULTS), file.read()
+    uri = _report_uri(output_of(training), training["job"])
+    return found, write(s3, uri, page, "text/html; charset=utf-8")
 
 
 def _report_uri(output: str, job: str) -> str:
     return f"{output}/{job}/rule-output/{REPORT_RULE}/profiler-output/{REPORT_FILE}"
-
-
-def _output(training: Mapping[str, Any]) -> str:
-    return str(training["Training"]["OutputDataConfig"]["S3OutputPath"]).rstrip("/")
 
 
 def _one_line(text: str) -> str:

@@ -6,7 +6,6 @@ Import inside a task only.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import tarfile
@@ -22,6 +21,7 @@ from retraining.deployment.guardrails import alarms_of
 from retraining.errors import UserError
 from retraining.jobs.adopting import member
 from retraining.jobs.billing import run_costs
+from retraining.jobs.outputs import archived, output_archive
 from retraining.objects import exists, link, read, read_json, write, write_json
 from retraining.place import Place
 from retraining.planning.costs import actual_table, duration, money
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 Result = Mapping[str, Any]
 Document = dict[str, Any]
 
+_METRICS = "metrics.json"  # in the job's output
 _TOOLKIT = "sagemaker_"
 _OBJECTIVE = ("tuning", "HyperParameterTuningJobConfig", "HyperParameterTuningJobObjective")
 _ROUTING = ("BlueGreenUpdatePolicy", "TrafficRoutingConfiguration")
@@ -260,7 +261,7 @@ def _materials(
     charts = {name: f"{folder}/{name}" for name in (content or {}).get("charts", [])}
     pictures = [answer["image"] for answer in (verification or {}).get("predictions", [])]
     return Materials(
-        history=(_attempt(_output_archive(training), _history, aws) if training else None) or [],
+        history=(_attempt(output_archive(training), _history, aws) if training else None) or [],
         evaluation=content,
         charts=_present({name: _attempt(uri, _chart, aws) for name, uri in charts.items()}),
         thumbnails=_present({uri: _attempt(uri, _thumbnail, aws) for uri in pictures}),
@@ -281,23 +282,12 @@ def _present(contents: Mapping[str, bytes | None]) -> dict[str, bytes]:
     return {name: content for name, content in contents.items() if content is not None}
 
 
-def _output_archive(training: Result) -> str:
-    output = str(training["Training"]["OutputDataConfig"]["S3OutputPath"]).rstrip("/")
-    return f"{output}/{training['job']}/output/output.tar.gz"
-
-
 def _history(aws: Aws, uri: str) -> list[Document]:
-    """The epochs of a training job, from metrics.json in its output archive."""
+    """The epochs of a training job, from its output archive."""
     content = read(aws.s3, uri)
-    if content is None:
-        return []
-    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
-        for entry in archive:
-            file = archive.extractfile(entry) if entry.name.removeprefix("./") == "metrics.json" else None
-            if file:
-                history: list[Document] = json.load(file)["history"]
-                return history
-    return []
+    metrics = dict(archived(content, _METRICS)).get(_METRICS) if content else None
+    history: list[Document] = json.loads(metrics)["history"] if metrics else []
+    return history
 
 
 def _chart(aws: Aws, uri: str) -> bytes | None:
