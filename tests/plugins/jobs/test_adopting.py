@@ -15,26 +15,10 @@ from retraining.operators import TrainingOperator, TuningOperator
 
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
-from tests.plugins.conftest import archive
+from tests.plugins.conftest import TRAINING_IMAGE, archive
+from tests.plugins.jobs.scripts import SCRIPT
 
-TRAINING_IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.6-cpu-py312"
 CONTEXT = Context()
-
-# Behaves as its hyperparameter says and takes no time: the operators are under test, not the training.
-SCRIPT = """
-import argparse, os, pathlib, time
-parser = argparse.ArgumentParser()
-parser.add_argument("--lr", type=float, default=0.5)
-parser.add_argument("--behave", default="well")
-arguments, _ = parser.parse_known_args()
-print(f"epoch=1 train_loss=0.5 valid_accuracy={arguments.lr}", flush=True)
-while arguments.behave == "endlessly":
-    time.sleep(0.1)
-if arguments.behave == "badly":
-    raise ValueError("the learning rate is too high; lower it")
-pathlib.Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text("a model")
-print("final test_accuracy=0.75", flush=True)
-"""
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from retraining.planning.costs import estimate
 
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
-from tests.plugins.conftest import MakeSettings, archive
-from tests.plugins.jobs.test_adopting import SCRIPT, TRAINING_IMAGE
+from tests.plugins.conftest import TRAINING_IMAGE, MakeSettings, archive
+from tests.plugins.jobs.scripts import SCRIPT
 
 ENDED = {"Completed", "Failed", "Stopped"}
 NAME = f"billed-{uuid.uuid4().hex[:8]}"

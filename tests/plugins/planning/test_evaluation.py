@@ -25,9 +25,8 @@ from retraining.planning.source import pack
 from local_sagemaker.protocol import parse_request
 from tests.dags.airflow_home import BUCKET, REPOSITORY, ROLE_ARN
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
-from tests.plugins.conftest import INFERENCE_IMAGE, dataset_files
+from tests.plugins.conftest import INFERENCE_IMAGE, TRAINING_IMAGE, dataset_files
 from tests.plugins.evaluations import NO_RULES
-from tests.plugins.jobs.test_adopting import TRAINING_IMAGE
 from tests.plugins.models import put_version
 
 pytestmark = pytest.mark.timeout(300)
