@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from retraining.aws import split_uri
@@ -10,6 +11,7 @@ from retraining.aws import split_uri
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+BROWSER_VARIABLE = "RETRAINING_BROWSER_S3_URL"
 LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs a link for; temporary credentials end it earlier
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 
@@ -60,7 +62,13 @@ def write_json(s3: S3Client, uri: str, document: Any) -> str:
 
 
 def link(s3: S3Client, uri: str, content_type: str = "text/html; charset=utf-8") -> str:
-    """A link that opens the object in a browser, for up to seven days."""
+    """A link that opens the object in a browser, for up to seven days.
+
+    Where browsers reach S3 at another address than Airflow does, as beside containers, the environment
+    variable RETRAINING_BROWSER_S3_URL names it. AWS signs links for its own address and takes no other.
+    """
     bucket, key = split_uri(uri)
     parameters = {"Bucket": bucket, "Key": key, "ResponseContentType": content_type}
-    return s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=LINK_SECONDS)
+    signed = s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=LINK_SECONDS)
+    address = os.environ.get(BROWSER_VARIABLE)
+    return signed.replace(s3.meta.endpoint_url, address.rstrip("/"), 1) if address else signed
