@@ -26,7 +26,7 @@ from retraining.names import attempt_name
 _PERIODS_OF_PATIENCE = 2
 _POLL_SECONDS = 2.0
 # In a FailureReason. Others (capacity, permissions, an error inside SageMaker) say nothing about the model.
-_FAULT_OF_MODEL = "health check"
+_FAULTS_OF_MODEL = ("health check", "alarm")
 
 
 class IdempotentEndpointOperator(Follows, SageMakerEndpointOperator):
@@ -196,7 +196,7 @@ class IdempotentEndpointOperator(Follows, SageMakerEndpointOperator):
         if watch.fired:
             problem += " " + "; ".join(f"Alarm {alarm}" for alarm in watch.fired.values())
         package = self.config.get("Package")
-        if package and (watch.fired or _FAULT_OF_MODEL in reason):
+        if package and (watch.fired or any(fault in reason.lower() for fault in _FAULTS_OF_MODEL)):
             rejected_or_logged(watch.aws, package, problem)
         raise DeploymentError(problem)
 

@@ -57,7 +57,7 @@ class Serving:
 class Watch:
     """Follows an endpoint until it rests, and logs whatever changes on the way.
 
-    `fired` keeps the alarms that were on at any look: they may be off again when somebody asks why.
+    `fired` keeps the alarms that were on at any look since `begin`: they may be off again when somebody asks.
     """
 
     aws: Aws
