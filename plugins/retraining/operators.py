@@ -213,7 +213,7 @@ class ApprovalOperator(HITLOperator):
         from retraining.decision.approval import answered
         from retraining.decision.registry import settle
 
-        if event.get("error_type", "timeout") != "timeout":
+        if "error" in event and event["error_type"] != "timeout":
             self.process_trigger_event_error(event)
         hours = self.pipeline.approval.timeout_hours
         decision = answered(event, self.gate, self.APPROVE, hours)
