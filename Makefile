@@ -8,6 +8,9 @@ TRAINING_PYTHON = $(LOCAL_DIR)/envs/training/bin/python
 UV = $(LOCAL_DIR)/tools/bin/uv
 DEMO = $(AIRFLOW_PYTHON) -m demo
 
+# More than cores: the tests wait for processes and bake times about half of the time.
+WORKERS ?= 3
+
 export LOCAL_DIR
 
 .DEFAULT_GOAL := help
@@ -67,10 +70,10 @@ types: setup-development  ## check the types
 	@$(AIRFLOW_PYTHON) -m mypy --python-executable $(TRAINING_PYTHON) sagemaker_code tests/sagemaker_code
 
 test-training: setup-development  ## the scripts, in the training container's environment
-	@$(TRAINING_PYTHON) -m pytest -n 2 --dist loadfile tests/sagemaker_code
+	@$(TRAINING_PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/sagemaker_code
 
 test-airflow: setup-development  ## everything else but the whole run, in Airflow's environment
-	@$(AIRFLOW_PYTHON) -m pytest -n 2 --dist loadfile tests/local_sagemaker tests/plugins tests/dags tests/demo
+	@$(AIRFLOW_PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/local_sagemaker tests/plugins tests/dags tests/demo
 
 test-end-to-end: setup-development  ## one whole run on real pictures, where they are there
 	@$(AIRFLOW_PYTHON) -m pytest tests/end_to_end
