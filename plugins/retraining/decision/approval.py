@@ -112,7 +112,7 @@ def _charts(gate: Result, s3: S3Client) -> str:
         f"[{uri.rpartition('/')[2].removesuffix('.png').replace('_', ' ')}]({link(s3, uri, 'image/png')})"
         for uri in gate["charts"]
     ]
-    return f"Charts, for seven days: {', '.join(links)}" if links else ""
+    return f"Charts, for up to seven days: {', '.join(links)}" if links else ""
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
