@@ -299,6 +299,7 @@ def line_without_hash() -> bytes:
         other_version(),
         line_without_hash(),
     ],
+    ids=["empty", "no gzip", "no heading", "cut line", "no entry", "cut file", "other version", "no hash"],
 )
 def test_a_corrupt_manifest_is_ignored_with_a_warning_and_written_anew(
     check: Check, upload: Upload, aws: Aws, caplog: pytest.LogCaptureFixture, content: bytes
