@@ -73,7 +73,7 @@ test-training: setup-development  ## the scripts, in the training container's en
 	@$(TRAINING_PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/sagemaker_code
 
 test-airflow: setup-development  ## everything else but the whole run, in Airflow's environment
-	@$(AIRFLOW_PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/local_sagemaker tests/plugins tests/dags tests/demo
+	@$(AIRFLOW_PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/dags tests/plugins tests/local_sagemaker tests/demo
 
 test-end-to-end: setup-development  ## one whole run on real pictures, where they are there
 	@$(AIRFLOW_PYTHON) -m pytest tests/end_to_end
