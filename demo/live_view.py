@@ -23,6 +23,7 @@ COLOURS = {
     "upstream_failed": "red",
     "running": "cyan",
     "InProgress": "cyan",
+    "awaiting_input": "magenta",
     "deferred": "magenta",
     "queued": "yellow",
     "up_for_retry": "yellow",
