@@ -123,8 +123,8 @@ class World:
             if state in FINISHED_RUN:
                 tasks = {task.task_id: task for task in self.api.tasks(dag_id, run_id)}
                 return Run(self.api, dag_id, run_id, state, tasks)
-            if answer is not None and self.api.answer(dag_id, run_id, "approve", answer):
-                answer = None
+            if answer is not None:
+                self.api.answer(dag_id, run_id, "approve", answer)
             time.sleep(POLL_SECONDS)
         raise TimeoutError(f"{dag_id} {run_id} did not end within {RUN_SECONDS:.0f} s")
 
