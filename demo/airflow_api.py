@@ -161,16 +161,15 @@ class AirflowApi:
             return None
         return self.call("GET", path, params={"deserialize": True})["value"]
 
-    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
-        """Answer a task if it waits for a person.
-
-        Airflow has the question before the task rests; an answer in between would not reach the task.
-        """
+    def asks(self, dag_id: str, run_id: str, task_id: str) -> bool:
+        """Whether a task rests until a person answers."""
         task = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
-        question = f"{task}/-1/hitlDetails"
         rests = self.call("GET", task)["state"] == "awaiting_input"
-        if rests and not self.call("GET", question)["response_received"]:
-            self.call("PATCH", question, json={"chosen_options": [option], "params_input": {}})
+        return rests and not self.call("GET", f"{task}/-1/hitlDetails")["response_received"]
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        self.call("PATCH", path, json={"chosen_options": [option], "params_input": {}})
 
     def log(self, dag_id: str, run_id: str, task: TaskState) -> list[Mapping[str, Any]]:
         """The log of the task's last try, one mapping a line (`event`, `level`, `error_detail`)."""

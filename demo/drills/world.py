@@ -29,6 +29,9 @@ ROLLBACK = f"{PIPELINE}_rollback"
 CANARY_PERCENT = 10
 RUN_SECONDS = 900.0
 POLL_SECONDS = 0.5
+# Of a person. Airflow 3.3.2 may take up an answer within a second before it has noted that the task rests;
+# the task then fails and asks again in its next try.
+THINKING_SECONDS = 5.0
 
 # What differs from the dog breeds' pipeline: small pictures and a small network for speed, short bake times,
 # no rules, and a gate that lets an equally good model pass, because most drills deploy one.
@@ -123,7 +126,8 @@ class World:
             if state in FINISHED_RUN:
                 tasks = {task.task_id: task for task in self.api.tasks(dag_id, run_id)}
                 return Run(self.api, dag_id, run_id, state, tasks)
-            if answer is not None:
+            if answer is not None and self.api.asks(dag_id, run_id, "approve"):
+                time.sleep(THINKING_SECONDS)
                 self.api.answer(dag_id, run_id, "approve", answer)
             time.sleep(POLL_SECONDS)
         raise TimeoutError(f"{dag_id} {run_id} did not end within {RUN_SECONDS:.0f} s")
