@@ -47,6 +47,18 @@ def moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
+def task_path(dag_id: str, run_id: str, task_id: str) -> str:
+    return f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+
+
+def content(answer: httpx.Response) -> Any:
+    """The JSON of an answer; DemoError with Airflow's own words for anything but success."""
+    if answer.is_error:
+        asked = f"{answer.request.method} {answer.request.url.path}"
+        raise DemoError(f"Airflow answered HTTP {answer.status_code} to {asked}: {answer.text}")
+    return answer.json()
+
+
 class AirflowApi:
     """A logged-in client of the REST API, version 2."""
 
@@ -67,10 +79,7 @@ class AirflowApi:
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
         """The JSON answer; DemoError with Airflow's own words for anything but success."""
-        answer = self.client.request(method, f"/api/v2/{path}", **arguments)
-        if answer.is_error:
-            raise DemoError(f"Airflow answered HTTP {answer.status_code} to {method} {path}: {answer.text}")
-        return answer.json()
+        return content(self.client.request(method, f"/api/v2/{path}", **arguments))
 
     def wait_for_dag(self, dag_id: str) -> None:
         """Until the DAG has been read; DemoError with the traceback where a DAG file cannot be imported."""
@@ -156,25 +165,22 @@ class AirflowApi:
 
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """What a task returned; None where it returned nothing."""
-        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
-        if self.client.get(f"/api/v2/{path}").status_code == httpx.codes.NOT_FOUND:
-            return None
-        return self.call("GET", path, params={"deserialize": True})["value"]
+        path = f"{task_path(dag_id, run_id, task_id)}/xcomEntries/return_value"
+        answer = self.client.get(f"/api/v2/{path}", params={"deserialize": True})
+        return None if answer.status_code == httpx.codes.NOT_FOUND else content(answer)["value"]
 
     def asks(self, dag_id: str, run_id: str, task_id: str) -> bool:
         """Whether a task rests until a person answers."""
-        task = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        task = task_path(dag_id, run_id, task_id)
         rests = self.call("GET", task)["state"] == "awaiting_input"
         return rests and not self.call("GET", f"{task}/-1/hitlDetails")["response_received"]
 
     def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
-        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
-        self.call("PATCH", path, json={"chosen_options": [option], "params_input": {}})
+        question = f"{task_path(dag_id, run_id, task_id)}/-1/hitlDetails"
+        self.call("PATCH", question, json={"chosen_options": [option], "params_input": {}})
 
     def log(self, dag_id: str, run_id: str, task: TaskState) -> list[Mapping[str, Any]]:
         """The log of the task's last try, one mapping a line (`event`, `level`, `error_detail`)."""
-        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task_id}/logs/{max(task.tries, 1)}"
-        content = self.call(
-            "GET", path, params={"full_content": True}, headers={"Accept": "application/json"}
-        )
-        return [line if isinstance(line, dict) else {"event": str(line)} for line in content["content"]]
+        path = f"{task_path(dag_id, run_id, task.task_id)}/logs/{max(task.tries, 1)}"
+        answer = self.call("GET", path, params={"full_content": True}, headers={"Accept": "application/json"})
+        return [line if isinstance(line, dict) else {"event": str(line)} for line in answer["content"]]
