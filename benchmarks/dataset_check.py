@@ -68,11 +68,11 @@ def check(objects: int, side: int) -> None:
 
 def run_check(run: str, last: dict[str, Any] | None) -> dict[str, Any]:
     """The check as the DAG's task does it."""
-    from retraining.aws import Aws
+    from retraining.aws.clients import Aws
+    from retraining.config.params import RunSettings, form
+    from retraining.config.pipeline import load_pipeline
     from retraining.dataset.check import check_dataset
-    from retraining.form import RunSettings, form
-    from retraining.pipeline import load_pipeline
-    from retraining.place import Place
+    from retraining.runs.context import Place
 
     from tests.dags.airflow_home import BUCKET
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, dag, task
-from retraining.form import form
-from retraining.operators import (
+from retraining.config.params import form
+from retraining.config.pipeline import Pipeline, load_pipelines
+from retraining.operators.declared import (
     ApprovalOperator,
     DebuggerStatusOperator,
     EndpointOperator,
@@ -21,9 +22,8 @@ from retraining.operators import (
     TrainingOperator,
     TuningOperator,
 )
-from retraining.pipeline import Pipeline, load_pipelines
-from retraining.reporting.notify import notifiers
-from retraining.steps import Steps, task_defaults
+from retraining.reporting.notifications import notifiers
+from retraining.tasks import Steps, task_defaults
 
 QUIET: dict[str, Any] = {"show_return_value_in_logs": False}  # a task logs what is worth reading
 # Of tasks that run although one before them was skipped; they are skipped if all of them were.

@@ -9,10 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, Param, dag, task
-from retraining.operators import EndpointOperator
-from retraining.pipeline import Pipeline, load_pipelines
-from retraining.reporting.notify import notifiers
-from retraining.steps import RollbackSteps, task_defaults
+from retraining.config.pipeline import Pipeline, load_pipelines
+from retraining.operators.declared import EndpointOperator
+from retraining.reporting.notifications import notifiers
+from retraining.tasks import RollbackSteps, task_defaults
 
 DOC = """
 ### {name}: back to the model before

@@ -13,8 +13,13 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
-from retraining.operators import EndpointOperator, EvaluationOperator, TrainingOperator, TuningOperator
-from retraining.pipeline import load_pipelines
+from retraining.config.pipeline import load_pipelines
+from retraining.operators.declared import (
+    EndpointOperator,
+    EvaluationOperator,
+    TrainingOperator,
+    TuningOperator,
+)
 
 from benchmarks.dag_import import HEAVY, LIMIT_SECONDS, measure
 from tests.dags.airflow_home import DAGS, PLUGINS

@@ -9,8 +9,8 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, Context
 from airflow.serialization.serialized_objects import DagSerialization
-from retraining.aws import Aws
-from retraining.operators import EndpointOperator
+from retraining.aws.clients import Aws
+from retraining.operators.declared import EndpointOperator
 
 from tests.dags.copies import LoadCopy, result, states
 from tests.local_sagemaker.runtime_process import RuntimeProcess

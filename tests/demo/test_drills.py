@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 from PIL import Image, UnidentifiedImageError
-from retraining.pipeline import load_pipeline
+from retraining.config.pipeline import load_pipeline
 
 from demo.aws import Aws
 from demo.drills import data, drills

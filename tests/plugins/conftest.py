@@ -13,9 +13,9 @@ from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 from PIL import Image  # noqa: E402
-from retraining.aws import Aws  # noqa: E402
-from retraining.form import RunSettings, form  # noqa: E402
-from retraining.pipeline import Pipeline, load_pipeline  # noqa: E402
+from retraining.aws.clients import Aws  # noqa: E402
+from retraining.config.params import RunSettings, form  # noqa: E402
+from retraining.config.pipeline import Pipeline, load_pipeline  # noqa: E402
 
 from tests.local_sagemaker.runtime_process import RuntimeProcess  # noqa: E402
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from retraining.aws import Aws
-from retraining.decision.registry import ensure_group, mark_live
+from retraining.aws.clients import Aws
+from retraining.registry.registry import ensure_group, mark_live
 
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
 from tests.plugins.conftest import INFERENCE_IMAGE, archive

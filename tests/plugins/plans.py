@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from retraining.aws import Aws
-from retraining.pipeline import Pipeline
-from retraining.place import Place
+from retraining.aws.clients import Aws
+from retraining.config.pipeline import Pipeline
+from retraining.runs.context import Place
 
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import MakeSettings

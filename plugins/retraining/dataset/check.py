@@ -12,21 +12,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from retraining.aws import Aws, bucket_of, split_uri
+from retraining.aws.clients import Aws, bucket_of, split_uri
+from retraining.aws.s3 import link, write
+from retraining.config.params import RunSettings
+from retraining.config.pipeline import Pipeline
+from retraining.config.sections import Dataset
 from retraining.dataset import manifest
 from retraining.dataset.changes import changes_since
 from retraining.dataset.duplicates import Seen, find_duplicates
 from retraining.dataset.findings import Problem, findings_of, problems_of, warnings_of
+from retraining.dataset.images import Look
 from retraining.dataset.listing import SPLITS, Listing, list_pictures, structure_problems
 from retraining.dataset.page import Page, write_page
-from retraining.dataset.pictures import Look
 from retraining.dataset.reading import Version, read_new
 from retraining.errors import DatasetError
-from retraining.form import RunSettings
-from retraining.objects import link, write
-from retraining.pipeline import Pipeline
-from retraining.place import Place
-from retraining.sections import Dataset
+from retraining.runs.context import Place
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -36,8 +36,8 @@ from itertools import combinations, islice
 import numpy as np
 import numpy.typing as npt
 
+from retraining.dataset.images import CHROMA_SIDE, LUMA_SIDE, Look
 from retraining.dataset.listing import Picture
-from retraining.dataset.pictures import CHROMA_SIDE, LUMA_SIDE, Look
 
 log = logging.getLogger(__name__)
 

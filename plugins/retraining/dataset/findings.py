@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from retraining.config.sections import Dataset
 from retraining.dataset.duplicates import Duplicates, Group, Seen, is_flat, shortened
 from retraining.dataset.listing import SPLITS, Picture
-from retraining.sections import Dataset
 
 _HELD_OUT = ("valid", "test")
 _EXAMPLE = 3  # pictures of a group that a line names

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from retraining.sections import Dataset
+from retraining.config.sections import Dataset
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

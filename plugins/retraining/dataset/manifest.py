@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO, TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
+from retraining.aws.s3 import read
+from retraining.dataset.images import SIGNATURE_BYTES, Look
 from retraining.dataset.listing import Picture
-from retraining.dataset.pictures import SIGNATURE_BYTES, Look
-from retraining.objects import read
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

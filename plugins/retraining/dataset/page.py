@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from retraining.aws.s3 import write
 from retraining.dataset.findings import Findings, Problem, offending_groups
+from retraining.dataset.images import DAMAGED, thumbnail
 from retraining.dataset.listing import SPLITS, Picture
-from retraining.dataset.pictures import DAMAGED, thumbnail
-from retraining.objects import write
-from retraining.pages import data_uri, page_of
+from retraining.html import data_uri, page_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from retraining.dataset.images import Look, look_at
 from retraining.dataset.listing import Picture
-from retraining.dataset.pictures import Look, look_at
 from retraining.errors import DatasetError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from retraining.objects import read
+from retraining.aws.s3 import read
 from retraining.planning.evaluation import PREDICTIONS
 
 if TYPE_CHECKING:

@@ -1,205 +1,200 @@
-"""The provider's endpoint operator, made safe to retry: it creates or updates, whichever the endpoint needs.
+"""Endpoints as they run: what is in service, what is on its way, and how to go back.
 
-Import inside a task only: the provider's operators load boto3.
+Import inside a task only: it loads boto3.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from airflow.providers.amazon.aws.operators.sagemaker import SageMakerEndpointOperator
-from airflow.sdk import Context
+from botocore.exceptions import ClientError
 
-from retraining.answers import contains
-from retraining.aws import Aws
-from retraining.decision.registry import rejected_or_logged
-from retraining.deployment.alarms import AlarmState, alarm_states, put_alarms
-from retraining.deployment.guardrails import alarms_of, longest_seconds, with_alarms
-from retraining.deployment.serving import Watch, remember_previous, remembered_previous
+from retraining.aws.clients import Aws
+from retraining.aws.containers import archive_of, primary_container
+from retraining.deployment.alarms import AlarmState, alarm_states
 from retraining.errors import DeploymentError
-from retraining.jobs.adopting import ATTEMPTS, Answer, Follows, Request, describe_or_none
-from retraining.jobs.logs import LogTail
-from retraining.names import attempt_name
+from retraining.planning.deployment import STARTUP_SECONDS
 
-_PERIODS_OF_PATIENCE = 2
+log = logging.getLogger(__name__)
+
+Answer = Mapping[str, Any]
+
+MOVING = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
+PREVIOUS_TAG = "previous"
+"""Tag of an endpoint configuration: the one that it replaced."""
+
 _POLL_SECONDS = 2.0
-# In a FailureReason. Others (capacity, permissions, an error inside SageMaker) say nothing about the model.
-_FAULTS_OF_MODEL = ("health check", "alarm")
+_MISSING = {"ValidationException", "ResourceNotFound"}
 
 
-class IdempotentEndpointOperator(Follows, SageMakerEndpointOperator):
-    """Puts a model into service: creates what is missing, updates what runs, and checks what runs in the end.
+@dataclass(frozen=True)
+class Serving:
+    """What an endpoint configuration serves."""
 
-    Beside `Model`, `EndpointConfig` and `Endpoint`, the request may have
-    `Alarms`      PutMetricAlarm requests, sent before the endpoint is touched;
-    `Package`     ARN of the model package, which is rejected if its model is at fault for a rollback;
-    `Replaces`    the configuration that has to be in service before, None for none, or nothing is done;
-    `PatienceSeconds`  how long to wait for alarms that are on already, by default two of their periods;
-    `LimitSeconds`     longest time to wait for the endpoint, by default the deployment's own and its start.
+    config: Answer
+    model: Answer
 
-    Returns `{name, config, model, status, seconds, created, previous}`. `previous` is the configuration that
-    was in service before, also where an earlier try of the task has replaced it; None at a creation.
+    @property
+    def config_name(self) -> str:
+        return str(self.config["EndpointConfigName"])
+
+    @property
+    def variant(self) -> Answer:
+        variant: Answer = self.config["ProductionVariants"][0]
+        return variant
+
+    @property
+    def artifact(self) -> str | None:
+        """URI of the model's archive."""
+        return archive_of(primary_container(self.model))
+
+
+@dataclass
+class Watch:
+    """Follows an endpoint until it rests, and logs whatever changes on the way.
+
+    `fired` keeps the alarms that were on at any look since `begin`: they may be off again when somebody asks.
     """
 
-    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
-        self.preprocess_config()
-        started = time.monotonic()
-        endpoint = self.config["Endpoint"]["EndpointName"]
-        self.set_console_url(f"endpoints/{endpoint}")
-        aws = Aws(self.aws_conn_id or Aws.connection)
-        deployment = self.config["Endpoint"].get("DeploymentConfig")
-        limit = self.config.get("LimitSeconds") or longest_seconds(deployment)
-        config_name = self._create_resources()
-        put_alarms(aws.cloudwatch, self.config.get("Alarms", []))
-        watch = Watch(aws, endpoint, alarms_of(deployment))
-        previous = self._create_or_update(watch, config_name, limit)
-        description = watch.rest(limit)
-        self._check(watch, description, config_name)
-        seconds = round(time.monotonic() - started, 1)
-        self.log.info("The endpoint %s serves %s after %.1f s", endpoint, config_name, seconds)
-        return {
-            "name": endpoint,
-            "config": config_name,
-            "model": config_name,
-            "status": "InService",
-            "seconds": seconds,
-            "created": previous is None,
-            "previous": previous,
-        }
+    aws: Aws
+    endpoint: str
+    alarms: Sequence[str] = ()
+    fired: dict[str, AlarmState] = field(default_factory=dict)
+    _shown: dict[str, str] = field(default_factory=dict)
 
-    def _create_resources(self) -> str:
-        """Create model and endpoint configuration, or find those of an earlier try. Returns their name."""
-        for attempt in range(1, ATTEMPTS + 1):
-            name = attempt_name(self.config["Model"]["ModelName"], attempt)
-            model = {**self.config["Model"], "ModelName": name}
-            variants = [{**v, "ModelName": name} for v in self.config["EndpointConfig"]["ProductionVariants"]]
-            config = {
-                **self.config["EndpointConfig"],
-                "EndpointConfigName": name,
-                "ProductionVariants": variants,
-            }
-            if not self._ensure("model", name, model, self.hook.describe_model, self.hook.create_model):
-                continue
-            if self._ensure(
-                "endpoint configuration",
-                name,
-                config,
-                self.hook.describe_endpoint_config,
-                self.hook.create_endpoint_config,
-            ):
-                return name
-        raise DeploymentError(f"{ATTEMPTS} models of this run exist already; start a new run.")
+    def begin(self, alarms: Sequence[str]) -> None:
+        """From here on these alarms watch; what any did before is not the deployment's."""
+        self.alarms, self.fired = alarms, {}
 
-    def _ensure(
-        self,
-        noun: str,
-        name: str,
-        request: Request,
-        describe: Callable[[str], Answer],
-        create: Callable[[Request], Any],
-    ) -> bool:
-        """True if the resource exists as requested; False if the name stands for something else."""
-        existing = describe_or_none(describe, name)
-        if existing is None:
-            self.log.info("Creating the %s %s", noun, name)
-            create(request)
-            return True
-        same = contains(existing, {key: value for key, value in request.items() if key != "Tags"})
-        self.log.info("The %s %s exists%s", noun, name, "" if same else ", made from another request")
-        return same
+    def rest(self, limit_seconds: float) -> Answer | None:
+        """The endpoint's description once nothing goes on any more; None where it does not exist.
 
-    def _create_or_update(self, watch: Watch, config_name: str, limit: float) -> str | None:
-        """Ask for the configuration unless it is in service. Returns the one before it."""
-        description = self._without_failed(watch, limit)
-        request = {**self.config["Endpoint"], "EndpointConfigName": config_name}
-        if description is None:
-            remember_previous(watch.aws, config_name, None)
-            watch.begin(())
-            self.log.info("Creating the endpoint %s with %s", watch.endpoint, config_name)
-            self.hook.create_endpoint(request, wait_for_completion=False)
-            return None
-        running: str = description["EndpointConfigName"]
-        if running == config_name:
-            return remembered_previous(watch.aws, config_name)
-        expected = self.config.get("Replaces", running)
-        if running != expected:
-            raise DeploymentError(
-                f"The endpoint {watch.endpoint} runs {running}, "
-                f"{f'not {expected} any more' if expected else 'and was not there before'}: another "
-                "deployment came between. Look at what is in service now, and start again if it is still "
-                "wrong."
-            )
-        remember_previous(watch.aws, config_name, running)
-        self.log.info("Updating the endpoint %s from %s to %s", watch.endpoint, running, config_name)
-        request.pop("Tags", None)
-        request = self._without_alarms_on(watch, request)
-        watch.begin(alarms_of(request.get("DeploymentConfig")))
-        self.hook.update_endpoint(request, wait_for_completion=False)
-        return running
-
-    def _without_failed(self, watch: Watch, limit: float) -> Answer | None:
-        """The endpoint once it rests; None where there is none, or where it never served and is deleted."""
-        description = watch.rest(limit)
-        if description is None or description["EndpointStatus"] != "Failed":
-            return description
-        self.log.info("The endpoint %s failed earlier and is created anew", watch.endpoint)
-        self.client.delete_endpoint(EndpointName=watch.endpoint)
-        self.hook.get_waiter("endpoint_deleted").wait(EndpointName=watch.endpoint, WaiterConfig={"Delay": 2})
-        return None
-
-    def _without_alarms_on(self, watch: Watch, request: Request) -> Request:
-        """The UpdateEndpoint request without the alarms that are on and stay on.
-
-        An alarm that is on before anything has changed speaks of the model in service, which the update
-        replaces: with it, SageMaker would roll back every update, the remedy included.
+        Raises DeploymentError after `limit_seconds`.
         """
-        on = self._alarms_on(watch)
-        if not on:
-            return request
-        self.log.warning(
-            "On already, with the model in service, so they do not watch this update: %s",
-            "; ".join(map(str, on)),
-        )
-        trusted = [name for name in watch.alarms if name not in {alarm.name for alarm in on}]
-        return {**request, "DeploymentConfig": with_alarms(request["DeploymentConfig"], trusted)}
-
-    def _alarms_on(self, watch: Watch) -> list[AlarmState]:
-        """The alarms that are on, also after some patience with what an earlier deployment left behind."""
-        periods = [alarm["Period"] for alarm in self.config.get("Alarms", [])]
-        patience = self.config.get("PatienceSeconds", _PERIODS_OF_PATIENCE * max(periods, default=60))
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + limit_seconds
         while True:
-            on = [alarm for alarm in alarm_states(watch.aws.cloudwatch, watch.alarms) if alarm.on]
-            if not on or time.monotonic() > deadline:
-                return on
-            self.log.info("Waiting for %s", "; ".join(map(str, on)))
+            description = describe_endpoint(self.aws, self.endpoint)
+            if description is None:
+                return None
+            self._show(description)
+            if description["EndpointStatus"] not in MOVING:
+                return description
+            if time.monotonic() > deadline:
+                raise DeploymentError(
+                    f"The endpoint {self.endpoint} is still {description['EndpointStatus']} after "
+                    f"{limit_seconds:.0f} s: {stage(description) or 'no stage is known'}. SageMaker goes on "
+                    "with it: clear this task to follow it further, or raise "
+                    "deployment.max_runtime_seconds in the pipeline file."
+                )
             time.sleep(_POLL_SECONDS)
 
-    def _check(self, watch: Watch, description: Answer | None, config_name: str) -> None:
-        """Raises DeploymentError unless the configuration is in service; a rollback ends InService, too."""
-        status = description["EndpointStatus"] if description else "deleted"
-        running = description["EndpointConfigName"] if description else None
-        if status == "InService" and running == config_name:
-            return
-        for line in self._last_lines(watch.endpoint):
-            self.log.error("%s", line)
-        reason = (description or {}).get("FailureReason", "see the endpoint's log above")
-        if running == config_name:
-            problem = f"The endpoint {watch.endpoint} is {status} with {config_name}: {reason}"
-        else:
-            problem = (
-                f"The endpoint {watch.endpoint} was rolled back: it is {status} with {running}, not "
-                f"{config_name}: {reason}"
-            )
-        if watch.fired:
-            problem += " " + "; ".join(f"Alarm {alarm}" for alarm in watch.fired.values())
-        package = self.config.get("Package")
-        if package and (watch.fired or any(fault in reason.lower() for fault in _FAULTS_OF_MODEL)):
-            rejected_or_logged(watch.aws, package, problem)
-        raise DeploymentError(problem)
+    def _show(self, description: Answer) -> None:
+        self._changed("status", f"The endpoint {self.endpoint} is {description['EndpointStatus']}")
+        if text := stage(description):
+            self._changed("stage", text)
+        for alarm in alarm_states(self.aws.cloudwatch, self.alarms):
+            if alarm.on:
+                self.fired[alarm.name] = alarm
+            if self._shown.get(alarm.name) != alarm.state:
+                self._shown[alarm.name] = alarm.state
+                log.log(logging.WARNING if alarm.on else logging.INFO, "Alarm %s", alarm)
 
-    def _last_lines(self, endpoint: str, count: int = 50) -> list[str]:
-        tail = LogTail(self.hook.logs_hook.get_conn(), f"/aws/sagemaker/Endpoints/{endpoint}", "AllTraffic")
-        return list(tail.lines())[-count:]
+    def _changed(self, what: str, text: str) -> None:
+        if self._shown.get(what) != text:
+            self._shown[what] = text
+            log.info("%s", text)
+
+
+def describe_endpoint(aws: Aws, endpoint: str) -> Answer | None:
+    """DescribeEndpoint's answer, or None where there is no such endpoint."""
+    return or_none(lambda: aws.sagemaker.describe_endpoint(EndpointName=endpoint))
+
+
+def or_none(describe: Callable[[], Answer]) -> Answer | None:
+    """A description, or None where SageMaker knows nothing of the name."""
+    try:
+        return describe()
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _MISSING:
+            return None
+        raise
+
+
+def stage(description: Answer) -> str:
+    """How far an update is, in a sentence; empty where none goes on or SageMaker does not say."""
+    pending = description.get("PendingDeploymentSummary")
+    if not pending:
+        return ""
+    statuses = [
+        status for variant in pending.get("ProductionVariants", []) for status in variant["VariantStatus"]
+    ]
+    texts = [
+        status["Status"] + (f", {status['StatusMessage']}" if status.get("StatusMessage") else "")
+        for status in statuses
+    ]
+    return f"On its way to {pending['EndpointConfigName']}: {'; '.join(texts) or 'just begun'}"
+
+
+def serving(aws: Aws, config: str) -> Serving | None:
+    """What a configuration serves, by its first variant; None where it or its model is gone."""
+    described = or_none(lambda: aws.sagemaker.describe_endpoint_config(EndpointConfigName=config))
+    if described is None:
+        return None
+    name = described["ProductionVariants"][0]["ModelName"]
+    model = or_none(lambda: aws.sagemaker.describe_model(ModelName=name))
+    return None if model is None else Serving(described, model)
+
+
+def models_of(aws: Aws, config: str) -> list[str]:
+    """Names of the models of a configuration; none where it is gone."""
+    described = or_none(lambda: aws.sagemaker.describe_endpoint_config(EndpointConfigName=config))
+    variants = described["ProductionVariants"] if described else []
+    return [variant["ModelName"] for variant in variants if "ModelName" in variant]
+
+
+def remember_previous(aws: Aws, config: str, previous: str | None) -> None:
+    """Write down, on a configuration, which one it is about to replace."""
+    tags: list[Any] = [{"Key": PREVIOUS_TAG, "Value": previous or ""}]
+    aws.sagemaker.add_tags(ResourceArn=_config_arn(aws, config), Tags=tags)
+
+
+def remembered_previous(aws: Aws, config: str) -> str | None:
+    """The configuration that this one replaced; None where it was the endpoint's first."""
+    return tags_of(aws, _config_arn(aws, config)).get(PREVIOUS_TAG) or None
+
+
+def tags_of(aws: Aws, arn: str) -> dict[str, str]:
+    """All tags of a resource."""
+    pages = aws.sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
+    return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+
+
+def restore(aws: Aws, endpoint: str, config: str, *, instead_of: str) -> None:
+    """Bring a configuration back into service, all at once, and wait until it serves.
+
+    Raises DeploymentError where the endpoint does not run `instead_of`, or does not get there.
+    """
+    watch = Watch(aws, endpoint)
+    running = (watch.rest(STARTUP_SECONDS) or {}).get("EndpointConfigName")
+    if running != instead_of:
+        raise DeploymentError(
+            f"The endpoint {endpoint} runs {running}, not {instead_of} any more: another deployment came "
+            "between."
+        )
+    log.warning("Restoring %s at the endpoint %s", config, endpoint)
+    aws.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=config)
+    after = watch.rest(STARTUP_SECONDS) or {}
+    if after.get("EndpointStatus") != "InService" or after.get("EndpointConfigName") != config:
+        raise DeploymentError(
+            f"The endpoint {endpoint} is {after.get('EndpointStatus')} with "
+            f"{after.get('EndpointConfigName')}: {after.get('FailureReason', 'no reason given')}. Read its "
+            "log and start the rollback DAG."
+        )
+
+
+def _config_arn(aws: Aws, config: str) -> str:
+    return aws.sagemaker.describe_endpoint_config(EndpointConfigName=config)["EndpointConfigArn"]

@@ -10,13 +10,13 @@ from functools import partial
 
 from botocore.exceptions import ClientError
 
-from retraining.aws import Aws
-from retraining.containers import archive_of, primary_container
-from retraining.decision.registry import artifact_of
-from retraining.deployment.serving import MOVING, describe_endpoint, models_of, or_none, tags_of
-from retraining.names import run_pattern
-from retraining.pipeline import Pipeline
-from retraining.place import Place
+from retraining.aws.clients import Aws
+from retraining.aws.containers import archive_of, primary_container
+from retraining.config.pipeline import Pipeline
+from retraining.deployment.endpoint import MOVING, describe_endpoint, models_of, or_none, tags_of
+from retraining.registry.registry import artifact_of
+from retraining.runs.context import Place
+from retraining.runs.naming import run_pattern
 
 PIPELINE_TAG = "pipeline"
 

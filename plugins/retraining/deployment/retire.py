@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from retraining.aws import Aws
-from retraining.decision.registry import artifact_of, previous_live
-from retraining.deployment.guardrails import STARTUP_SECONDS
+from retraining.aws.clients import Aws
+from retraining.config.pipeline import Pipeline
+from retraining.deployment.endpoint import Watch, describe_endpoint, models_of, remembered_previous, serving
 from retraining.deployment.inventory import (
     Inventory,
     Usage,
@@ -27,11 +27,11 @@ from retraining.deployment.inventory import (
     is_of_run,
     usage,
 )
-from retraining.deployment.serving import Watch, describe_endpoint, models_of, remembered_previous, serving
 from retraining.errors import RetireError
-from retraining.pipeline import Pipeline
-from retraining.place import Place
-from retraining.planning.memory import last_run
+from retraining.planning.deployment import STARTUP_SECONDS
+from retraining.registry.registry import artifact_of, previous_live
+from retraining.runs.context import Place
+from retraining.runs.state import last_run
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

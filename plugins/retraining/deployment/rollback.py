@@ -10,9 +10,18 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from retraining.answers import as_json
-from retraining.aws import Aws, bucket_of, split_uri
-from retraining.decision.registry import (
+from retraining.aws.clients import Aws, bucket_of, split_uri
+from retraining.aws.responses import as_json
+from retraining.aws.s3 import exists
+from retraining.config.pipeline import Pipeline
+from retraining.deployment.alarms import alarm_requests
+from retraining.deployment.endpoint import Serving, Watch, remembered_previous, serving
+from retraining.deployment.inventory import is_of_run
+from retraining.deployment.predictions import ask, latency, sample, test_keys
+from retraining.deployment.verify import check_in_service, check_model
+from retraining.errors import RollbackError
+from retraining.planning.deployment import STARTUP_SECONDS, all_at_once
+from retraining.registry.registry import (
     LIVE_SINCE,
     artifact_of,
     package_of,
@@ -20,16 +29,7 @@ from retraining.decision.registry import (
     proved,
     rejected,
 )
-from retraining.deployment.alarms import alarm_requests
-from retraining.deployment.asking import ask, latency, sample, test_keys
-from retraining.deployment.guardrails import STARTUP_SECONDS, all_at_once
-from retraining.deployment.inventory import is_of_run
-from retraining.deployment.serving import Serving, Watch, remembered_previous, serving
-from retraining.deployment.verify import check_in_service, check_model
-from retraining.errors import RollbackError
-from retraining.names import run_name
-from retraining.objects import exists
-from retraining.pipeline import Pipeline
+from retraining.runs.naming import run_name
 
 if TYPE_CHECKING:
     from airflow.sdk.types import DagRunProtocol as DagRun

@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from retraining.aws import Aws
+from retraining.aws.clients import Aws
+from retraining.config.pipeline import Pipeline
 from retraining.dataset import manifest
-from retraining.decision.registry import proved, rejected_or_logged
 from retraining.deployment.agreement import Offline, compare, offline_predictions
-from retraining.deployment.asking import ask, latency, sample, test_keys, test_prefix
-from retraining.deployment.guardrails import STARTUP_SECONDS
-from retraining.deployment.serving import Watch, restore, serving
+from retraining.deployment.endpoint import Watch, restore, serving
+from retraining.deployment.predictions import ask, latency, sample, test_keys, test_prefix
 from retraining.errors import DeploymentError, VerificationError
-from retraining.pipeline import Pipeline
+from retraining.planning.deployment import STARTUP_SECONDS
+from retraining.registry.registry import proved, rejected_or_logged
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,10 @@ from sagemaker.core.debugger import (
 )
 from sagemaker.core.debugger.debugger import get_rule_container_image_uri
 
+from retraining.config.hyperparameters import near_match
+from retraining.config.pipeline import Pipeline
+from retraining.config.sections import Profiler, Tensors
 from retraining.errors import PlanError
-from retraining.hyperparameters import near_match
-from retraining.pipeline import Pipeline
-from retraining.sections import Profiler, Tensors
 
 Request = dict[str, Any]
 

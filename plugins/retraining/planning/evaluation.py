@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from retraining.names import attempt_name
-from retraining.pipeline import Pipeline
+from retraining.config.pipeline import Pipeline
+from retraining.runs.naming import attempt_name
 
 Request = dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 The requests are plain JSON. Some of them are completed later by what only the run can know: the training
 request by the best hyperparameters (`training_request`), evaluation and deployment by the model that came out
-(`retraining.decision.candidates.evaluation_request`, `deployment_request`).
+(`retraining.evaluation.champion.evaluation_request`, `deployment_request`).
 Import inside a task only: the SageMaker SDK takes seconds.
 """
 
@@ -17,20 +17,14 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 from botocore.exceptions import ClientError
 
-from retraining.answers import or_none
-from retraining.aws import Aws, split_uri
-from retraining.deployment.guardrails import VARIANT, deployment_parts, guarded
+from retraining.aws.clients import Aws, split_uri
+from retraining.aws.responses import or_none
+from retraining.config.hyperparameters import Value
+from retraining.config.params import RunSettings
+from retraining.config.pipeline import Pipeline
+from retraining.costs.estimate import check_budget, estimate
 from retraining.errors import PlanError
-from retraining.form import RunSettings
-from retraining.hyperparameters import Value
-from retraining.names import NAME_LIMIT, attempt_name
-from retraining.pipeline import Pipeline
-from retraining.place import Place
-from retraining.planning.costs import check_budget, estimate
-from retraining.planning.debugger import debugger_hyperparameters, debugger_request
-from retraining.planning.evaluation import planned_evaluation
-from retraining.planning.memory import changes, fingerprint
-from retraining.planning.run import (
+from retraining.planning.common import (
     Request,
     Run,
     algorithm,
@@ -40,9 +34,15 @@ from retraining.planning.run import (
     machine,
     training_image,
 )
-from retraining.planning.search import tuning_request, warm_start
+from retraining.planning.debugger import debugger_hyperparameters, debugger_request
+from retraining.planning.deployment import VARIANT, deployment_parts, guarded
+from retraining.planning.evaluation import planned_evaluation
 from retraining.planning.source import digest_of, source_folder, upload
+from retraining.planning.tuning import tuning_request, warm_start
 from retraining.planning.weights import find_weights
+from retraining.runs.context import Place
+from retraining.runs.naming import NAME_LIMIT, attempt_name
+from retraining.runs.state import changes, fingerprint
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
@@ -64,7 +64,7 @@ def plan_run(
 ) -> dict[str, Any]:
     """Build the run's requests and upload the training code.
 
-    `last` is what the last successful run left (`retraining.planning.memory`).
+    `last` is what the last successful run left (`retraining.runs.state`).
     Returns `{run: {...}, tuning: request or None, training: request, evaluation: request, deployment: {Model,
     EndpointConfig, Endpoint, Alarms}}`.
     Raises AirflowSkipException where nothing changed since the last run, PlanError where the role, the code,

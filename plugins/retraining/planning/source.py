@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retraining.aws.s3 import exists, write
 from retraining.errors import PlanError
-from retraining.objects import exists, write
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -12,9 +12,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from retraining.decision.gate import weakest_classes
-from retraining.pages import data_uri, page_of
-from retraining.planning.costs import duration, money
+from retraining.costs.estimate import duration, money
+from retraining.evaluation.gate import weakest_classes
+from retraining.html import data_uri, page_of
 from retraining.reporting.charts import learning_curves, tuning_chart
 
 NOTHING = "\N{EN DASH}"

@@ -15,19 +15,19 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from retraining.aws import Aws
-from retraining.dataset.pictures import DAMAGED, thumbnail
-from retraining.deployment.guardrails import alarms_of
+from retraining.aws.clients import Aws
+from retraining.aws.s3 import exists, link, read, read_json, write, write_json
+from retraining.costs.billing import run_costs
+from retraining.costs.estimate import actual_table, duration, money
+from retraining.dataset.images import DAMAGED, thumbnail
 from retraining.errors import UserError
-from retraining.jobs.adopting import member
-from retraining.jobs.billing import run_costs
 from retraining.jobs.outputs import archived, output_archive
-from retraining.objects import exists, link, read, read_json, write, write_json
-from retraining.place import Place
-from retraining.planning.costs import actual_table, duration, money
+from retraining.operators.jobs import member
+from retraining.planning.deployment import alarms_of
 from retraining.planning.evaluation import DOCUMENT
 from retraining.reporting.outcome import Outcome, outcome_of
 from retraining.reporting.page import Materials, percent, render
+from retraining.runs.context import Place
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def run_report(
         strategy        {text, alarms: [name]} of the deployment
         endpoint        {name, config, model, status, seconds, created, previous} of `deploy`
         verification    {endpoint, images, accuracy, latency_ms, predictions: [...], ...} of `verify`
-        cost            {estimate, actual}, as `retraining.planning.costs` has them
+        cost            {estimate, actual}, as `retraining.costs.estimate` has them
         record, report, report_url   URIs of record and page, and a link to the page
 
     Whatever the run did not get to is None.

@@ -12,17 +12,17 @@ from typing import Any, Protocol
 
 import pytest
 from PIL import Image
-from retraining.aws import Aws
+from retraining.aws.clients import Aws
+from retraining.aws.s3 import read, write
+from retraining.config.pipeline import Pipeline
 from retraining.dataset.check import check_dataset
-from retraining.dataset.pictures import look_at
+from retraining.dataset.images import look_at
 from retraining.errors import DatasetError
-from retraining.objects import read, write
-from retraining.pipeline import Pipeline
-from retraining.place import Place
+from retraining.runs.context import Place
 
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import MakeSettings
-from tests.plugins.dataset.pictures import motif, photo, saved, sound
+from tests.plugins.dataset.images import motif, photo, saved, sound
 
 Upload = Callable[[str, dict[str, bytes]], None]
 

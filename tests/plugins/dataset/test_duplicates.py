@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from retraining.dataset.duplicates import Group, Seen, candidate_pairs, find_duplicates
+from retraining.dataset.images import look_at
 from retraining.dataset.listing import Picture
-from retraining.dataset.pictures import look_at
 
 from demo.sample_dataset import Plan, images
 from tests.dags.airflow_home import REPOSITORY
-from tests.plugins.dataset.pictures import COPIES, cropped, motif, photo, saved
+from tests.plugins.dataset.images import COPIES, cropped, motif, photo, saved
 
 PHOTOGRAPHS = Path(os.environ.get("SHARED_DATA", REPOSITORY.parent / "shared" / "data")) / "dogImages"
 

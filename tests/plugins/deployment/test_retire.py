@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Context
-from retraining.aws import Aws
-from retraining.decision.registry import rejected
+from retraining.aws.clients import Aws
+from retraining.config.pipeline import Pipeline
 from retraining.deployment.retire import retire
-from retraining.names import run_name, run_pattern
-from retraining.operators import EndpointOperator
-from retraining.pipeline import Pipeline
-from retraining.place import Place
+from retraining.operators.declared import EndpointOperator
+from retraining.registry.registry import rejected
+from retraining.runs.context import Place
+from retraining.runs.naming import run_name, run_pattern
 
 from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import wait_for

@@ -11,11 +11,11 @@ from typing import Any, cast
 import pytest
 from airflow.sdk import Context
 from airflow.sdk.types import DagRunProtocol
-from retraining.aws import Aws
+from retraining.aws.clients import Aws
+from retraining.config.pipeline import Pipeline
 from retraining.deployment.rollback import choose, settle_rollback
 from retraining.errors import DeploymentError, RollbackError, VerificationError
-from retraining.operators import EndpointOperator
-from retraining.pipeline import Pipeline
+from retraining.operators.declared import EndpointOperator
 
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import picture

@@ -14,18 +14,18 @@ import boto3
 import pytest
 from airflow.sdk import Context
 from botocore.config import Config
-from retraining.aws import Aws
+from retraining.aws.clients import Aws
+from retraining.aws.s3 import write
+from retraining.config.pipeline import Pipeline
+from retraining.dataset.images import Look
 from retraining.dataset.listing import list_pictures
 from retraining.dataset.manifest import encode
-from retraining.dataset.pictures import Look
-from retraining.decision.registry import LIVE_CONFIG, rejected
 from retraining.deployment.agreement import Offline, compare
-from retraining.deployment.asking import ask, sample
+from retraining.deployment.predictions import ask, sample
 from retraining.deployment.verify import plausible, verify_endpoint
 from retraining.errors import VerificationError
-from retraining.objects import write
-from retraining.operators import EndpointOperator
-from retraining.pipeline import Pipeline
+from retraining.operators.declared import EndpointOperator
+from retraining.registry.registry import LIVE_CONFIG, rejected
 
 from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import RuntimeProcess

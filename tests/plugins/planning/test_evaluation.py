@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Context
-from retraining.aws import Aws, split_uri
-from retraining.decision.candidates import evaluation_request
-from retraining.decision.gate import gate
-from retraining.decision.registry import mark_live, package_of, register
+from retraining.aws.clients import Aws, split_uri
+from retraining.aws.s3 import exists, read, read_json, write
+from retraining.config.pipeline import Pipeline
 from retraining.errors import CandidateError, JobFailedError
-from retraining.objects import exists, read, read_json, write
-from retraining.operators import EvaluationOperator, TrainingOperator
-from retraining.pipeline import Pipeline
+from retraining.evaluation.champion import evaluation_request
+from retraining.evaluation.gate import gate
+from retraining.operators.declared import EvaluationOperator, TrainingOperator
 from retraining.planning.evaluation import planned_evaluation, with_models
 from retraining.planning.source import pack
+from retraining.registry.registry import mark_live, package_of, register
 
 from local_sagemaker.protocol import parse_request
 from tests.dags.airflow_home import BUCKET, REPOSITORY, ROLE_ARN

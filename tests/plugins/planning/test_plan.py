@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from retraining.aws import Aws
+from retraining.aws.clients import Aws
+from retraining.config.pipeline import Pipeline
 from retraining.errors import PlanError
-from retraining.pipeline import Pipeline
 
 from local_sagemaker.errors import ApiError
 from local_sagemaker.protocol import parse_request

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from retraining.aws import Aws
+from retraining.aws.clients import Aws
 from retraining.errors import PlanError
 from retraining.planning.source import digest_of, pack, source_folder, upload
 

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from retraining.aws import Aws
+from retraining.aws.clients import Aws
 from retraining.errors import PlanError
 from retraining.planning.weights import check_weights, find_weights, tensor_names
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG, dag, task
-from retraining.form import form
-from retraining.operators import ReportOperator
-from retraining.pipeline import Pipeline, load_pipelines
-from retraining.reporting.notify import notifiers
+from retraining.config.params import form
+from retraining.config.pipeline import Pipeline, load_pipelines
+from retraining.operators.declared import ReportOperator
+from retraining.reporting.notifications import notifiers
 from retraining.reporting.outcome import keep_reason, skip_explained
 
 ERROR = "no pictures of {{ 7 * 7 }} <b> & `x`"

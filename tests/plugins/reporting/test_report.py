@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from retraining.aws import Aws
+from retraining.aws.clients import Aws
+from retraining.aws.s3 import read, read_json, write, write_json
+from retraining.config.pipeline import Pipeline
+from retraining.costs.estimate import estimate
 from retraining.errors import UserError
-from retraining.objects import read, read_json, write, write_json
-from retraining.pipeline import Pipeline
-from retraining.place import Place
-from retraining.planning.costs import estimate
 from retraining.reporting.report import run_report
+from retraining.runs.context import Place
 
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import MakeSettings, picture

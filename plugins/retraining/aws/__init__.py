@@ -1,0 +1,1 @@
+"""AWS as the pipeline uses it: clients, what responses mean, objects in S3."""

@@ -1,0 +1,74 @@
+"""Documents in S3, by their URIs."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from retraining.aws.clients import split_uri
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+BROWSER_VARIABLE = "RETRAINING_BROWSER_S3_URL"
+LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs a link for; temporary credentials end it earlier
+_MISSING = {"404", "NoSuchKey", "NotFound"}
+
+
+def exists(s3: S3Client, uri: str) -> bool:
+    """Whether there is an object of this URI."""
+    from botocore.exceptions import ClientError
+
+    bucket, key = split_uri(uri)
+    try:
+        s3.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _MISSING:
+            return False
+        raise
+    return True
+
+
+def read(s3: S3Client, uri: str) -> bytes | None:
+    """The object's content, or None where there is none."""
+    from botocore.exceptions import ClientError
+
+    bucket, key = split_uri(uri)
+    try:
+        return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _MISSING:
+            return None
+        raise
+
+
+def write(s3: S3Client, uri: str, content: bytes, content_type: str = "application/octet-stream") -> str:
+    """Put an object, and return its URI."""
+    bucket, key = split_uri(uri)
+    s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType=content_type)
+    return uri
+
+
+def read_json(s3: S3Client, uri: str) -> Any:
+    """The document, or None where there is none."""
+    content = read(s3, uri)
+    return None if content is None else json.loads(content)
+
+
+def write_json(s3: S3Client, uri: str, document: Any) -> str:
+    """Put a document, and return its URI."""
+    return write(s3, uri, json.dumps(document, indent=1).encode(), "application/json")
+
+
+def link(s3: S3Client, uri: str, content_type: str = "text/html; charset=utf-8") -> str:
+    """A link that opens the object in a browser, for up to seven days.
+
+    Where browsers reach S3 at another address than Airflow does, as beside containers, the environment
+    variable RETRAINING_BROWSER_S3_URL names it. AWS signs links for its own address and takes no other.
+    """
+    bucket, key = split_uri(uri)
+    parameters = {"Bucket": bucket, "Key": key, "ResponseContentType": content_type}
+    signed = s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=LINK_SECONDS)
+    address = os.environ.get(BROWSER_VARIABLE)
+    return signed.replace(s3.meta.endpoint_url, address.rstrip("/"), 1) if address else signed

@@ -1,0 +1,1 @@
+"""A pipeline as its file and the trigger form describe it."""

@@ -1,0 +1,202 @@
+"""A pipeline as data: the typed form of a file in `dags/pipelines/`.
+
+Cheap to import, because a DAG file does. Sections are in `sections.py`; an unknown key is an error
+that names the file, the key and the nearest known one.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from retraining.config.hyperparameters import Value, near_match, problem
+from retraining.config.sections import (
+    Approval,
+    Dataset,
+    DebuggerRule,
+    Deployment,
+    Endpoint,
+    Evaluation,
+    Gate,
+    Job,
+    Model,
+    Notifications,
+    Profiler,
+    Retire,
+    Section,
+    Tensors,
+    Tuning,
+    Verify,
+)
+
+
+class PipelineFileError(ValueError):
+    """A pipeline file that cannot be used; the text lists every problem with its key."""
+
+
+class Pipeline(Section):
+    """One retraining pipeline, as its file says it."""
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_]{0,63}$",
+        description="Also of the DAGs, followed by _retraining and _rollback.",
+    )
+    description: str = ""
+    schedule: str | None = Field(
+        default="@weekly", description="Cron expression or preset; null runs by hand only."
+    )
+    owner: str = "ml"
+    bucket: str | None = Field(default=None, description="Default: sagemaker-<region>-<account>.")
+    role: str = Field(
+        default="SageMakerRetrainingRole", description="Name or ARN of the jobs' execution role."
+    )
+    dataset: Dataset = Dataset()
+    model: Model = Model()
+    job: Job = Job()
+    hyperparameters: dict[str, Value] = Field(
+        default={}, description="Used as they are, unless tuning searches for them."
+    )
+    tuning: Tuning
+    debugger: Literal["service", "in_job", "off"] = "service"
+    rules: dict[str, DebuggerRule] = Field(default={}, description="Debugger rules by their names.")
+    rules_wait_seconds: int = Field(
+        default=900, ge=0, description="How long a run waits for rules that end after the training."
+    )
+    tensors: Tensors = Tensors()
+    profiler: Profiler = Profiler()
+    evaluation: Evaluation = Evaluation()
+    gate: Gate = Gate()
+    model_package_group: str | None = Field(
+        default=None,
+        pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$",
+        description="Of the model registry. Default: the pipeline's name.",
+    )
+    approval: Approval = Approval()
+    endpoint: Endpoint = Endpoint()
+    deployment: Deployment = Deployment()
+    verify: Verify = Verify()
+    retire: Retire = Retire()
+    notifications: Notifications = Notifications()
+    max_cost_usd: float | None = Field(
+        default=None, gt=0, description="A run that may cost more by its limits does not start."
+    )
+    prices: dict[str, float] = Field(
+        default={}, description="USD an hour by instance type, where they differ from the price table."
+    )
+
+    @field_validator("debugger", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: object) -> object:
+        """YAML 1.1 reads a bare `off` as false."""
+        return "off" if value is False else value
+
+    @field_validator("hyperparameters")
+    @classmethod
+    def _known(cls, values: dict[str, Value]) -> dict[str, Value]:
+        problems = [text for name, value in values.items() if (text := problem(name, value))]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return values
+
+    @model_validator(mode="after")
+    def _can_skip_tuning(self) -> Self:
+        missing = sorted(self.tuning.search_space.keys() - self.hyperparameters.keys())
+        if missing:
+            raise ValueError(
+                f"hyperparameters: {', '.join(missing)} missing; a run that skips tuning needs a value"
+            )
+        return self
+
+    @property
+    def dag_id(self) -> str:
+        return f"{self.name}_retraining"
+
+    @property
+    def rollback_dag_id(self) -> str:
+        return f"{self.name}_rollback"
+
+    @property
+    def slug(self) -> str:
+        """The name as SageMaker allows it: hyphens, no underscores."""
+        return self.name.replace("_", "-")
+
+    @property
+    def dataset_prefix(self) -> str:
+        """Key prefix of the data set in the bucket, or its s3:// URI."""
+        return self.dataset.prefix or f"datasets/{self.name}"
+
+    @property
+    def endpoint_name(self) -> str:
+        return self.endpoint.name or self.slug
+
+    @property
+    def package_group(self) -> str:
+        return self.model_package_group or self.slug
+
+
+def load_pipelines(folder: Path) -> list[Pipeline]:
+    """Every pipeline of a folder, by file name.
+
+    Raises PipelineFileError for the first file that cannot be used.
+    """
+    pipelines: dict[str, Pipeline] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        pipeline = load_pipeline(path)
+        if pipeline.name in pipelines:
+            raise PipelineFileError(
+                f"{path}: the name {pipeline.name!r} is taken by another file; choose another"
+            )
+        pipelines[pipeline.name] = pipeline
+    return list(pipelines.values())
+
+
+def load_pipeline(path: Path) -> Pipeline:
+    """Read one file. Raises PipelineFileError, which lists every problem with its key."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise PipelineFileError(f"{path}: not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise PipelineFileError(f"{path}: a mapping of keys is expected, found {type(content).__name__}")
+    try:
+        return Pipeline.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(details["type"], details["loc"], details["msg"]) for details in error.errors()]
+        raise PipelineFileError(f"{path}: " + "; ".join(lines)) from error
+
+
+def _explain(kind: str, location: tuple[int | str, ...], message: str) -> str:
+    key = ".".join(str(part) for part in location)
+    if kind == "extra_forbidden":
+        return f"unknown key {key!r}{near_match(str(location[-1]), _keys_beside(location))}"
+    text = message.removeprefix("Value error, ")
+    return f"{key}: {text}" if key else text
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the section of a wrong key knows."""
+    section: Any = Pipeline
+    for part in location[:-1]:
+        section = _member(section, str(part))
+    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+
+
+def _member(annotation: Any, key: str) -> Any:
+    """The type found under `key` in a section, a mapping, or a union that is told apart by its `type`."""
+    while typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(key)
+        return field.annotation if field else None
+    if typing.get_origin(annotation) is dict:
+        return typing.get_args(annotation)[1]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next(
+            (m for m in typing.get_args(annotation) if getattr(m, "__name__", "").lower() == key), None
+        )
+    return None

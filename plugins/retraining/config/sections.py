@@ -1,0 +1,335 @@
+"""The sections of a pipeline file: every key, its default, its limits and its meaning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from retraining.config.hyperparameters import Value, problem
+
+Policy = Literal["ignore", "warn", "fail"]
+DeploymentStrategy = Literal["all_at_once", "canary", "linear"]
+Scaling = Literal["Auto", "Linear", "Logarithmic", "ReverseLogarithmic"]
+InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+INSTANCE_TYPE_PATTERN = r"^ml\.[a-z0-9-]+\.[a-z0-9]+$"
+
+
+class Section(BaseModel):
+    """What all sections share: no unknown keys, no changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Continuous(Section):
+    """A real number between `min` and `max`."""
+
+    type: Literal["continuous"]
+    min: float
+    max: float
+    scaling: Scaling = "Auto"
+
+
+class Integer(Section):
+    """A whole number from `min` to `max`."""
+
+    type: Literal["integer"]
+    min: int
+    max: int
+    scaling: Scaling = "Auto"
+
+
+class Categorical(Section):
+    """One of some values."""
+
+    type: Literal["categorical"]
+    values: list[Value] = Field(min_length=1)
+
+
+SearchRange = Annotated[Continuous | Integer | Categorical, Field(discriminator="type")]
+
+
+class Dataset(Section):
+    """Where the pictures are, and what of them is accepted."""
+
+    prefix: str | None = Field(
+        default=None, description="Key prefix in the bucket, or an s3:// URI; default datasets/<name>."
+    )
+    min_train_images: int = Field(default=2, ge=1, description="Fewest pictures of a class in train/.")
+    min_valid_images: int = Field(default=1, ge=0, description="Fewest pictures of a class in valid/.")
+    min_test_images: int = Field(default=1, ge=0, description="Fewest pictures of a class in test/.")
+    max_leaked_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of the pictures in valid/, and of those in test/, that may also be in another "
+        "split, as the same file or a near duplicate; more stops the run.",
+    )
+    max_class_ratio: float = Field(
+        default=10, ge=1, description="A split's largest class to its smallest, above which the run warns."
+    )
+
+
+class Model(Section):
+    """The network: any torchvision classification architecture."""
+
+    arch: str = Field(default="resnet50", pattern=r"^[a-z][a-z0-9_]*$")
+    trainable: Literal["auto", "head", "last_block", "all"] = "auto"
+    image_size: int | None = Field(
+        default=None,
+        ge=16,
+        le=1024,
+        description="Side of the square that the network sees, in pixels; null: the script chooses by the "
+        "pictures' size, 224 at most.",
+    )
+    pretrained_prefix: str = Field(
+        default="pretrained", description="Folder in the bucket; weights are in <prefix>/<arch>/."
+    )
+
+
+class Job(Section):
+    """The machine and the container of training jobs."""
+
+    instance_type: InstanceType = "ml.m5.xlarge"
+    volume_size_gb: int = Field(default=30, ge=1, le=16384)
+    max_runtime_seconds: int = Field(
+        default=4 * 3600, ge=60, le=28 * 24 * 3600, description="Limit of one training job."
+    )
+    framework_version: str = Field(default="2.6", description="PyTorch version of AWS's container.")
+    py_version: str = Field(default="py312", description="Python version of AWS's container.")
+    spot: bool = Field(
+        default=False, description="Train on spare capacity, which is cheaper and may be taken away."
+    )
+    max_spot_wait_seconds: int = Field(
+        default=3600, ge=0, description="How long a job may wait for spare capacity, in all."
+    )
+
+
+class Objective(Section):
+    """What tuning optimises: the name of a metric that the script's log line carries."""
+
+    metric: str = "valid:accuracy"
+    type: Literal["Maximize", "Minimize"] = "Maximize"
+
+
+class Tuning(Section):
+    """The search for hyperparameters."""
+
+    strategy: Literal["Bayesian", "Random", "Hyperband", "Grid"] = "Bayesian"
+    max_jobs: int = Field(default=6, ge=1, le=750)
+    max_parallel_jobs: int = Field(default=2, ge=1, le=100)
+    max_runtime_seconds: int = Field(default=24 * 3600, ge=120, description="Limit of the whole search.")
+    early_stopping: bool = Field(
+        default=True, description="Stop trials that do worse than the median of earlier ones."
+    )
+    random_seed: int | None = Field(
+        default=None, ge=0, description="The same seed proposes the same hyperparameters."
+    )
+    warm_start: bool = Field(
+        default=True, description="Begin with what the last run's tuning job found, where both are alike."
+    )
+    objective: Objective = Objective()
+    search_space: dict[str, SearchRange] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.max_parallel_jobs > self.max_jobs:
+            raise ValueError(
+                f"max_parallel_jobs {self.max_parallel_jobs} is more than max_jobs {self.max_jobs}"
+            )
+        if self.strategy == "Hyperband" and self.early_stopping:
+            raise ValueError("Hyperband stops trials by itself: set early_stopping: false")
+        if self.strategy == "Grid" and any(r.type != "categorical" for r in self.search_space.values()):
+            raise ValueError("Grid takes categorical ranges only")
+        for name, search_range in self.search_space.items():
+            _check_range(name, search_range)
+        return self
+
+
+class DebuggerRule(Section):
+    """A Debugger rule: what its finding means for the run, and its own parameters, as strings."""
+
+    policy: Policy = "warn"
+    parameters: dict[str, str] = {}
+    stop_training: bool = Field(default=False, description="End the job as soon as the rule finds something.")
+
+
+class Tensors(Section):
+    """How often the Debugger hook saves tensors, in steps."""
+
+    train_save_interval: int = Field(default=100, ge=1)
+    eval_save_interval: int = Field(default=10, ge=1)
+
+
+class Profiler(Section):
+    """What the profiler measures."""
+
+    system_interval_ms: Literal[100, 200, 500, 1000, 5000, 60000] = 500
+    framework_steps: int = Field(
+        default=10, ge=0, description="Steps profiled in the framework; 0 switches it off."
+    )
+    report: bool = Field(default=True, description="Run the rule ProfilerReport.")
+
+
+class Evaluation(Section):
+    """The processing job that compares the new model with the one in service, on the test split."""
+
+    instance_type: InstanceType = "ml.m5.xlarge"
+    volume_size_gb: int = Field(default=30, ge=1, le=16384)
+    max_runtime_seconds: int = Field(default=3600, ge=60, le=5 * 24 * 3600)
+    latency_images: int = Field(default=50, ge=0, description="Pictures timed one by one on the CPU.")
+    bootstrap_samples: int = Field(default=2000, ge=100, le=1_000_000)
+
+
+class Gate(Section):
+    """When a challenger may replace the champion."""
+
+    min_improvement: float = Field(
+        default=0.0,
+        ge=-1,
+        le=1,
+        description="Accuracy that the challenger must gain, with the confidence below. A negative number "
+        "lets one pass that is at most so much worse.",
+    )
+    confidence: float = Field(
+        default=0.95, ge=0.5, le=0.9999, description="One-sided, of the improvement's lower bound."
+    )
+    min_accuracy: float = Field(
+        default=0.0, ge=0, le=1, description="Accuracy that a first model must reach, without a champion."
+    )
+    max_breed_regression: float = Field(
+        default=0.2, ge=0, le=1, description="Recall that any class may lose against the champion."
+    )
+
+
+class Approval(Section):
+    """Whether a person is asked before a model goes into service."""
+
+    required: bool = False
+    timeout_hours: float | None = Field(
+        default=72, gt=0, description="An unanswered request is a no after this time; null waits for ever."
+    )
+
+
+class DataCapture(Section):
+    """Requests and answers of the endpoint, kept in S3 in SageMaker's format."""
+
+    enabled: bool = False
+    percent: int = Field(default=100, ge=1, le=100, description="Share of the requests that is kept.")
+
+
+class Endpoint(Section):
+    """The endpoint that serves the model."""
+
+    name: str | None = Field(
+        default=None,
+        pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$",
+        description="Default: the pipeline's name.",
+    )
+    instance_type: InstanceType = "ml.m5.large"
+    instance_count: int = Field(default=1, ge=1, le=100)
+    framework_version: str = Field(default="2.6", description="PyTorch version of AWS's inference container.")
+    py_version: str = "py312"
+    data_capture: DataCapture = DataCapture()
+
+
+class Alarms(Section):
+    """Figures of the endpoint that roll a deployment back; null leaves an alarm out."""
+
+    max_5xx: int | None = Field(
+        default=3, ge=0, description="Answers with status 5xx in a period that are not yet too many."
+    )
+    max_latency_ms: float | None = Field(
+        default=2000, gt=0, description="Time of the model for a picture, the 99th percentile of a period."
+    )
+    period_seconds: Literal[60, 120, 180, 300] = 60
+
+
+class Deployment(Section):
+    """How traffic moves from the old model to the new one."""
+
+    strategy: DeploymentStrategy = "canary"
+    share_percent: int = Field(
+        default=10, ge=5, le=50, description="Size of the canary, or of each step of a linear shift."
+    )
+    bake_seconds: int = Field(
+        default=120, ge=0, le=3600, description="How long the alarms watch each step of the traffic."
+    )
+    termination_wait_seconds: int = Field(
+        default=0, ge=0, le=3600, description="How long the old fleet stays after the last step."
+    )
+    max_runtime_seconds: int = Field(default=3600, ge=600, le=28800)
+    alarms: Alarms = Alarms()
+
+
+class Verify(Section):
+    """What is asked of the endpoint after a deployment."""
+
+    images: int | None = Field(
+        default=60, ge=1, description="Test pictures sent, spread over the classes; null sends all."
+    )
+    shown: int = Field(default=5, ge=1, le=50, description="Answers kept in full.")
+    tolerance: float = Field(
+        default=0.02, gt=0, le=1, description="Difference of probabilities to the evaluation's."
+    )
+    max_latency_ms: float | None = Field(
+        default=None, gt=0, description="Median time of a request; null only reports it."
+    )
+
+
+class Retire(Section):
+    """What is kept of earlier runs."""
+
+    keep: int = Field(
+        default=5, ge=2, description="Models, endpoint configurations and run folders that stay."
+    )
+
+
+class Sns(Section):
+    """Notifications to an SNS topic."""
+
+    topic_arn: str = Field(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:.+$")
+
+
+class Slack(Section):
+    """Notifications to Slack, over an Airflow connection of the type `slackwebhook`."""
+
+    connection: str = "slack_default"
+
+
+class Email(Section):
+    """Notifications by e-mail, over an Airflow connection of the type `smtp`."""
+
+    to: list[str] = Field(min_length=1)
+    sender: str | None = Field(default=None, description="Default: that of the connection.")
+    connection: str = "smtp_default"
+
+
+class Notifications(Section):
+    """Who hears of a run, and when; nobody by default."""
+
+    events: list[Literal["success", "failure", "approval"]] = ["success", "failure", "approval"]
+    sns: Sns | None = None
+    slack: Slack | None = None
+    email: Email | None = None
+
+
+def _check_range(name: str, search_range: Continuous | Integer | Categorical) -> None:
+    ends: list[Value]
+    if isinstance(search_range, Categorical):
+        ends = list(search_range.values)
+        if len(set(ends)) != len(ends):
+            raise ValueError(f"search_space.{name}: a value stands there twice")
+    else:
+        ends = [search_range.min, search_range.max]
+        if search_range.min >= search_range.max:
+            raise ValueError(
+                f"search_space.{name}: min {search_range.min} is not below max {search_range.max}"
+            )
+        if search_range.scaling == "Logarithmic" and search_range.min <= 0:
+            raise ValueError(f"search_space.{name}: Logarithmic scaling needs min above 0")
+        if search_range.scaling == "ReverseLogarithmic" and not 0 <= search_range.min < search_range.max < 1:
+            raise ValueError(f"search_space.{name}: ReverseLogarithmic scaling needs 0 <= min and max < 1")
+    for value in ends:
+        if text := problem(name, value):
+            raise ValueError(f"search_space.{text}")

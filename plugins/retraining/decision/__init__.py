@@ -1,1 +1,0 @@
-"""Whether the new model goes into service: comparison, gate, registry, approval."""

@@ -1,0 +1,1 @@
+"""Challenger and champion: which models are compared, and which goes live."""

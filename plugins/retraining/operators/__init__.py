@@ -1,0 +1,1 @@
+"""The operators that the DAGs declare."""

@@ -1,0 +1,1 @@
+"""What belongs to one run: names, context, results, and what it leaves to the next one."""

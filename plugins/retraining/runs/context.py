@@ -1,0 +1,58 @@
+"""Where a run's things lie in S3: one folder a run, beside what the runs of a pipeline share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from retraining.aws.clients import Aws, bucket_of
+from retraining.config.params import RunSettings
+from retraining.config.pipeline import Pipeline
+from retraining.runs.naming import run_name
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import DagRunProtocol as DagRun
+
+
+@dataclass(frozen=True)
+class Place:
+    """Bucket, pipeline and name of a run. URIs have no slash at their end."""
+
+    bucket: str
+    pipeline: str
+    run: str
+
+    @property
+    def shared(self) -> str:
+        """Folder of all runs of the pipeline: `retraining/<pipeline>`, a key prefix."""
+        return f"retraining/{self.pipeline}"
+
+    @property
+    def output(self) -> str:
+        """URI of the run's folder."""
+        return f"s3://{self.bucket}/{self.shared}/{self.run}"
+
+    @property
+    def dataset_report(self) -> str:
+        """URI of the page about the run's check of the data set."""
+        return f"{self.output}/dataset/report.html"
+
+    def shared_uri(self, name: str) -> str:
+        """URI of something that the runs share."""
+        return f"s3://{self.bucket}/{self.shared}/{name}"
+
+
+def begin(pipeline: Pipeline, params: Mapping[str, Any], dag_run: DagRun) -> tuple[RunSettings, Aws, Place]:
+    """What every task of a run begins with: the form's values, the services, and the run's place.
+
+    Raises ParametersError for values that contradict each other.
+    """
+    settings, aws = RunSettings.from_params(params), Aws()
+    return settings, aws, place_of(pipeline, settings.bucket, aws, dag_run)
+
+
+def place_of(pipeline: Pipeline, bucket: str | None, aws: Aws, dag_run: DagRun) -> Place:
+    """The run's place, in the bucket that is named or, for None, in SageMaker's default one."""
+    name = run_name(pipeline.slug, dag_run.run_id, dag_run.run_after)
+    return Place(bucket_of(aws, bucket), pipeline.name, name)

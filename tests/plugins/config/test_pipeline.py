@@ -1,0 +1,139 @@
+"""Pipeline files: what they hold, and what is said about those that are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from retraining.config.pipeline import Pipeline, PipelineFileError, load_pipeline, load_pipelines
+
+from tests.dags.airflow_home import REPOSITORY
+
+DOG_BREED = REPOSITORY / "dags" / "pipelines" / "dog_breed.yaml"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the dog breeds' file after a change of its content."""
+
+    def write(change: Callable[[dict[str, Any]], object], name: str = "changed") -> Path:
+        content = yaml.safe_load(DOG_BREED.read_text())
+        change(content)
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return write
+
+
+def test_dog_breed_searches_what_the_project_asks_for(pipeline: Pipeline) -> None:
+    space = pipeline.tuning.search_space
+    assert (space["lr"].min, space["lr"].max, space["lr"].type) == (0.01, 0.1, "continuous")  # type: ignore[union-attr]
+    assert space["batch-size"].values == [32, 64]  # type: ignore[union-attr]
+    assert (space["epochs"].min, space["epochs"].max, space["epochs"].type) == (5, 10, "integer")  # type: ignore[union-attr]
+    assert (space["momentum"].min, space["momentum"].max) == (0.5, 0.9)  # type: ignore[union-attr]
+    assert pipeline.tuning.strategy == "Bayesian"
+    assert set(pipeline.rules) == {"VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization"}
+    assert pipeline.dag_id == "dog_breed_retraining"
+    assert pipeline.endpoint_name == "dog-breed"
+
+
+def test_defaults_need_a_name_and_a_search_space_only(tmp_path: Path) -> None:
+    path = tmp_path / "cats.yaml"
+    path.write_text(
+        "name: cats\nhyperparameters: {lr: 0.1}\n"
+        "tuning: {search_space: {lr: {type: continuous, min: 0.01, max: 0.2}}}\n"
+    )
+    cats = load_pipeline(path)
+    assert (cats.model.arch, cats.schedule, cats.endpoint_name) == ("resnet50", "@weekly", "cats")
+
+
+def test_a_copy_under_another_name_has_an_endpoint_and_a_data_set_of_its_own(
+    write: Callable[..., Path], pipeline: Pipeline
+) -> None:
+    copy = load_pipeline(write(lambda c: c.update(name="all_cats")))
+    assert (copy.endpoint_name, copy.dataset_prefix) == ("all-cats", "datasets/all_cats")
+    assert (pipeline.endpoint_name, pipeline.dataset_prefix) == ("dog-breed", "datasets/dog_breed")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(tunning={}), "unknown key 'tunning' (did you mean 'tuning'?)"),
+        (
+            lambda c: c["tuning"].update(max_job=3),
+            "unknown key 'tuning.max_job' (did you mean 'max_jobs'?)",
+        ),
+        (
+            lambda c: c["tuning"]["search_space"]["lr"].update(maximum=1),
+            "unknown key 'tuning.search_space.lr.continuous.maximum' (did you mean 'max'?)",
+        ),
+        (
+            lambda c: c["rules"]["Overfit"].update(policyy="warn"),
+            "unknown key 'rules.Overfit.policyy' (did you mean 'policy'?)",
+        ),
+        (
+            lambda c: c["tuning"]["search_space"]["lr"].update(min=0.5),
+            "search_space.lr: min 0.5 is not below max 0.1",
+        ),
+        (
+            lambda c: c["tuning"]["search_space"]["momentum"].update(max=1.5),
+            "search_space.momentum: 1.5 is outside [0, 0.999]",
+        ),
+        (
+            lambda c: c["tuning"]["search_space"].update(momentun={"type": "categorical", "values": [0.5]}),
+            "the training script has no hyperparameter 'momentun' (did you mean 'momentum'?)",
+        ),
+        (
+            lambda c: c["hyperparameters"].update({"batch-size": 0}),
+            "hyperparameters: batch-size: 0 is outside [1, 4096]",
+        ),
+        (lambda c: c["hyperparameters"].pop("lr"), "hyperparameters: lr missing; a run that skips tuning"),
+        (lambda c: c["tuning"].update(max_parallel_jobs=9), "max_parallel_jobs 9 is more than max_jobs 4"),
+        (lambda c: c["tuning"].update(strategy="Grid"), "Grid takes categorical ranges only"),
+        (lambda c: c["job"].update(instance_type="m5.xlarge"), "job.instance_type: String should match"),
+        (lambda c: c["rules"]["Overfit"].update(policy="stop"), "rules.Overfit.policy: Input should be"),
+        (lambda c: c.pop("name"), "name: Field required"),
+    ],
+)
+def test_a_wrong_file_is_named_with_key_and_fix(
+    write: Callable[..., Path], change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    path = write(change)
+    with pytest.raises(PipelineFileError) as caught:
+        load_pipeline(path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_every_problem_of_a_file_is_listed(write: Callable[..., Path]) -> None:
+    path = write(lambda c: (c.update(tunning={}), c["job"].update(volume=3)))
+    with pytest.raises(PipelineFileError, match=r"(?s)tunning.*job\.volume|job\.volume.*tunning"):
+        load_pipeline(path)
+
+
+@pytest.mark.parametrize("word", ["off", "'off'", "service", "in_job"])
+def test_debugger_takes_a_bare_off(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "off.yaml"
+    path.write_text(DOG_BREED.read_text().replace("debugger: service", f"debugger: {word}"))
+    assert load_pipeline(path).debugger == word.strip("'")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "not YAML"), ("- a", "a mapping of keys is expected")]
+)
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(PipelineFileError, match=message):
+        load_pipeline(path)
+
+
+def test_two_files_cannot_have_one_name(write: Callable[..., Path]) -> None:
+    first, second = write(dict, "one"), write(dict, "two")
+    with pytest.raises(PipelineFileError, match="taken by another file") as caught:
+        load_pipelines(first.parent)
+    assert str(second) in str(caught.value)

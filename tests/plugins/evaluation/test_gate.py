@@ -1,0 +1,199 @@
+"""The gate: which model goes live, and how the decision is put into words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from retraining.aws.clients import Aws
+from retraining.aws.s3 import write_json
+from retraining.config.pipeline import Pipeline
+from retraining.config.sections import Gate
+from retraining.errors import CandidateError
+from retraining.evaluation.gate import decide, gate, signed, table
+
+from tests.dags.airflow_home import BUCKET
+from tests.plugins.evaluations import NO_RULES, evaluation_document
+
+DOGS = {"a.Akita": 6, "b.Boxer": 6, "c.Collie": 6}
+
+
+def better(**right: int) -> dict[str, int]:
+    """The champion's right answers, but for those given by the class's first letter."""
+    return {name: right.get(name[0], count) for name, count in DOGS.items()}
+
+
+def decided(document: dict[str, Any], debugger: dict[str, Any] = NO_RULES, **settings: float) -> Any:
+    return decide(Gate(**settings), document, debugger)
+
+
+def failed(decision: dict[str, Any]) -> list[str]:
+    return [check["name"] for check in decision["checks"] if not check["passed"]]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "bound", "approved"),
+    [
+        (0.0, 0.01, True),
+        (0.0, 0.0, False),
+        (0.0, -0.01, False),
+        (0.02, 0.02, False),
+        (0.02, 0.02 + 1e-12, False),
+        (0.02, 0.0201, True),
+        (-0.05, -0.04, True),
+        (-0.05, 0.0, True),
+        (-0.05, -0.05, False),
+    ],
+)
+def test_the_lower_bound_of_the_gain_must_exceed_what_is_asked_for(
+    wanted: float, bound: float, approved: bool
+) -> None:
+    document = evaluation_document(better(a=9), DOGS, lower_bound=bound)
+    decision = decided(document, min_improvement=wanted)
+    assert decision["approved"] is approved
+    assert failed(decision) == ([] if approved else ["improvement"])
+
+
+def test_an_equal_model_stays_out_unless_equal_is_enough() -> None:
+    same = evaluation_document(DOGS, DOGS)
+    assert decided(same)["approved"] is False
+    assert decided(same, min_improvement=-0.01)["approved"] is True
+    perfect = dict.fromkeys(DOGS, 10)
+    assert decided(evaluation_document(perfect, perfect))["approved"] is False
+
+
+@pytest.mark.parametrize(("accuracy", "approved"), [(0.6, True), (0.5, True), (0.61, False)])
+def test_a_first_model_must_reach_the_least_accuracy(accuracy: float, approved: bool) -> None:
+    decision = decided(evaluation_document(DOGS), min_accuracy=accuracy)
+    assert decision["approved"] is approved
+    assert decision["champion"] is False
+    assert [check["name"] for check in decision["checks"]] == ["accuracy", "debugger_rules"]
+    assert decision["figures"]["champion"] is None
+    assert decision["figures"]["improvement"] is None
+    assert f"accuracy 0.600 without a champion ({accuracy:.3f} was asked for)" in decision["sentence"]
+
+
+@pytest.mark.parametrize(("lost", "allowed", "approved"), [(4, 0.2, True), (3, 0.2, False), (3, 0.3, True)])
+def test_no_class_may_lose_more_recall_than_allowed(lost: int, allowed: float, approved: bool) -> None:
+    document = evaluation_document(better(a=10, b=10, c=lost), DOGS)
+    decision = decided(document, max_breed_regression=allowed)
+    assert decision["approved"] is approved
+    assert failed(decision) == ([] if approved else ["class_regression"])
+
+
+def test_the_class_that_blocks_is_named_with_its_pictures() -> None:
+    decision = decided(evaluation_document(better(a=10, b=10, c=2), DOGS))
+    assert decision["sentence"] == (
+        "The challenger stays out: c.Collie falls from recall 0.60 to 0.20 (\u22120.40; 6 and then 2 of 10 "
+        "pictures): more than the 0.20 that a class may lose. It has accuracy 0.733 "
+        "against the champion's 0.600 (+0.133; at least +0.133 with 95 % confidence, more than +0.000 was "
+        "asked for)."
+    )
+    worst = decision["figures"]["worst_breeds"][0]
+    assert (worst["class"], worst["support"]) == ("c.Collie", 10)
+    assert worst["difference"] == pytest.approx(-0.4)
+
+
+def test_many_lost_classes_are_counted() -> None:
+    names = [f"{letter}.Dog" for letter in "abcdef"]
+    document = evaluation_document(dict.fromkeys(names, 1), dict.fromkeys(names, 9))
+    text = next(c["text"] for c in decided(document)["checks"] if c["name"] == "class_regression")
+    assert "a.Dog" in text
+    assert "d.Dog" not in text
+    assert "and 3 more" in text
+
+
+def test_a_class_without_pictures_neither_blocks_nor_helps() -> None:
+    shown = {"a.Akita": 10, "b.Boxer": 10, "c.Collie": 0}
+    document = evaluation_document(better(a=10, c=0), better(c=0), pictures=shown)
+    decision = decided(document)
+    assert decision["approved"] is True
+    assert [row["class"] for row in decision["figures"]["worst_breeds"]] == ["b.Boxer", "a.Akita"]
+
+
+def test_a_class_that_only_the_challenger_knows_cannot_regress() -> None:
+    decision = decided(evaluation_document({**DOGS, "d.Dingo": 0}, DOGS, lower_bound=0.1))
+    assert decision["approved"] is True
+
+
+@pytest.mark.parametrize(("pictures", "approved"), [(10, False), (0, True)])
+def test_a_class_may_be_forgotten_only_where_the_data_set_dropped_it(pictures: int, approved: bool) -> None:
+    shown = {"a.Akita": 10, "b.Boxer": 10, "c.Collie": 10, "d.Dingo": pictures}
+    document = evaluation_document(better(a=10), {**DOGS, "d.Dingo": 0}, pictures=shown, lower_bound=0.1)
+    decision = decided(document)
+    assert decision["approved"] is approved
+    assert failed(decision) == ([] if approved else ["known_classes"])
+    check = next(c for c in decision["checks"] if c["name"] == "known_classes")
+    assert ("the data set dropped" if approved else "does not know d.Dingo") in check["text"]
+
+
+def test_debugger_rules_block() -> None:
+    decision = decided(evaluation_document(better(a=10), DOGS), {**NO_RULES, "blocking": ["Overfit"]})
+    assert decision["approved"] is False
+    assert "stays out: Debugger rules with the policy fail found something: Overfit" in decision["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("right", "bound", "sentence"),
+    [
+        (
+            {"a": 9},
+            0.021,
+            "The challenger goes live: accuracy 0.700 against the champion's 0.600 (+0.100; at least +0.021 "
+            "with 95 % confidence, more than +0.000 was asked for).",
+        ),
+        (
+            {"a": 5},
+            -0.051,
+            "The challenger stays out: accuracy 0.567 against the champion's 0.600 (\u22120.033; at least "
+            "\u22120.051 with 95 % confidence, more than +0.000 was asked for).",
+        ),
+    ],
+)
+def test_the_sentence_has_the_numbers(right: dict[str, int], bound: float, sentence: str) -> None:
+    assert decided(evaluation_document(better(**right), DOGS, lower_bound=bound))["sentence"] == sentence
+
+
+def test_all_reasons_are_in_the_sentence() -> None:
+    document = evaluation_document(better(c=1), DOGS, lower_bound=-0.3)
+    sentence = decided(document, {**NO_RULES, "blocking": ["Overfit"]})["sentence"]
+    for part in ("accuracy 0.433", "c.Collie falls from recall 0.60 to 0.10", "Overfit"):
+        assert part in sentence
+
+
+def test_other_confidences_are_named_as_they_are() -> None:
+    document = evaluation_document(better(a=9), DOGS, confidence=0.999)
+    assert "with 99.9 % confidence" in decided(document)["sentence"]
+
+
+def test_the_table_shows_every_check() -> None:
+    decision = decided(evaluation_document(better(c=1), DOGS, lower_bound=-0.3))
+    text = table(decision["checks"])
+    for check in decision["checks"]:
+        assert check["name"] in text
+    assert text.count("NO") == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "+0.000"), (-0.0, "+0.000"), (-0.0001, "+0.000"), (-0.05, "\u22120.050")]
+)
+def test_differences_have_a_sign(value: float, text: str) -> None:
+    assert signed(value) == text
+
+
+def test_the_task_reads_the_evaluation_from_s3(pipeline: Pipeline, aws: Aws) -> None:
+    output = f"s3://{BUCKET}/gate/evaluation"
+    write_json(aws.s3, f"{output}/evaluation.json", evaluation_document(better(a=9), DOGS))
+    decision = gate(pipeline, {"output": output}, NO_RULES, aws)
+    assert decision["approved"] is True
+    assert decision["evaluation"] == f"{output}/evaluation.json"
+    assert decision["charts"][0] == f"{output}/confusion_matrix.png"
+
+
+def test_a_missing_or_strange_evaluation_is_named(pipeline: Pipeline, aws: Aws) -> None:
+    output = f"s3://{BUCKET}/gate/strange"
+    with pytest.raises(CandidateError, match=r"gate/strange/evaluation\.json is missing"):
+        gate(pipeline, {"output": output}, NO_RULES, aws)
+    write_json(aws.s3, f"{output}/evaluation.json", {"format_version": 99})
+    with pytest.raises(CandidateError, match="of another format"):
+        gate(pipeline, {"output": output}, NO_RULES, aws)

@@ -1,0 +1,197 @@
+"""The operators against a local SageMaker that runs the jobs: adoption, stops, failures."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowSkipException
+from retraining.errors import JobFailedError
+from retraining.operators.declared import TrainingOperator, TuningOperator
+
+from tests.dags.airflow_home import BUCKET, ROLE_ARN
+from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
+from tests.plugins.conftest import TRAINING_IMAGE, archive
+from tests.plugins.operators.scripts import SCRIPT
+
+CONTEXT = Context()
+
+
+@pytest.fixture
+def sagemaker(runtime: RuntimeProcess) -> Any:
+    return runtime.client("sagemaker")
+
+
+@pytest.fixture
+def s3(runtime: RuntimeProcess) -> Any:
+    return runtime.client("s3")
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name of this test's own."""
+    return f"job-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def training(s3: Any, unique: str) -> Callable[..., dict[str, Any]]:
+    """A training request; hyperparameters by keyword."""
+    s3.put_object(Bucket=BUCKET, Key="operators/sourcedir.tar.gz", Body=archive(train=SCRIPT))
+    s3.put_object(Bucket=BUCKET, Key="operators/train/a.txt", Body=b"x")
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/operators/train/"}
+
+    def request(**hyperparameters: str) -> dict[str, Any]:
+        return {
+            "TrainingJobName": unique,
+            "AlgorithmSpecification": {
+                "TrainingImage": TRAINING_IMAGE,
+                "TrainingInputMode": "File",
+                "MetricDefinitions": [
+                    {"Name": "valid:accuracy", "Regex": r"\bvalid_accuracy=(\S+)"},
+                    {"Name": "test:accuracy", "Regex": r"\btest_accuracy=(\S+)"},
+                ],
+            },
+            "RoleArn": ROLE_ARN,
+            "HyperParameters": {
+                "sagemaker_program": "train.py",
+                "sagemaker_submit_directory": f"s3://{BUCKET}/operators/sourcedir.tar.gz",
+                **hyperparameters,
+            },
+            "InputDataConfig": [{"ChannelName": "train", "DataSource": {"S3DataSource": source}}],
+            "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/operators/out"},
+            "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 10},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 600},
+        }
+
+    return request
+
+
+def names(sagemaker: Any, prefix: str) -> list[str]:
+    jobs = sagemaker.list_training_jobs(NameContains=prefix)["TrainingJobSummaries"]
+    return sorted(job["TrainingJobName"] for job in jobs)
+
+
+def run(operator: Any) -> Any:
+    return operator.execute(CONTEXT)
+
+
+def test_training_returns_metrics_and_shows_its_log(
+    training: Callable[..., dict[str, Any]], unique: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run(TrainingOperator(task_id="train", config=training(lr="0.25")))
+    assert result["job"] == unique
+    assert result["metrics"] == {"valid:accuracy": 0.25, "test:accuracy": 0.75}
+    assert result["model_artifact"] == f"s3://{BUCKET}/operators/out/{unique}/output/model.tar.gz"
+    assert result["seconds"] > 0
+    assert isinstance(result["Training"]["TrainingStartTime"], str)
+    log = capsys.readouterr().out
+    assert log.count("final test_accuracy=0.75") == 1
+    assert "[SageMaker] Completed" in log
+
+
+def test_a_second_try_takes_over_what_the_first_one_did(
+    training: Callable[..., dict[str, Any]], unique: str, sagemaker: Any
+) -> None:
+    sagemaker.create_training_job(**training(lr="0.25"))
+    first = run(TrainingOperator(task_id="train", config=training(lr="0.25")))
+    second = run(TrainingOperator(task_id="train", config=training(lr="0.25")))
+    assert first == second
+    assert names(sagemaker, unique) == [unique]
+
+
+def test_a_finished_job_of_another_request_is_not_taken_over(
+    training: Callable[..., dict[str, Any]], unique: str, sagemaker: Any
+) -> None:
+    run(TrainingOperator(task_id="train", config=training(lr="0.25")))
+    result = run(TrainingOperator(task_id="train", config=training(lr="0.5")))
+    assert result["job"] == f"{unique}-r2"
+    assert result["metrics"]["valid:accuracy"] == 0.5
+    assert names(sagemaker, unique) == [unique, f"{unique}-r2"]
+
+
+def test_a_failure_of_the_script_is_not_retried_and_a_later_try_is_a_new_job(
+    training: Callable[..., dict[str, Any]], unique: str, sagemaker: Any
+) -> None:
+    config = training(behave="badly")
+    with pytest.raises(JobFailedError, match="the learning rate is too high; lower it"):
+        run(TrainingOperator(task_id="train", config=config))
+    with pytest.raises(JobFailedError, match=f"{unique}-r2 failed"):
+        run(TrainingOperator(task_id="train", config=training(behave="badly")))
+    assert names(sagemaker, unique) == [unique, f"{unique}-r2"]
+
+
+def test_a_killed_task_stops_its_job_and_stopped_is_no_success(
+    training: Callable[..., dict[str, Any]], unique: str, sagemaker: Any
+) -> None:
+    operator = TrainingOperator(task_id="train", config=training(behave="endlessly"))
+    outcome: list[BaseException] = []
+
+    def follow() -> None:
+        try:
+            run(operator)
+        except JobFailedError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    wait_for(lambda: names(sagemaker, unique), 60, "the job")
+    operator.on_kill()
+    thread.join(timeout=150)
+    assert "was stopped" in str(outcome[0])
+    assert sagemaker.describe_training_job(TrainingJobName=unique)["TrainingJobStatus"] == "Stopped"
+
+
+def test_killing_a_task_that_has_no_job_yet_is_harmless(training: Callable[..., dict[str, Any]]) -> None:
+    TrainingOperator(task_id="train", config=training()).on_kill()
+
+
+@pytest.fixture
+def tuning(training: Callable[..., dict[str, Any]], unique: str) -> dict[str, Any]:
+    """A tuning request of three trials, two at a time."""
+    job = training()
+    definition = {key: value for key, value in job.items() if key != "TrainingJobName"}
+    definition["StaticHyperParameters"] = definition.pop("HyperParameters")
+    return {
+        "HyperParameterTuningJobName": unique,
+        "HyperParameterTuningJobConfig": {
+            "Strategy": "Random",
+            "RandomSeed": 1,
+            "HyperParameterTuningJobObjective": {"Type": "Maximize", "MetricName": "valid:accuracy"},
+            "ResourceLimits": {"MaxNumberOfTrainingJobs": 3, "MaxParallelTrainingJobs": 2},
+            "ParameterRanges": {
+                "ContinuousParameterRanges": [{"Name": "lr", "MinValue": "0.1", "MaxValue": "0.9"}]
+            },
+        },
+        "TrainingJobDefinition": definition,
+    }
+
+
+def test_tuning_shows_its_trials_and_returns_the_best(
+    tuning: dict[str, Any], unique: str, capsys: pytest.CaptureFixture[str], sagemaker: Any
+) -> None:
+    result = run(TuningOperator(task_id="tune", config=dict(tuning)))
+    assert [trial["status"] for trial in result["trials"]] == ["Completed"] * 3
+    objectives = {trial["name"]: trial["objective"] for trial in result["trials"]}
+    assert result["best"]["objective"] == max(objectives.values())
+    assert float(result["best"]["hyperparameters"]["lr"]) == pytest.approx(result["best"]["objective"])
+    log = capsys.readouterr().out
+    assert all(f"Trial {name}: Completed objective=" in log for name in objectives)
+    again = run(TuningOperator(task_id="tune", config=dict(tuning)))
+    assert again == result
+    assert (
+        len(
+            sagemaker.list_hyper_parameter_tuning_jobs(NameContains=unique)[
+                "HyperParameterTuningJobSummaries"
+            ]
+        )
+        == 1
+    )
+
+
+def test_no_tuning_request_skips_the_task() -> None:
+    with pytest.raises(AirflowSkipException):
+        run(TuningOperator(task_id="tune", config=None))
