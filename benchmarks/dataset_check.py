@@ -72,19 +72,19 @@ def run_check(run: str, last: dict[str, Any] | None) -> dict[str, Any]:
     from retraining.config.params import RunSettings, form
     from retraining.config.pipeline import load_pipeline
     from retraining.dataset.check import check_dataset
-    from retraining.runs.context import Place
+    from retraining.runs.context import RunLocation
 
     from tests.dags.airflow_home import BUCKET
 
     pipeline = load_pipeline(REPOSITORY / "dags" / "pipelines" / "dog_breed.yaml")
     values = {field: param.resolve() for field, param in form(pipeline).items()}
     settings = RunSettings.from_params({**values, "dataset_prefix": PREFIX})
-    return check_dataset(pipeline, settings, Aws(), Place(BUCKET, pipeline.name, run), last)
+    return check_dataset(pipeline, settings, Aws(), RunLocation(BUCKET, pipeline.name, run), last)
 
 
 def name(number: int, objects: int) -> str:
     """Path of a picture: the first 80 % are for training."""
-    place, split = number / objects, SHARES[-1][0]
+    location, split = number / objects, SHARES[-1][0]
     for candidate, share in SHARES:
         if place < share:
             split = candidate
@@ -108,7 +108,7 @@ def search(number: int) -> None:
     hashes = rng.integers(0, 1 << BITS, number, dtype=np.uint64)
     hashes = np.concatenate([hashes, [altered(rng, int(one)) for one in hashes[:PLANTED]]]).astype(np.uint64)
     seconds, pairs = timed(lambda: set(pairs_of(candidate_pairs(hashes))))
-    planted = sum((place, number + place) in pairs for place in range(min(PLANTED, number)))
+    planted = sum((location, number + location) in pairs for place in range(min(PLANTED, number)))
     print(f"{number:,} hashes: {seconds:.2f} s, {len(pairs)} pairs, {planted} of {PLANTED} planted ones")
 
 

@@ -48,8 +48,8 @@ class Steps:
         from retraining.runs.context import begin
         from retraining.runs.state import last_run
 
-        settings, aws, place = begin(self.pipeline, params, dag_run)
-        return check_dataset(self.pipeline, settings, aws, place, last_run(aws, place))
+        settings, aws, location = begin(self.pipeline, params, dag_run)
+        return check_dataset(self.pipeline, settings, aws, location, last_run(aws, location))
 
     def plan(self, dataset: Result, params: Params, dag_run: DagRun, ti: TaskInstance) -> Result:
         """Builds **every request** of the run with the SageMaker SDK and uploads the training code. The
@@ -60,10 +60,10 @@ class Steps:
         from retraining.runs.context import begin
         from retraining.runs.state import last_run
 
-        settings, aws, place = begin(self.pipeline, params, dag_run)
-        last, run_id = last_run(aws, place), dag_run.run_id
+        settings, aws, location = begin(self.pipeline, params, dag_run)
+        last, run_id = last_run(aws, location), dag_run.run_id
         with skip_explained(ti):
-            return plan_run(self.pipeline, settings, dataset, aws, place, run_id=run_id, last=last)
+            return plan_run(self.pipeline, settings, dataset, aws, location, run_id=run_id, last=last)
 
     def choose_hyperparameters(self, training: Result, tuning: Result | None) -> Result:
         """Puts the **best trial's hyperparameters** into the training request. Without tuning, those of the
@@ -161,8 +161,8 @@ class Steps:
         from retraining.deployment.retire import retire
         from retraining.runs.context import begin
 
-        _, aws, place = begin(self.pipeline, params, dag_run)
-        return retire(self.pipeline, place, aws)
+        _, aws, location = begin(self.pipeline, params, dag_run)
+        return retire(self.pipeline, location, aws)
 
     def remember(
         self,
@@ -180,10 +180,10 @@ class Steps:
         from retraining.runs.context import begin
         from retraining.runs.state import remember
 
-        _, aws, place = begin(self.pipeline, params, dag_run)
+        _, aws, location = begin(self.pipeline, params, dag_run)
         return remember(
             aws=aws,
-            place=place,
+            location=location,
             plan=plan,
             tuning=tuning,
             approval=approval,

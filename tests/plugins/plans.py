@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from retraining.aws.clients import Aws
 from retraining.config.pipeline import Pipeline
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import MakeSettings
@@ -50,7 +50,7 @@ def make_plan(pipeline: Pipeline, make_settings: MakeSettings, aws: Aws, source:
     ) -> dict[str, Any]:
         changed = Pipeline.model_validate({**pipeline.model_dump(), **(of or {})})
         settings = make_settings(**form)
-        place = Place(settings.bucket or BUCKET, changed.name, run)
-        return plan_run(changed, settings, dataset, aws, place, run_id="manual__1", last=last)
+        place = RunLocation(settings.bucket or BUCKET, changed.name, run)
+        return plan_run(changed, settings, dataset, aws, location, run_id="manual__1", last=last)
 
     return make

@@ -1,7 +1,7 @@
-"""Clients for the AWS services, all through one Airflow connection.
+"""Clients for the AWS services, all through one Airflow connection and with one configuration.
 
-The connection decides credentials, region and address (`endpoint_url`): nothing else tells AWS from a local
-runtime. Importing boto3 takes a while, so it happens in the functions.
+The connection decides credentials, region and address (`endpoint_url`): nothing else distinguishes AWS from a
+local runtime. Importing boto3 takes a while, so it happens in the functions.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
 
 CONNECTION = "aws_default"
+
+CLIENT_CONFIG: dict[str, Any] = {"retries": {"mode": "standard", "total_max_attempts": 5}}
+"""Arguments of botocore's Config for every client of the Airflow side: these, the provider's hooks, SNS.
+
+Throttling and dropped connections are retried four times with exponential backoff
+(https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html).
+"""
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,10 @@ class Aws:
 
     @cached_property
     def s3(self) -> S3Client:
-        """Its connection pool fits the threads that read a data set.
+        """With a connection for each thread that reads a dataset.
 
-        Links are signed with version 4, which boto3 uses in us-east-1 only when it is asked to: buckets made
-        since 2020 refuse version 2.
+        Links are signed with version 4, which boto3 uses in us-east-1 only on request: buckets created since
+        2020 refuse version 2.
         """
         return cast("S3Client", self._client("s3", max_pool_connections=32, signature_version="s3v4"))
 
@@ -61,7 +68,7 @@ class Aws:
 
     @cached_property
     def runtime(self) -> SageMakerRuntimeClient:
-        """SageMaker gives a model 60 seconds; a model that hangs is asked twice, not for ever."""
+        """SageMaker gives a model 60 seconds; a model that hangs is asked twice at most."""
         config: dict[str, Any] = {"read_timeout": 70, "retries": {"total_max_attempts": 2}}
         return cast("SageMakerRuntimeClient", self._client("sagemaker-runtime", **config))
 
@@ -85,14 +92,10 @@ class Aws:
         from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
         from botocore.config import Config
 
-        hook = AwsBaseHook(aws_conn_id=self.connection, client_type=service, config=Config(**config))
+        hook = AwsBaseHook(
+            aws_conn_id=self.connection, client_type=service, config=Config(**{**CLIENT_CONFIG, **config})
+        )
         return hook.get_conn()
-
-
-def split_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key of an s3:// URI; the key has no slash at either end."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key.strip("/")
 
 
 def bucket_of(aws: Aws, named: str | None) -> str:

@@ -1,4 +1,4 @@
-"""AWS answers: as JSON, which XCom keeps and people read; compared; and those that say what is missing."""
+"""Responses of AWS: as JSON for XCom and people, compared with requests, and the ones that say "missing"."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
-_MISSING = {"ValidationException", "ResourceNotFound"}
+_MISSING = {
+    "ValidationException",  # most of SageMaker's operations
+    "ResourceNotFound",  # the rest of them
+    "ResourceNotFoundException",  # CloudWatch Logs
+    "NoSuchEntity",  # IAM
+    "NoSuchKey",  # S3, GetObject
+    "404",  # S3, HeadObject and HeadBucket, which have no body
+    "NotFound",
+}
 
 
 def as_json(value: Any) -> Any:
-    """A deep copy of an AWS answer that `json.dumps` takes, with times in ISO 8601, without the HTTP part."""
+    """A deep copy of a response that `json.dumps` takes: times in ISO 8601, no HTTP metadata."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Mapping):
@@ -26,16 +34,16 @@ def as_json(value: Any) -> Any:
 
 
 def is_missing(error: ClientError) -> bool:
-    """Whether SageMaker refused a request because there is nothing of the name in it.
+    """Whether a well-formed request was refused because what it names does not exist.
 
-    Most of its operations say so with a ValidationException, a few with ResourceNotFound. Stop and delete
-    operations refuse what has ended already with the former, too.
+    The only place that decides this. SageMaker's stop operations refuse a job that has ended with the same
+    code, so for them "missing" includes "ended".
     """
     return error.response["Error"]["Code"] in _MISSING
 
 
-def or_none(call: Callable[[], Answer]) -> Answer | None:
-    """What a request to SageMaker answers, or None where there is nothing of the name in it."""
+def or_none(call: Callable[[], T]) -> T | None:
+    """The response of `call`, or None where what it names does not exist."""
     from botocore.exceptions import ClientError
 
     try:
@@ -44,6 +52,13 @@ def or_none(call: Callable[[], Answer]) -> Answer | None:
         if is_missing(error):
             return None
         raise
+
+
+def member(document: Any, *path: str) -> Any:
+    """What a document holds under a path of keys, or None."""
+    for key in path:
+        document = document.get(key) if isinstance(document, Mapping) else None
+    return document
 
 
 def contains(actual: Any, wanted: Any) -> bool:
@@ -59,3 +74,19 @@ def contains(actual: Any, wanted: Any) -> bool:
             and all(any(contains(a, w) for a in actual) for w in wanted)
         )
     return bool(actual == wanted)
+
+
+def primary_container(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The container of a DescribeModel response that requests reach; empty where it names none."""
+    container: Mapping[str, Any] = model.get("PrimaryContainer") or next(
+        iter(model.get("Containers", [])), {}
+    )
+    return container
+
+
+def archive_of(container: Mapping[str, Any]) -> str | None:
+    """URI of a container's model.tar.gz, which either of two members holds; None without one."""
+    archive: str | None = container.get("ModelDataUrl") or member(
+        container, "ModelDataSource", "S3DataSource", "S3Uri"
+    )
+    return archive

@@ -1,46 +1,38 @@
-"""Documents in S3, by their URIs."""
+"""Objects in S3, by their URIs."""
 
 from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from retraining.aws.clients import split_uri
+from retraining.aws.responses import or_none
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BROWSER_VARIABLE = "RETRAINING_BROWSER_S3_URL"
-LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 signs a link for; temporary credentials end it earlier
-_MISSING = {"404", "NoSuchKey", "NotFound"}
+LINK_SECONDS = 7 * 24 * 3600  # S3's longest; links signed with temporary credentials expire with them
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key of an s3:// URI; the key has no slash at either end."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key.strip("/")
 
 
 def exists(s3: S3Client, uri: str) -> bool:
     """Whether there is an object of this URI."""
-    from botocore.exceptions import ClientError
-
     bucket, key = split_uri(uri)
-    try:
-        s3.head_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in _MISSING:
-            return False
-        raise
-    return True
+    return or_none(partial(s3.head_object, Bucket=bucket, Key=key)) is not None
 
 
 def read(s3: S3Client, uri: str) -> bytes | None:
     """The object's content, or None where there is none."""
-    from botocore.exceptions import ClientError
-
     bucket, key = split_uri(uri)
-    try:
-        return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-    except ClientError as error:
-        if error.response["Error"]["Code"] in _MISSING:
-            return None
-        raise
+    found = or_none(partial(s3.get_object, Bucket=bucket, Key=key))
+    return found["Body"].read() if found else None
 
 
 def write(s3: S3Client, uri: str, content: bytes, content_type: str = "application/octet-stream") -> str:
@@ -64,8 +56,8 @@ def write_json(s3: S3Client, uri: str, document: Any) -> str:
 def link(s3: S3Client, uri: str, content_type: str = "text/html; charset=utf-8") -> str:
     """A link that opens the object in a browser, for up to seven days.
 
-    Where browsers reach S3 at another address than Airflow does, as beside containers, the environment
-    variable RETRAINING_BROWSER_S3_URL names it. AWS signs links for its own address and takes no other.
+    Where browsers reach S3 at another address than Airflow does, as with containers, the environment variable
+    RETRAINING_BROWSER_S3_URL names it. AWS signs links for its own address and accepts no other.
     """
     bucket, key = split_uri(uri)
     parameters = {"Bucket": bucket, "Key": key, "ResponseContentType": content_type}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import logging
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from retraining.config.hyperparameters import Value, problem
+
+log = logging.getLogger(__name__)
 
 Policy = Literal["ignore", "warn", "fail"]
 DeploymentStrategy = Literal["all_at_once", "canary", "linear"]
@@ -197,9 +200,23 @@ class Gate(Section):
     min_accuracy: float = Field(
         default=0.0, ge=0, le=1, description="Accuracy that a first model must reach, without a champion."
     )
-    max_breed_regression: float = Field(
+    max_class_regression: float = Field(
         default=0.2, ge=0, le=1, description="Recall that any class may lose against the champion."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, values: Any) -> Any:
+        """Reads the old name of max_class_regression, with a warning."""
+        if isinstance(values, dict) and "max_breed_regression" in values:
+            if "max_class_regression" in values:
+                raise ValueError(
+                    "max_breed_regression is the old name of max_class_regression: keep the latter"
+                )
+            log.warning("gate.max_breed_regression is now max_class_regression: rename it")
+            values = {**values}
+            values["max_class_regression"] = values.pop("max_breed_regression")
+        return values
 
 
 class Approval(Section):

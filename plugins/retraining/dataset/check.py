@@ -26,7 +26,7 @@ from retraining.dataset.listing import SPLITS, Listing, list_pictures, structure
 from retraining.dataset.page import Page, write_page
 from retraining.dataset.reading import Version, read_new
 from retraining.errors import DatasetError
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -43,7 +43,7 @@ class _Source:
     s3: S3Client
     bucket: str
     prefix: str
-    place: Place
+    location: RunLocation
 
     @property
     def uri(self) -> str:
@@ -53,20 +53,20 @@ class _Source:
     @property
     def manifest(self) -> str:
         """URI of the run's manifest, to compare with."""
-        return f"{self.place.output}/{manifest.FILE}"
+        return f"{self.location.output}/{manifest.FILE}"
 
     @property
     def cache(self) -> str:
         """URI of the manifest that the pipeline's runs share."""
-        return self.place.shared_uri(manifest.FILE)
+        return self.location.shared_uri(manifest.FILE)
 
     @property
     def report(self) -> str:
-        return self.place.dataset_report
+        return self.location.dataset_report
 
 
 def check_dataset(
-    pipeline: Pipeline, settings: RunSettings, aws: Aws, place: Place, last: Mapping[str, Any] | None
+    pipeline: Pipeline, settings: RunSettings, aws: Aws, location: RunLocation, last: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Check the whole data set, compare it with that of the last run, and put a page about it into S3.
 
@@ -77,9 +77,9 @@ def check_dataset(
     and manifest are written then, too, if there is any picture.
     """
     bucket, prefix = location(settings, aws)
-    for one in dict.fromkeys((bucket, place.bucket)):
+    for one in dict.fromkeys((bucket, location.bucket)):
         _check_bucket(aws.s3, one)
-    source = _Source(aws.s3, bucket, prefix, place)
+    source = _Source(aws.s3, bucket, prefix, location)
     listing = list_pictures(aws.s3, bucket, prefix)
     if not listing.pictures:
         raise DatasetError(
@@ -90,7 +90,7 @@ def check_dataset(
     structure = tuple(structure_problems(listing, counts, pipeline.dataset))
     if structure:
         wrong = Problem("Splits and classes that are not complete", structure)
-        _stop(source, [wrong], Page(source.uri, place.run, counts, problems=[wrong]))
+        _stop(source, [wrong], Page(source.uri, location.run, counts, problems=[wrong]))
     log.info("%s has %d pictures of %d classes", source.uri, len(listing.pictures), len(counts["train"]))
     return _checked(source, listing, counts, pipeline.dataset, last)
 
@@ -117,7 +117,7 @@ def _checked(
     changes = _changes(source.s3, seen, last)
     for warning in warnings:
         log.warning("%s", warning)
-    page = Page(source.uri, source.place.run, counts, problems, warnings, changes, findings)
+    page = Page(source.uri, source.location.run, counts, problems, warnings, changes, findings)
     if problems:
         _stop(source, problems, page)
     images = {split: counts[split].total() for split in SPLITS}

@@ -6,17 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from retraining.config.sections import Alarms
-
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
 Request = dict[str, Any]
-
-# CloudWatch adds up the figures of the old fleet and the new one: in an average or a lower percentile, a
-# slow canary of a few percent drowns in the answers of the old fleet.
-_LATENCY_STATISTIC = "p99"
-_MICROSECONDS = 1000  # of a millisecond; CloudWatch has ModelLatency in microseconds
 
 
 @dataclass(frozen=True)
@@ -33,48 +26,6 @@ class AlarmState:
 
     def __str__(self) -> str:
         return f"{self.name} is {self.state}" + (f" ({self.reason})" if self.reason else "")
-
-
-def alarm_requests(alarms: Alarms, endpoint: str, variant: str) -> list[Request]:
-    """PutMetricAlarm requests for the alarms that are wanted of a variant.
-
-    A period without requests is not an alarm: an endpoint that nobody asks is not a broken one.
-    """
-    shared = {
-        "Namespace": "AWS/SageMaker",
-        "Dimensions": [
-            {"Name": "EndpointName", "Value": endpoint},
-            {"Name": "VariantName", "Value": variant},
-        ],
-        "Period": alarms.period_seconds,
-        "EvaluationPeriods": 1,
-        "ComparisonOperator": "GreaterThanThreshold",
-        "TreatMissingData": "notBreaching",
-    }
-    requests: list[Request] = []
-    if alarms.max_5xx is not None:
-        requests.append(
-            {
-                "AlarmName": f"{endpoint}-5xx",
-                "AlarmDescription": f"The endpoint {endpoint} answers with status 5xx.",
-                "MetricName": "Invocation5XXErrors",
-                "Statistic": "Sum",
-                "Threshold": float(alarms.max_5xx),
-                **shared,
-            }
-        )
-    if alarms.max_latency_ms is not None:
-        requests.append(
-            {
-                "AlarmName": f"{endpoint}-latency",
-                "AlarmDescription": f"The model of the endpoint {endpoint} is slow.",
-                "MetricName": "ModelLatency",
-                "ExtendedStatistic": _LATENCY_STATISTIC,
-                "Threshold": alarms.max_latency_ms * _MICROSECONDS,
-                **shared,
-            }
-        )
-    return requests
 
 
 def put_alarms(cloudwatch: CloudWatchClient, requests: Iterable[Request]) -> None:

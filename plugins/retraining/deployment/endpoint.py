@@ -14,7 +14,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from retraining.aws.clients import Aws
-from retraining.aws.containers import archive_of, primary_container
+from retraining.aws.responses import archive_of, primary_container
 from retraining.deployment.alarms import AlarmState, alarm_states
 from retraining.errors import DeploymentError
 from retraining.planning.deployment import STARTUP_SECONDS

@@ -11,11 +11,11 @@ from functools import partial
 from botocore.exceptions import ClientError
 
 from retraining.aws.clients import Aws
-from retraining.aws.containers import archive_of, primary_container
+from retraining.aws.responses import archive_of, primary_container
 from retraining.config.pipeline import Pipeline
 from retraining.deployment.endpoint import MOVING, describe_endpoint, models_of, or_none, tags_of
 from retraining.registry.registry import artifact_of
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 from retraining.runs.naming import run_pattern
 
 PIPELINE_TAG = "pipeline"
@@ -62,13 +62,13 @@ def usage(aws: Aws) -> Usage:
     return Usage(frozenset(configs), frozenset(models), artifacts(aws, models), tuple(unknown))
 
 
-def inventory(pipeline: Pipeline, place: Place, aws: Aws) -> Inventory:
+def inventory(pipeline: Pipeline, location: RunLocation, aws: Aws) -> Inventory:
     """Everything that carries the pipeline's tag and a run's name, its run folders, and its packages."""
     pattern = run_pattern(pipeline.slug)
     return Inventory(
         models=_own_models(aws, pattern, pipeline.name),
         configs=_own_configs(aws, pattern, pipeline.name),
-        folders=_run_folders(aws, pattern, place),
+        folders=_run_folders(aws, pattern, location),
         packages=_packages(aws, pipeline.package_group),
     )
 
@@ -79,9 +79,9 @@ def artifacts(aws: Aws, models: Iterable[str]) -> frozenset[str]:
     return frozenset(uri for model in described if model and (uri := archive_of(primary_container(model))))
 
 
-def folder_of(artifact: str, place: Place) -> str | None:
+def folder_of(artifact: str, location: RunLocation) -> str | None:
     """The run folder that an archive lies in, or None where that is none of the pipeline's."""
-    base = place.shared_uri("")
+    base = location.shared_uri("")
     return artifact.removeprefix(base).split("/")[0] if artifact.startswith(base) else None
 
 
@@ -124,11 +124,11 @@ def _belongs(aws: Aws, arn: str, pipeline: str) -> bool:
         raise
 
 
-def _run_folders(aws: Aws, pattern: re.Pattern[str], place: Place) -> list[str]:
+def _run_folders(aws: Aws, pattern: re.Pattern[str], location: RunLocation) -> list[str]:
     """By the time in their names."""
-    prefix = f"{place.shared}/"
+    prefix = f"{location.shared}/"
     pages = aws.s3.get_paginator("list_objects_v2").paginate(
-        Bucket=place.bucket, Prefix=prefix, Delimiter="/"
+        Bucket=location.bucket, Prefix=prefix, Delimiter="/"
     )
     prefixes = (str(common["Prefix"]) for page in pages for common in page.get("CommonPrefixes", []))
     names = (name.removeprefix(prefix).rstrip("/") for name in prefixes)

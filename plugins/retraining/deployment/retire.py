@@ -30,7 +30,7 @@ from retraining.deployment.inventory import (
 from retraining.errors import RetireError
 from retraining.planning.deployment import STARTUP_SECONDS
 from retraining.registry.registry import artifact_of, previous_live
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 from retraining.runs.state import last_run
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ class Selection:
     packages: list[str]
 
 
-def retire(pipeline: Pipeline, place: Place, aws: Aws) -> dict[str, Any]:
+def retire(pipeline: Pipeline, location: RunLocation, aws: Aws) -> dict[str, Any]:
     """Delete what nobody needs, once the pipeline's endpoint rests. A retry deletes what is left.
 
     Returns `{models, configs, folders, packages, kept: {models, configs, folders, packages}}`, all names,
     packages by ARN. Raises RetireError where S3 refuses.
     """
     Watch(aws, pipeline.endpoint_name).rest(STARTUP_SECONDS)
-    found, used = inventory(pipeline, place, aws), usage(aws)
-    kept = _kept(pipeline, place, aws, found, used)
+    found, used = inventory(pipeline, location, aws), usage(aws)
+    kept = _kept(pipeline, location, aws, found, used)
     doomed = _without(found, kept)
     configs = [] if used.unknown else _delete_configs(aws, doomed.configs)
     if configs == doomed.configs and not used.unknown:
@@ -67,7 +67,7 @@ def retire(pipeline: Pipeline, place: Place, aws: Aws) -> dict[str, Any]:
             models=[name for name in doomed.models if _delete_model(aws, name)],
             configs=configs,
             packages=[arn for arn in doomed.packages if _delete_package(aws, arn)],
-            folders=[_delete_folder(aws.s3, place, name) for name in doomed.folders],
+            folders=[_delete_folder(aws.s3, location, name) for name in doomed.folders],
         )
     else:
         log.warning("An endpoint is being updated, so the rest waits for the next run")
@@ -79,23 +79,23 @@ def retire(pipeline: Pipeline, place: Place, aws: Aws) -> dict[str, Any]:
     return {**asdict(deleted), "kept": asdict(kept)}
 
 
-def _kept(pipeline: Pipeline, place: Place, aws: Aws, found: Inventory, used: Usage) -> Selection:
+def _kept(pipeline: Pipeline, location: RunLocation, aws: Aws, found: Inventory, used: Usage) -> Selection:
     number = pipeline.retire.keep
     live = (describe_endpoint(aws, pipeline.endpoint_name) or {}).get("EndpointConfigName")
     served = serving(aws, live) if live else None
     before = remembered_previous(aws, live) if served and live else None
     configs = {*found.configs[:number], *used.configs, before}
-    configs |= {name for name in found.configs if is_of_run(name, place.run)}
+    configs |= {name for name in found.configs if is_of_run(name, location.run)}
     models = {*found.models[:number], *used.models}
-    models |= {name for name in found.models if is_of_run(name, place.run)}
+    models |= {name for name in found.models if is_of_run(name, location.run)}
     models |= {model for config in found.configs if config in configs for model in models_of(aws, config)}
     archives = {
         *used.artifacts,
         *artifacts(aws, models.intersection(found.models)),
         *_rollback_targets(pipeline, aws, served.artifact if served else None),
     }
-    folders = {*found.folders[:number], place.run, (last_run(aws, place) or {}).get("run")}
-    folders |= {folder_of(archive, place) for archive in archives}
+    folders = {*found.folders[:number], location.run, (last_run(aws, location) or {}).get("run")}
+    folders |= {folder_of(archive, location) for archive in archives}
     return Selection(
         models=[name for name in found.models if name in models],
         configs=[name for name in found.configs if name in configs],
@@ -103,7 +103,7 @@ def _kept(pipeline: Pipeline, place: Place, aws: Aws, found: Inventory, used: Us
         packages=[
             arn
             for arn, archive in found.packages.items()
-            if (folder := folder_of(archive, place)) is None or folder in folders
+            if (folder := folder_of(archive, location)) is None or folder in folders
         ],
     )
 
@@ -164,17 +164,17 @@ def _gone(delete: Callable[[], object]) -> bool:
     return True
 
 
-def _delete_folder(s3: S3Client, place: Place, run: str) -> str:
+def _delete_folder(s3: S3Client, location: RunLocation, run: str) -> str:
     """Delete every object of a run. Returns the run."""
-    prefix = f"{place.shared}/{run}/"
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=place.bucket, Prefix=prefix)
+    prefix = f"{location.shared}/{run}/"
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=prefix)
     keys: list[Any] = [{"Key": entry["Key"]} for page in pages for entry in page.get("Contents", [])]
     for start in range(0, len(keys), _BATCH):
         batch = keys[start : start + _BATCH]
-        answer = s3.delete_objects(Bucket=place.bucket, Delete={"Objects": batch, "Quiet": True})
+        answer = s3.delete_objects(Bucket=location.bucket, Delete={"Objects": batch, "Quiet": True})
         if errors := answer.get("Errors"):
             raise RetireError(
-                f"S3 does not delete s3://{place.bucket}/{errors[0].get('Key')}: {errors[0].get('Message')}. "
+                f"S3 does not delete s3://{location.bucket}/{errors[0].get('Key')}: {errors[0].get('Message')}. "
                 "Allow s3:DeleteObject on the run folders, or delete them by hand."
             )
     return run

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from retraining.aws.clients import Aws
-from retraining.aws.containers import archive_of, primary_container
+from retraining.aws.responses import archive_of, primary_container
 from retraining.aws.s3 import exists
 from retraining.config.pipeline import Pipeline
 from retraining.errors import CandidateError

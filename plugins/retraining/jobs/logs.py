@@ -1,10 +1,14 @@
-"""A job's log, followed in CloudWatch Logs."""
+"""What a job says and leaves: its log, followed in CloudWatch Logs, and its output archive in S3."""
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from retraining.runs.results import TrainingResult
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -15,7 +19,7 @@ PROCESSING_JOBS = "/aws/sagemaker/ProcessingJobs"
 
 @dataclass
 class LogTail:
-    """Reads what came since the last time, from every stream of a group whose name starts with `prefix`."""
+    """Reads what is new since the last call, from every stream of a group whose name starts with `prefix`."""
 
     client: CloudWatchLogsClient
     group: str
@@ -36,15 +40,30 @@ class LogTail:
     def _new_lines(self, stream: str) -> Iterator[str]:
         while True:
             token = self._tokens.get(stream)
-            place = {"nextToken": token} if token else {}
-            answer = self.client.get_log_events(
+            position = {"nextToken": token} if token else {}
+            response = self.client.get_log_events(
                 logGroupName=self.group,
                 logStreamName=stream,
                 startFromHead=True,
-                **place,  # type: ignore[arg-type]
+                **position,  # type: ignore[arg-type]
             )
-            for event in answer["events"]:
+            for event in response["events"]:
                 yield event["message"]
-            self._tokens[stream] = answer["nextForwardToken"]
-            if not answer["events"]:
+            self._tokens[stream] = response["nextForwardToken"]
+            if not response["events"]:
                 return
+
+
+def output_archive(training: TrainingResult) -> str:
+    """URI of the archive of a training job's output folder; a job that left nothing there has none."""
+    return f"{training['output']}/{training['job']}/output/output.tar.gz"
+
+
+def archived(archive: bytes, beginning: str) -> Iterator[tuple[str, bytes]]:
+    """The files of an archive whose names begin so, by name. Raises tarfile.TarError if it is unreadable."""
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+        for member in sorted(tar.getmembers(), key=lambda one: one.name):
+            name = member.name.removeprefix("./")
+            file = tar.extractfile(member) if name.startswith(beginning) else None
+            if file is not None:
+                yield name, file.read()

@@ -243,14 +243,14 @@ class ReportOperator(BaseOperator):
         from retraining.aws.clients import Aws
         from retraining.reporting.outcome import reasons, run_url, task_states
         from retraining.reporting.report import run_report
-        from retraining.runs.context import place_of
+        from retraining.runs.context import location_of
 
         aws, bucket = Aws(), context["params"]["bucket"]  # the form's other values may be what ended the run
         states = task_states(context)
         states.pop(self.task_id, None)
         report = run_report(
             aws=aws,
-            place=place_of(self.pipeline, bucket, aws, context["dag_run"]),
+            location=location_of(self.pipeline, bucket, aws, context["dag_run"]),
             states=states,
             why=reasons(context, states),
             run_url=run_url(context),

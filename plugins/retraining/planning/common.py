@@ -15,7 +15,7 @@ from retraining.config.hyperparameters import Value
 from retraining.config.params import RunSettings
 from retraining.config.pipeline import Pipeline
 from retraining.errors import PlanError
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 
 Request = dict[str, Any]
 
@@ -41,7 +41,7 @@ class Run:
 
     pipeline: Pipeline
     settings: RunSettings
-    place: Place
+    location: RunLocation
     region: str
     role: str
     code: str
@@ -54,11 +54,11 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.place.run
+        return self.location.run
 
     @property
     def output(self) -> str:
-        return self.place.output
+        return self.location.output
 
     @property
     def tags(self) -> list[Request]:

@@ -14,10 +14,9 @@ from typing import Any
 
 from retraining.config.params import RunSettings
 from retraining.config.pipeline import Pipeline
-from retraining.config.sections import Deployment
-from retraining.deployment.alarms import alarm_requests
+from retraining.config.sections import Alarms, Deployment
 from retraining.errors import PlanError
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +31,13 @@ STARTUP_SECONDS = 1800
 _SMALLEST_STEP = 10  # percent of the fleet, of LinearStepSize
 _CAPTURE_FOLDER = "data-capture"
 
+# CloudWatch adds up the figures of the old fleet and the new one: in an average or a lower percentile, a
+# slow canary of a few percent drowns in the answers of the old fleet.
+_LATENCY_STATISTIC = "p99"
+_MICROSECONDS = 1000  # of a millisecond; CloudWatch has ModelLatency in microseconds
 
-def deployment_parts(pipeline: Pipeline, settings: RunSettings, place: Place) -> dict[str, Any]:
+
+def deployment_parts(pipeline: Pipeline, settings: RunSettings, location: RunLocation) -> dict[str, Any]:
     """What guards a run's deployment: `{DeploymentConfig, DataCaptureConfig or None, Alarms}`.
 
     `Alarms` are PutMetricAlarm requests. Raises PlanError for a combination that AWS refuses.
@@ -42,7 +46,9 @@ def deployment_parts(pipeline: Pipeline, settings: RunSettings, place: Place) ->
     config = deployment_config(
         pipeline.deployment, settings, alarms=[request["AlarmName"] for request in alarms]
     )
-    capture = _data_capture(pipeline.endpoint.data_capture.percent, place) if settings.data_capture else None
+    capture = (
+        _data_capture(pipeline.endpoint.data_capture.percent, location) if settings.data_capture else None
+    )
     return {"DeploymentConfig": config, "DataCaptureConfig": capture, "Alarms": alarms}
 
 
@@ -149,11 +155,53 @@ def _warn_of_blind_alarms(deployment: Deployment, settings: RunSettings, alarms:
         )
 
 
-def _data_capture(percent: int, place: Place) -> Request:
+def _data_capture(percent: int, location: RunLocation) -> Request:
     return {
         "EnableCapture": True,
         "InitialSamplingPercentage": percent,
-        "DestinationS3Uri": place.shared_uri(_CAPTURE_FOLDER),
+        "DestinationS3Uri": location.shared_uri(_CAPTURE_FOLDER),
         "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
         "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
     }
+
+
+def alarm_requests(alarms: Alarms, endpoint: str, variant: str) -> list[Request]:
+    """PutMetricAlarm requests for the alarms that are wanted of a variant.
+
+    A period without requests is not an alarm: an endpoint that nobody asks is not a broken one.
+    """
+    shared = {
+        "Namespace": "AWS/SageMaker",
+        "Dimensions": [
+            {"Name": "EndpointName", "Value": endpoint},
+            {"Name": "VariantName", "Value": variant},
+        ],
+        "Period": alarms.period_seconds,
+        "EvaluationPeriods": 1,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "TreatMissingData": "notBreaching",
+    }
+    requests: list[Request] = []
+    if alarms.max_5xx is not None:
+        requests.append(
+            {
+                "AlarmName": f"{endpoint}-5xx",
+                "AlarmDescription": f"The endpoint {endpoint} answers with status 5xx.",
+                "MetricName": "Invocation5XXErrors",
+                "Statistic": "Sum",
+                "Threshold": float(alarms.max_5xx),
+                **shared,
+            }
+        )
+    if alarms.max_latency_ms is not None:
+        requests.append(
+            {
+                "AlarmName": f"{endpoint}-latency",
+                "AlarmDescription": f"The model of the endpoint {endpoint} is slow.",
+                "MetricName": "ModelLatency",
+                "ExtendedStatistic": _LATENCY_STATISTIC,
+                "Threshold": alarms.max_latency_ms * _MICROSECONDS,
+                **shared,
+            }
+        )
+    return requests

@@ -40,7 +40,7 @@ from retraining.planning.evaluation import planned_evaluation
 from retraining.planning.source import digest_of, source_folder, upload
 from retraining.planning.tuning import tuning_request, warm_start
 from retraining.planning.weights import find_weights
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 from retraining.runs.naming import NAME_LIMIT, attempt_name
 from retraining.runs.state import changes, fingerprint
 
@@ -57,7 +57,7 @@ def plan_run(
     settings: RunSettings,
     dataset: Mapping[str, Any],
     aws: Aws,
-    place: Place,
+    location: RunLocation,
     *,
     run_id: str,
     last: Mapping[str, Any] | None,
@@ -72,7 +72,7 @@ def plan_run(
     """
     folder = source_folder()
     code = digest_of(folder)
-    weights = find_weights(aws.s3, place.bucket, pipeline.model.pretrained_prefix, settings.arch)
+    weights = find_weights(aws.s3, location.bucket, pipeline.model.pretrained_prefix, settings.arch)
     identity = fingerprint(pipeline, settings, dataset, code=code, weights=_identity(aws, weights))
     _skip_unchanged(pipeline, settings, identity, last, aws)
     model = {"arch": settings.arch, "trainable": settings.trainable, "image_size": settings.image_size}
@@ -80,10 +80,10 @@ def plan_run(
     run = Run(
         pipeline=pipeline,
         settings=settings,
-        place=place,
+        location=location,
         region=aws.region,
         role=_role_arn(aws.iam, pipeline.role),
-        code=upload(aws.s3, folder, code, place.bucket, f"{place.shared}/code"),
+        code=upload(aws.s3, folder, code, location.bucket, f"{location.shared}/code"),
         data=f"{identity['data']}-{identity['weights']}",
         channels=_channels(str(dataset["uri"]), weights),
         best=_known_best(settings, search, model),
@@ -102,7 +102,7 @@ def plan_run(
             "run_id": run_id,
             "pipeline": pipeline.name,
             "region": run.region,
-            "bucket": place.bucket,
+            "bucket": location.bucket,
             "output": run.output,
             "code": run.code,
             "weights": weights,
@@ -116,7 +116,7 @@ def plan_run(
         "tuning": tuning,
         "training": _training(run),
         "evaluation": _evaluation(run, str(dataset["uri"])),
-        "deployment": guarded(_deployment(run), deployment_parts(pipeline, settings, place)),
+        "deployment": guarded(_deployment(run), deployment_parts(pipeline, settings, location)),
     }
     log.info("The run's requests:\n%s", json.dumps(requests, indent=2))
     return requests

@@ -12,8 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from retraining.aws.clients import Aws
-from retraining.aws.containers import archive_of
-from retraining.aws.responses import as_json
+from retraining.aws.responses import archive_of, as_json
 from retraining.aws.s3 import write_json
 from retraining.config.pipeline import Pipeline
 from retraining.registry.package import description, package_request

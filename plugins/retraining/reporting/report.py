@@ -27,7 +27,7 @@ from retraining.planning.deployment import alarms_of
 from retraining.planning.evaluation import DOCUMENT
 from retraining.reporting.outcome import Outcome, outcome_of
 from retraining.reporting.page import Materials, percent, render
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ _STRATEGIES = {"ALL_AT_ONCE": "all at once", "CANARY": "canary", "LINEAR": "line
 def run_report(
     *,
     aws: Aws,
-    place: Place,
+    location: RunLocation,
     plan: Result | None = None,
     dataset: Result | None = None,
     tuning: Result | None = None,
@@ -104,10 +104,10 @@ def run_report(
     outcome = outcome_of(states, why, gate=gate, approval=approval, verification=verification)
     run: Result = (plan or {}).get("run", {})
     record: Document = {
-        "run_name": place.run,
-        "pipeline": place.pipeline,
+        "run_name": location.run,
+        "pipeline": location.pipeline,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "output": place.output,
+        "output": location.output,
         **{key: run.get(key) for key in _RUN_FACTS},
         "outcome": _outcome(outcome),
         "tasks": [{"task": task, "state": state, "reason": why.get(task)} for task, state in states.items()],
@@ -134,19 +134,19 @@ def run_report(
                 aws, plan, tuning=tuning, training=training, evaluation=evaluation, candidates=candidates
             ),
         },
-        "record": f"{place.output}/run.json",
-        "report": f"{place.output}/report.html",
+        "record": f"{location.output}/run.json",
+        "report": f"{location.output}/report.html",
     }
-    links = _links(aws, place, dataset, debugger, run_url)
+    links = _links(aws, location, dataset, debugger, run_url)
     page = render(record, _materials(aws, training, evaluation, verification, links))
-    _write(aws, place, record, page)
+    _write(aws, location, record, page)
     record["report_url"] = link(aws.s3, record["report"])
     for line in summary(record, links).splitlines():
         log.info("%s", line)
     return record
 
 
-def _write(aws: Aws, place: Place, record: Document, page: str) -> None:
+def _write(aws: Aws, location: RunLocation, record: Document, page: str) -> None:
     try:
         write(aws.s3, record["report"], page.encode(), "text/html; charset=utf-8")
         write_json(aws.s3, record["record"], record)
@@ -154,7 +154,7 @@ def _write(aws: Aws, place: Place, record: Document, page: str) -> None:
         if error.response["Error"]["Code"] != "NoSuchBucket":
             raise
         raise UserError(
-            f"There is no bucket {place.bucket} for the run's report. {record['outcome']['sentence']} "
+            f"There is no bucket {location.bucket} for the run's report. {record['outcome']['sentence']} "
             "Create it, or name another in the form or the pipeline file."
         ) from error
 
@@ -236,11 +236,11 @@ def _strategy(request: Result | None) -> Document:
 
 
 def _links(
-    aws: Aws, place: Place, dataset: Result | None, debugger: Result | None, run_url: str | None
+    aws: Aws, location: RunLocation, dataset: Result | None, debugger: Result | None, run_url: str | None
 ) -> dict[str, str]:
     """Titles and addresses. A data set that was refused has a page, too, though its task has no result."""
     found = {"Run in Airflow": run_url} if run_url else {}
-    refused = place.dataset_report
+    refused = location.dataset_report
     pages = {
         "Data set report": dataset.get("report") if dataset else refused if exists(aws.s3, refused) else None,
         "Profiler report": (debugger or {}).get("report"),

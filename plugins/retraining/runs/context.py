@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class RunLocation:
     """Bucket, pipeline and name of a run. URIs have no slash at their end."""
 
     bucket: str
@@ -43,16 +43,18 @@ class Place:
         return f"s3://{self.bucket}/{self.shared}/{name}"
 
 
-def begin(pipeline: Pipeline, params: Mapping[str, Any], dag_run: DagRun) -> tuple[RunSettings, Aws, Place]:
-    """What every task of a run begins with: the form's values, the services, and the run's place.
+def begin(
+    pipeline: Pipeline, params: Mapping[str, Any], dag_run: DagRun
+) -> tuple[RunSettings, Aws, RunLocation]:
+    """What every task of a run begins with: the form's values, the services, and the run's location.
 
     Raises ParametersError for values that contradict each other.
     """
     settings, aws = RunSettings.from_params(params), Aws()
-    return settings, aws, place_of(pipeline, settings.bucket, aws, dag_run)
+    return settings, aws, location_of(pipeline, settings.bucket, aws, dag_run)
 
 
-def place_of(pipeline: Pipeline, bucket: str | None, aws: Aws, dag_run: DagRun) -> Place:
-    """The run's place, in the bucket that is named or, for None, in SageMaker's default one."""
+def location_of(pipeline: Pipeline, bucket: str | None, aws: Aws, dag_run: DagRun) -> RunLocation:
+    """The run's location, in the bucket that is named or, for None, in SageMaker's default one."""
     name = run_name(pipeline.slug, dag_run.run_id, dag_run.run_after)
-    return Place(bucket_of(aws, bucket), pipeline.name, name)
+    return RunLocation(bucket_of(aws, bucket), pipeline.name, name)

@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 
 TUNING_JOB_LIMIT = 32  # HyperParameterTuningJobName
 NAME_LIMIT = 63  # every other SageMaker name
+ATTEMPT_LIMIT = 9
+"""Attempts that a run makes at a job or a model, and so the number of names to look for."""
 _STAMP_AND_HASH = 1 + 10 + 1 + 4
-_ATTEMPT = len("-r9")
+_ATTEMPT = len(f"-r{ATTEMPT_LIMIT}")
 _ENDING = r"-(?P<stamp>\d{10})-[0-9a-f]{4}(-r[1-9]\d*)?"
 
 

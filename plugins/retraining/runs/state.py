@@ -18,7 +18,7 @@ from retraining.aws.clients import Aws
 from retraining.aws.s3 import read_json, write_json
 from retraining.config.params import RunSettings
 from retraining.config.pipeline import Pipeline
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 from retraining.runs.naming import run_stamp
 
 log = logging.getLogger(__name__)
@@ -39,21 +39,21 @@ _NOT_OF_THE_RESULT: Mapping[str, Any] = {
 _NOT_OF_THE_RESULT_IN_FORM = frozenset({"force", "max_cost_usd", "spot"})
 
 
-def last_run(aws: Aws, place: Place) -> dict[str, Any] | None:
+def last_run(aws: Aws, location: RunLocation) -> dict[str, Any] | None:
     """What the last run left, or None where there is nothing, or nothing that this version reads.
 
     For a run that left it itself, and is repeated, it is what the run before left: it must not compare itself
     with itself.
     """
-    document = _newest(aws, place)
-    if document is not None and document["run"] == place.run:
+    document = _newest(aws, location)
+    if document is not None and document["run"] == location.run:
         before: dict[str, Any] | None = document.get("before")
         return before
     return document
 
 
-def _newest(aws: Aws, place: Place) -> dict[str, Any] | None:
-    uri = _uri(place)
+def _newest(aws: Aws, location: RunLocation) -> dict[str, Any] | None:
+    uri = _uri(location)
     try:
         document = read_json(aws.s3, uri)
     except ValueError:
@@ -69,7 +69,7 @@ def _newest(aws: Aws, place: Place) -> dict[str, Any] | None:
 def remember(
     *,
     aws: Aws,
-    place: Place,
+    location: RunLocation,
     plan: Mapping[str, Any],
     tuning: Mapping[str, Any] | None,
     approval: Mapping[str, Any],
@@ -81,7 +81,7 @@ def remember(
     Returns the document: `{run, at, fingerprint, dataset, search, live, outcome, costs, before}`, where
     `before` is the document of the run before, without its own.
     """
-    run, before = plan["run"], last_run(aws, place)
+    run, before = plan["run"], last_run(aws, location)
     earlier = before or {}
     document = {
         "format_version": FORMAT_VERSION,
@@ -96,10 +96,10 @@ def remember(
         "costs": dict(costs),
         "before": {**before, "before": None} if before else None,
     }
-    if before and run_stamp(before["run"]) > run_stamp(place.run):
+    if before and run_stamp(before["run"]) > run_stamp(location.run):
         log.warning("The later run %s has left its memory already, which stays", before["run"])
         return document
-    log.info("The next run compares itself with this one: %s", write_json(aws.s3, _uri(place), document))
+    log.info("The next run compares itself with this one: %s", write_json(aws.s3, _uri(location), document))
     return document
 
 
@@ -139,8 +139,8 @@ def _search(run: Mapping[str, Any], tuning: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def _uri(place: Place) -> str:
-    return place.shared_uri("last_run.json")
+def _uri(location: RunLocation) -> str:
+    return location.shared_uri("last_run.json")
 
 
 def _digest(content: Any) -> str:

@@ -18,7 +18,7 @@ from retraining.config.pipeline import Pipeline
 from retraining.dataset.check import check_dataset
 from retraining.dataset.images import look_at
 from retraining.errors import DatasetError
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import MakeSettings
@@ -42,8 +42,8 @@ def check(pipeline: Pipeline, make_settings: MakeSettings, aws: Aws) -> Check:
     ) -> dict[str, Any]:
         dataset = pipeline.dataset.model_copy(update=limits)
         changed = pipeline.model_copy(update={"dataset": dataset})
-        place = Place(BUCKET, f"test_{prefix.rstrip('/').rpartition('/')[2]}", run)
-        return check_dataset(changed, make_settings(dataset_prefix=prefix), aws, place, last)
+        place = RunLocation(BUCKET, f"test_{prefix.rstrip('/').rpartition('/')[2]}", run)
+        return check_dataset(changed, make_settings(dataset_prefix=prefix), aws, location, last)
 
     return run_check
 

@@ -14,7 +14,7 @@ from retraining.config.pipeline import Pipeline
 from retraining.deployment.retire import retire
 from retraining.operators.declared import EndpointOperator
 from retraining.registry.registry import rejected
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 from retraining.runs.naming import run_name, run_pattern
 
 from tests.dags.airflow_home import BUCKET
@@ -112,9 +112,9 @@ def test_what_is_old_and_unused_goes_and_nothing_else(
     other = deployment_request(name, "other", artifact, tags={"pipeline": "another"})
     aws.sagemaker.create_model(**other["Model"])
     aws.s3.put_object(Bucket=BUCKET, Key=f"retraining/{own.name}/code/0123/sourcedir.tar.gz", Body=b"x")
-    place = Place(BUCKET, own.name, runs[-1])
+    place = RunLocation(BUCKET, own.name, runs[-1])
 
-    result = retire(own, place, aws)
+    result = retire(own, location, aws)
     gone, stay = runs[2:4], [runs[5], runs[4], runs[1], runs[0]]
     assert sorted(result["models"]) == sorted(result["configs"]) == sorted(result["folders"]) == sorted(gone)
     assert sorted(result["packages"]) == sorted(packages[2:4])
@@ -128,7 +128,7 @@ def test_what_is_old_and_unused_goes_and_nothing_else(
     left = {summary["ModelPackageArn"] for summary in group["ModelPackageSummaryList"]}
     assert left == {*packages[:2], *packages[4:]}
 
-    again = retire(own, place, aws)
+    again = retire(own, location, aws)
     assert [again[kind] for kind in ("models", "configs", "folders", "packages")] == [[], [], [], []]
     assert again["kept"] == result["kept"]
 
@@ -136,10 +136,10 @@ def test_what_is_old_and_unused_goes_and_nothing_else(
 def test_what_an_endpoint_moves_from_and_to_stays(
     own: Pipeline, runs: list[str], elsewhere: str, aws: Aws
 ) -> None:
-    place = Place(BUCKET, own.name, runs[-1])
+    place = RunLocation(BUCKET, own.name, runs[-1])
     moving = aws.sagemaker.describe_endpoint(EndpointName=elsewhere)
     assert moving["EndpointStatus"] == "Updating"
-    result = retire(own, place, aws)
+    result = retire(own, location, aws)
     assert sorted(result["configs"]) == sorted(result["folders"]) == sorted(runs[:2])
     assert result["kept"]["models"] == [runs[5], runs[4], runs[3], runs[2]]
     assert result["packages"] == []
@@ -148,13 +148,13 @@ def test_what_an_endpoint_moves_from_and_to_stays(
         return aws.sagemaker.describe_endpoint(EndpointName=elsewhere)["EndpointStatus"] == "InService"
 
     wait_for(rests, 120, "the update to end")
-    result = retire(own, place, aws)
+    result = retire(own, location, aws)
     assert result["folders"] == [runs[3]]
     aws.sagemaker.delete_endpoint(EndpointName=elsewhere)
 
 
 def test_nothing_of_a_pipeline_that_never_ran(own: Pipeline, aws: Aws) -> None:
-    result = retire(own, Place(BUCKET, own.name, "none"), aws)
+    result = retire(own, RunLocation(BUCKET, own.name, "none"), aws)
     assert result["kept"] == {"models": [], "configs": [], "folders": [], "packages": []}
 
 

@@ -15,7 +15,7 @@ from retraining.config.sections import Alarms, Deployment
 from retraining.errors import DeploymentError
 from retraining.operators.declared import EndpointOperator
 from retraining.planning.deployment import VARIANT, alarms_of, deployment_parts, guarded
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 
 from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
@@ -76,7 +76,7 @@ def guard(pipeline: Pipeline, make_settings: MakeSettings, name: str) -> Callabl
         endpoint = pipeline.endpoint.model_copy(update={"name": name, "data_capture": capture})
         own = pipeline.model_copy(update={"deployment": deployment, "endpoint": endpoint})
         values = make_settings(bake_seconds=bake_seconds, **settings)
-        return guarded(request, deployment_parts(own, values, Place(BUCKET, "dogs", "run")))
+        return guarded(request, deployment_parts(own, values, RunLocation(BUCKET, "dogs", "run")))
 
     return add
 

@@ -19,12 +19,12 @@ from retraining.planning.deployment import (
     guarded,
     longest_seconds,
 )
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 
 from tests.plugins.conftest import MakeSettings
 from tests.plugins.models import deployment_request
 
-PLACE = Place("bucket", "dog_breed", "run")
+LOCATION = RunLocation("bucket", "dog_breed", "run")
 
 
 def with_deployment(pipeline: Pipeline, **changes: Any) -> Pipeline:
@@ -52,7 +52,7 @@ def test_every_strategy_is_a_request_that_sagemaker_takes(
     pipeline = with_deployment(pipeline, share_percent=share, termination_wait_seconds=7)
     strategy = routing["Type"].lower()
     settings = make_settings(deployment_strategy=strategy, bake_seconds=60, data_capture=True)
-    parts = deployment_parts(pipeline, settings, PLACE)
+    parts = deployment_parts(pipeline, settings, LOCATION)
     request = guarded(deployment_request("run", pipeline.endpoint_name, "s3://b/model.tar.gz"), parts)
 
     policy = request["Endpoint"]["DeploymentConfig"]["BlueGreenUpdatePolicy"]
@@ -74,7 +74,7 @@ def test_every_strategy_is_a_request_that_sagemaker_takes(
 
 
 def test_data_capture_is_left_out_where_it_is_off(pipeline: Pipeline, make_settings: MakeSettings) -> None:
-    parts = deployment_parts(pipeline, make_settings(data_capture=False), PLACE)
+    parts = deployment_parts(pipeline, make_settings(data_capture=False), LOCATION)
     assert parts["DataCaptureConfig"] is None
     assert (
         "DataCaptureConfig" not in guarded(deployment_request("a", "b", "s3://c/d"), parts)["EndpointConfig"]
@@ -105,20 +105,20 @@ def test_what_sagemaker_would_refuse_is_a_plan_error(
     reason: str,
 ) -> None:
     with pytest.raises(PlanError, match=reason):
-        deployment_parts(with_deployment(pipeline, **deployment), make_settings(**settings), PLACE)
+        deployment_parts(with_deployment(pipeline, **deployment), make_settings(**settings), LOCATION)
 
 
 def test_what_may_surprise_is_a_warning(
     pipeline: Pipeline, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     pipeline = with_deployment(pipeline, share_percent=25)
-    deployment_parts(pipeline, make_settings(deployment_strategy="canary", bake_seconds=300), PLACE)
+    deployment_parts(pipeline, make_settings(deployment_strategy="canary", bake_seconds=300), LOCATION)
     assert "25 % of 1 instances is less than one instance" in caplog.text
     assert "4 endpoint instances" in caplog.text
     assert "period" not in caplog.text
     caplog.clear()
     settings = make_settings(deployment_strategy="canary", bake_seconds=5, endpoint_instance_count=4)
-    deployment_parts(pipeline, settings, PLACE)
+    deployment_parts(pipeline, settings, LOCATION)
     assert "bake time of 5 s is shorter than the alarms' period of 60 s" in caplog.text
     assert "less than one instance" not in caplog.text
 

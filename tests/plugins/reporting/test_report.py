@@ -18,7 +18,7 @@ from retraining.config.pipeline import Pipeline
 from retraining.costs.estimate import estimate
 from retraining.errors import UserError
 from retraining.reporting.report import run_report
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import MakeSettings, picture
@@ -222,8 +222,8 @@ def plan(pipeline: Pipeline, make_settings: MakeSettings) -> dict[str, Any]:
 
 
 @pytest.fixture
-def place() -> Place:
-    return Place(BUCKET, "dog_breed", NAME)
+def place() -> RunLocation:
+    return RunLocation(BUCKET, "dog_breed", NAME)
 
 
 def page_of(aws: Aws, report: dict[str, Any]) -> str:
@@ -235,21 +235,23 @@ def page_of(aws: Aws, report: dict[str, Any]) -> str:
     return content.decode()
 
 
-def test_a_whole_run(aws: Aws, place: Place, plan: dict[str, Any], results: dict[str, Any]) -> None:
+def test_a_whole_run(aws: Aws, location: RunLocation, plan: dict[str, Any], results: dict[str, Any]) -> None:
     write(
         aws.s3,
-        f"{place.output}/training/{NAME}/output/output.tar.gz",
+        f"{location.output}/training/{NAME}/output/output.tar.gz",
         archive({"history": [epoch(1), epoch(2)]}),
     )
     write_json(
-        aws.s3, f"{place.output}/evaluation/evaluation.json", evaluation_document(RIGHT, {**RIGHT, EVIL: 7})
+        aws.s3,
+        f"{location.output}/evaluation/evaluation.json",
+        evaluation_document(RIGHT, {**RIGHT, EVIL: 7}),
     )
-    write(aws.s3, f"{place.output}/evaluation/confusion_matrix.png", png())
+    write(aws.s3, f"{location.output}/evaluation/confusion_matrix.png", png())
     write(aws.s3, f"s3://{BUCKET}/thumb.jpg", picture())
     write(aws.s3, f"s3://{BUCKET}/broken.jpg", b"no picture")
     states = dict.fromkeys(["check_dataset", "plan", "verify"], "success")
     report = run_report(
-        aws=aws, place=place, plan=plan, states=states, run_url="http://airflow/run", **results
+        aws=aws, location=location, plan=plan, states=states, run_url="http://airflow/run", **results
     )
 
     assert report["run_name"] == NAME
@@ -291,9 +293,9 @@ def test_a_whole_run(aws: Aws, place: Place, plan: dict[str, Any], results: dict
 
 
 def test_the_page_needs_nothing_beside_it(
-    aws: Aws, place: Place, plan: dict[str, Any], results: dict[str, Any]
+    aws: Aws, location: RunLocation, plan: dict[str, Any], results: dict[str, Any]
 ) -> None:
-    text = page_of(aws, run_report(aws=aws, place=place, plan=plan, **results))
+    text = page_of(aws, run_report(aws=aws, location=location, plan=plan, **results))
     page = Page(text)
     loaded = [a for a in page.addresses if not a.startswith(("#", "data:"))]
     assert all(a.startswith("http://127.0.0.1") and ".html?" in a for a in loaded)
@@ -301,12 +303,14 @@ def test_the_page_needs_nothing_beside_it(
 
 
 def test_a_run_that_ended_anywhere_has_a_page(
-    aws: Aws, place: Place, plan: dict[str, Any], results: dict[str, Any]
+    aws: Aws, location: RunLocation, plan: dict[str, Any], results: dict[str, Any]
 ) -> None:
     """One more task's result at a time, in the order of the tasks."""
     known: dict[str, Any] = {}
     for name, result in {"dataset": results["dataset"], "plan": plan, **results}.items():
-        report = run_report(aws=aws, place=place, states={"train": "failed"}, why={"train": EVIL}, **known)
+        report = run_report(
+            aws=aws, location=location, states={"train": "failed"}, why={"train": EVIL}, **known
+        )
         assert report["outcome"]["verdict"] == "failed"
         text = page_of(aws, report)
         assert "The run failed at train" in text
@@ -315,33 +319,39 @@ def test_a_run_that_ended_anywhere_has_a_page(
 
 
 def test_a_refused_data_set_is_linked(aws: Aws) -> None:
-    place = Place(BUCKET, "dog_breed", "refused")
-    write(aws.s3, f"{place.output}/dataset/report.html", b"<p>three files</p>")
-    report = run_report(aws=aws, place=place, states={"check_dataset": "failed"})
+    place = RunLocation(BUCKET, "dog_breed", "refused")
+    write(aws.s3, f"{location.output}/dataset/report.html", b"<p>three files</p>")
+    report = run_report(aws=aws, location=location, states={"check_dataset": "failed"})
     assert "refused/dataset/report.html" in page_of(aws, report)
 
 
-def test_a_rejected_challenger(aws: Aws, place: Place, plan: dict[str, Any], results: dict[str, Any]) -> None:
+def test_a_rejected_challenger(
+    aws: Aws, location: RunLocation, plan: dict[str, Any], results: dict[str, Any]
+) -> None:
     rest = {k: v for k, v in results.items() if k not in {"gate", "endpoint", "verification", "retired"}}
-    report = run_report(aws=aws, place=place, plan=plan, gate=REJECTED, **rest)
+    report = run_report(aws=aws, location=location, plan=plan, gate=REJECTED, **rest)
     assert report["outcome"]["label"] == "Champion stays"
     assert report["endpoint"] is None
     assert '<h2 id="deployment">' not in page_of(aws, report)
 
 
 def test_a_run_without_tuning_says_so(
-    aws: Aws, place: Place, plan: dict[str, Any], results: dict[str, Any]
+    aws: Aws, location: RunLocation, plan: dict[str, Any], results: dict[str, Any]
 ) -> None:
-    report = run_report(aws=aws, place=place, plan={**plan, "tuning": None}, **{**results, "tuning": None})
+    report = run_report(
+        aws=aws, location=location, plan={**plan, "tuning": None}, **{**results, "tuning": None}
+    )
     assert report["tuning"] is None
     assert '<h2 id="tuning">' not in page_of(aws, report)
 
 
 def test_a_first_model_has_no_champion(aws: Aws, plan: dict[str, Any], results: dict[str, Any]) -> None:
-    place = Place(BUCKET, "dog_breed", "first")
-    evaluation = {**results["evaluation"], "output": f"{place.output}/evaluation"}
+    place = RunLocation(BUCKET, "dog_breed", "first")
+    evaluation = {**results["evaluation"], "output": f"{location.output}/evaluation"}
     write_json(aws.s3, f"{evaluation['output']}/evaluation.json", evaluation_document(RIGHT))
-    text = page_of(aws, run_report(aws=aws, place=place, plan=plan, **{**results, "evaluation": evaluation}))
+    text = page_of(
+        aws, run_report(aws=aws, location=location, plan=plan, **{**results, "evaluation": evaluation})
+    )
     assert "Weakest classes" in text
     assert "no champion" in text
 
@@ -351,7 +361,7 @@ def test_a_bucket_that_does_not_exist_is_not_tried_again(aws: Aws) -> None:
     with pytest.raises(UserError, match=r"no bucket nowhere-at-all .*failed at check_dataset"):
         run_report(
             aws=aws,
-            place=Place("nowhere-at-all", "dog_breed", NAME),
+            location=RunLocation("nowhere-at-all", "dog_breed", NAME),
             states={"check_dataset": "failed"},
             why=why,
         )
@@ -360,19 +370,21 @@ def test_a_bucket_that_does_not_exist_is_not_tried_again(aws: Aws) -> None:
 def test_damaged_material_is_left_out(
     aws: Aws, plan: dict[str, Any], results: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = Place(BUCKET, "dog_breed", "damaged")
-    output = f"{place.output}/training"
+    place = RunLocation(BUCKET, "dog_breed", "damaged")
+    output = f"{location.output}/training"
     write(aws.s3, f"{output}/{NAME}/output/output.tar.gz", b"no archive")
-    write(aws.s3, f"{place.output}/evaluation/evaluation.json", b"{no json")
+    write(aws.s3, f"{location.output}/evaluation/evaluation.json", b"{no json")
     training = {**results["training"], "Training": {"OutputDataConfig": {"S3OutputPath": output}}}
-    evaluation = {**results["evaluation"], "output": f"{place.output}/evaluation"}
+    evaluation = {**results["evaluation"], "output": f"{location.output}/evaluation"}
     changed = {**results, "training": training, "evaluation": evaluation}
-    report = run_report(aws=aws, place=place, plan=plan, **changed)
+    report = run_report(aws=aws, location=location, plan=plan, **changed)
     assert "Challenger" not in page_of(aws, report)
     assert "output.tar.gz is left out of the report: ReadError" in caplog.text
 
 
-def test_jobs_of_tasks_that_failed_are_paid_for(aws: Aws, place: Place, plan: dict[str, Any]) -> None:
+def test_jobs_of_tasks_that_failed_are_paid_for(
+    aws: Aws, location: RunLocation, plan: dict[str, Any]
+) -> None:
     """Names that SageMaker does not know cost nothing; the lookup itself must not fail."""
     requests = {
         **plan,
@@ -381,15 +393,19 @@ def test_jobs_of_tasks_that_failed_are_paid_for(aws: Aws, place: Place, plan: di
     }
     candidates = {"request": {"ProcessingJobName": "never-started"}}
     states = {"tune": "failed"}
-    report = run_report(aws=aws, place=place, plan=requests, candidates=candidates, states=states)
+    report = run_report(aws=aws, location=location, plan=requests, candidates=candidates, states=states)
     assert report["cost"]["actual"]["jobs"] == []
 
 
 def test_the_summary_is_short(
-    aws: Aws, place: Place, plan: dict[str, Any], results: dict[str, Any], caplog: pytest.LogCaptureFixture
+    aws: Aws,
+    location: RunLocation,
+    plan: dict[str, Any],
+    results: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level("INFO", "retraining.reporting.report"):
-        run_report(aws=aws, place=place, plan=plan, **results)
+        run_report(aws=aws, location=location, plan=plan, **results)
     text = caplog.text
     for expected in (
         f"## {NAME}: New model live",

@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 from retraining.aws.clients import Aws
 from retraining.config.pipeline import Pipeline
-from retraining.runs.context import Place
+from retraining.runs.context import RunLocation
 from retraining.runs.state import last_run, remember
 
 from tests.dags.airflow_home import BUCKET
@@ -18,8 +18,8 @@ from tests.plugins.plans import DATASET, RUN, SCRIPT, MakePlan, make_plan, sourc
 
 __all__ = ["make_plan", "source"]  # fixtures
 
-PLACE = Place(BUCKET, "remembering", RUN)
-NEXT = Place(BUCKET, "remembering", "dog-breed-2611290640-17c0")
+LOCATION = RunLocation(BUCKET, "remembering", RUN)
+NEXT = RunLocation(BUCKET, "remembering", "dog-breed-2611290640-17c0")
 BEST = {"lr": "0.034", "batch-size": "64", "epochs": "7", "momentum": "0.6"}
 TUNING = {"job": "search-1", "best": {"objective": 0.91, "hyperparameters": BEST}}
 
@@ -27,7 +27,7 @@ TUNING = {"job": "search-1", "best": {"objective": 0.91, "hyperparameters": BEST
 @pytest.fixture(autouse=True)
 def forgotten(aws: Aws) -> Iterator[None]:
     yield
-    aws.s3.delete_object(Bucket=BUCKET, Key=f"{PLACE.shared}/last_run.json")
+    aws.s3.delete_object(Bucket=BUCKET, Key=f"{LOCATION.shared}/last_run.json")
 
 
 def keep(
@@ -36,16 +36,16 @@ def keep(
     tuning: dict[str, Any] | None = None,
     *,
     live: bool = False,
-    place: Place = PLACE,
+    location: RunLocation = LOCATION,
 ) -> dict[str, Any]:
     approval = {"approved": live, "sentence": "The champion stays."}
-    return remember(aws=aws, place=place, plan=plan, tuning=tuning, approval=approval, costs={})
+    return remember(aws=aws, location=location, plan=plan, tuning=tuning, approval=approval, costs={})
 
 
 def test_a_run_of_the_same_things_is_skipped_and_says_what_the_last_one_did(
     make_plan: MakePlan, aws: Aws
 ) -> None:
-    assert last_run(aws, PLACE) is None
+    assert last_run(aws, LOCATION) is None
     kept = keep(aws, make_plan())
     last = last_run(aws, NEXT)
     assert last == kept
@@ -108,28 +108,28 @@ def test_the_best_hyperparameters_are_used_again_by_a_run_that_does_not_search(
 
 def test_a_run_that_did_not_search_passes_the_last_search_on(make_plan: MakePlan, aws: Aws) -> None:
     first = keep(aws, make_plan(), TUNING)
-    second = keep(aws, make_plan(last=first, run=NEXT.run, skip_tuning=True), place=NEXT)
+    second = keep(aws, make_plan(last=first, run=NEXT.run, skip_tuning=True), location=NEXT)
     assert second["search"] == first["search"]
 
 
 def test_a_repeated_run_compares_itself_with_the_run_before(make_plan: MakePlan, aws: Aws) -> None:
     first = keep(aws, make_plan(), TUNING)
-    assert last_run(aws, PLACE) is None
+    assert last_run(aws, LOCATION) is None
     plan = make_plan(last=first, run=NEXT.run, force=True)
-    keep(aws, plan, place=NEXT)
+    keep(aws, plan, location=NEXT)
     assert last_run(aws, NEXT) == first
-    repeated = keep(aws, plan, live=True, place=NEXT)
+    repeated = keep(aws, plan, live=True, location=NEXT)
     assert (repeated["before"], repeated["live"]) == (first, True)
 
 
 def test_an_older_run_that_is_repeated_leaves_a_later_ones_memory(make_plan: MakePlan, aws: Aws) -> None:
     first = keep(aws, make_plan())
-    later = keep(aws, make_plan(last=first, run=NEXT.run, force=True), place=NEXT)
+    later = keep(aws, make_plan(last=first, run=NEXT.run, force=True), location=NEXT)
     keep(aws, make_plan(force=True), live=True)
-    assert last_run(aws, PLACE) == later
+    assert last_run(aws, LOCATION) == later
 
 
 @pytest.mark.parametrize("content", [b"{", b'{"format_version": 99}'])
 def test_a_memory_that_cannot_be_read_is_no_memory(aws: Aws, content: bytes) -> None:
-    aws.s3.put_object(Bucket=BUCKET, Key=f"{PLACE.shared}/last_run.json", Body=content)
-    assert last_run(aws, PLACE) is None
+    aws.s3.put_object(Bucket=BUCKET, Key=f"{LOCATION.shared}/last_run.json", Body=content)
+    assert last_run(aws, LOCATION) is None
