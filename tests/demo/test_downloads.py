@@ -128,7 +128,7 @@ def test_a_part_that_is_already_whole_is_taken(server: FileServer, tmp_path: Pat
 
 
 def test_a_refusal_names_the_address_and_the_status(server: FileServer, tmp_path: Path) -> None:
-    with pytest.raises(DemoError, match=rf"{server.url}/gone answered HTTP 404"):
+    with pytest.raises(DemoError, match=rf"{server.url}/gone responded with HTTP 404"):
         download(f"{server.url}/gone", tmp_path / "gone", ignore)
 
 
