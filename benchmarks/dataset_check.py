@@ -66,7 +66,7 @@ def check(objects: int, side: int) -> None:
     print(f"the second takes {second / first:.1%} of the first")
 
 
-def run_check(run: str, last: dict[str, Any] | None) -> dict[str, Any]:
+def run_check(run: str, last: Any) -> Any:
     """The check as the DAG's task runs it."""
     from retraining.aws.clients import Aws
     from retraining.config.params import RunSettings, form

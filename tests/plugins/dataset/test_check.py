@@ -29,7 +29,7 @@ Upload = Callable[[str, dict[str, bytes]], None]
 
 class Check(Protocol):
     def __call__(
-        self, prefix: str, run: str = ..., last: dict[str, Any] | None = ..., **limits: float
+        self, prefix: str, run: str = ..., last: Any = ..., **limits: float
     ) -> dict[str, Any]: ...
 
 
@@ -37,13 +37,11 @@ class Check(Protocol):
 def check(pipeline: Pipeline, make_settings: MakeSettings, aws: Aws) -> Check:
     """Check the dataset under a prefix, as a pipeline of its own; limits are set by keyword."""
 
-    def run_check(
-        prefix: str, run: str = "first", last: dict[str, Any] | None = None, **limits: float
-    ) -> dict[str, Any]:
+    def run_check(prefix: str, run: str = "first", last: Any = None, **limits: float) -> dict[str, Any]:
         dataset = pipeline.dataset.model_copy(update=limits)
         changed = pipeline.model_copy(update={"dataset": dataset})
         location = RunLocation(BUCKET, f"test_{prefix.rstrip('/').rpartition('/')[2]}", run)
-        return check_dataset(changed, make_settings(dataset_prefix=prefix), aws, location, last)
+        return dict(check_dataset(changed, make_settings(dataset_prefix=prefix), aws, location, last))
 
     return run_check
 
