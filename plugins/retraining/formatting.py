@@ -19,7 +19,7 @@ def rendered(table: Table, width: int = 100) -> str:
     from rich.console import Console
 
     text = io.StringIO()
-    Console(file=text, width=width).print(table)
+    Console(file=text, width=width, markup=False, emoji=False).print(table)
     return text.getvalue()
 
 

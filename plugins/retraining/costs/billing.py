@@ -89,14 +89,19 @@ def cost_of(jobs: Iterable[BilledJob], estimate: CostEstimate | None) -> ActualC
 
 def cost_table(costs: ActualCost) -> str:
     """What a run cost, for the task log."""
-    grid = Table("job", "name", "status", "instance", "billed", "cost", "saved by spot")
-    for row in costs["jobs"]:
-        saving = "" if row["spot_saving"] is None else f"{row['spot_saving']:.0%}"
-        instance = row["instance_type"] or "?"
-        billed = duration(row["billable_seconds"])
-        grid.add_row(row["kind"], row["job"], row["status"], instance, billed, money(row["usd"]), saving)
+    grid = Table("job", "status", "billed", "cost", "saved by spot")
+    grid.columns[0].overflow = "fold"
+    for kind, sums in costs["by_kind"].items():
+        rows = [row for row in costs["jobs"] if row["kind"] == kind]
+        title = f"{kind} on {rows[0]['instance_type'] or 'an unknown instance'}"
+        grid.add_row(title, "", duration(sums["billable_seconds"]), money(sums["usd"]), "")
+        for row in rows:
+            saving = "" if row["spot_saving"] is None else f"{row['spot_saving']:.0%}"
+            billed = duration(row["billable_seconds"])
+            grid.add_row(f"  {row['job']}", row["status"], billed, money(row["usd"]), saving)
+        grid.add_section()
     total_usd = money(costs["usd"]) + ("" if costs["complete"] else " at least")
-    grid.add_row("the run", "", "", "", duration(costs["billable_seconds"]), total_usd, "")
+    grid.add_row("the run", "", duration(costs["billable_seconds"]), total_usd, "")
     return rendered(grid)
 
 

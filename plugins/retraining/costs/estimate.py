@@ -105,7 +105,7 @@ def estimate_table(costs: CostEstimate) -> str:
     return rendered(grid) + (
         f"Not part of the run: the endpoint, {endpoint['count']} x {endpoint['instance_type']}, {month} a "
         f"month of {MONTH_HOURS} hours.\nPrices of {costs['prices']['read_on']} for {costs['region']}, with "
-        "volumes, without S3. Further attempts at failed jobs would add to them."
+        "volumes, without S3.\nFurther attempts at failed jobs would add to them."
     )
 
 
