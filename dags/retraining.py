@@ -8,25 +8,25 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, dag, task
+# Before the DAG processor forks a process for each parse, it imports what DAG files import of Airflow. So our
+# operators' base classes, named here, cost a parse nothing.
+import airflow.providers.amazon.aws.operators.sagemaker  # noqa: F401
+from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, dag
 from retraining.config.params import form
 from retraining.config.pipeline import Pipeline, load_pipelines
-from retraining.operators.declared import (
-    ApprovalOperator,
-    DebuggerStatusOperator,
-    EndpointOperator,
-    EvaluationOperator,
-    ReportOperator,
-    TrainingOperator,
-    TuningOperator,
-)
+from retraining.operators.approval import ApprovalOperator
+from retraining.operators.debugger_status import DebuggerStatusOperator
+from retraining.operators.endpoint import EndpointOperator
+from retraining.operators.evaluation import EvaluationOperator
+from retraining.operators.report import ReportOperator
+from retraining.operators.training import TrainingOperator
+from retraining.operators.tuning import TuningOperator
 from retraining.reporting.notifications import notifiers
-from retraining.tasks import Steps, task_defaults
+from retraining.runs.results import RunResults
+from retraining.tasks import RetrainingTasks, in_order, task_defaults, typed_task
 
-QUIET: dict[str, Any] = {"show_return_value_in_logs": False}  # a task logs what is worth reading
-# Of tasks that run although one before them was skipped; they are skipped if all of them were.
+# For tasks that run although one before them was skipped; they are skipped if all of those were.
 NOTHING_FAILED = "none_failed_min_one_success"
 
 DOC = """
@@ -36,9 +36,9 @@ DOC = """
 
 | task | what it does |
 |---|---|
-| **check_dataset** | reads what is new in S3: damage, duplicates, leakage between splits, change by class |
+| **check_dataset** | reads what is new in S3: damage, duplicates, leakage between splits, changes by class |
 | **plan** | builds all requests to SageMaker and estimates their cost; ends the run here if nothing changed |
-| **tune** | searches for hyperparameters ({search_space}), starting from what the last search found |
+| **tune** | searches for hyperparameters ({search_space}), starting from the last search |
 | **train** | trains with the best of them, under Debugger rules ({rules}) and the profiler |
 | **debugger_status** | shows what the rules found and stops the run where a rule's policy says so |
 | **evaluate** | compares the new model (challenger) with the one in service (champion) |
@@ -46,14 +46,14 @@ DOC = """
 | **register** | puts the model into the registry, approved or rejected, with metrics and lineage |
 | **approve** | asks a person, if the form or the pipeline file says so |
 | **deploy** | shifts the traffic of `{endpoint}` to the new model under alarms that roll back |
-| **verify** | compares the endpoint's answers with the evaluation's; restores the old model if they differ |
+| **verify** | compares the endpoint with the evaluation; restores the previous model if they differ |
 | **remember** | keeps what the next run compares itself with |
 | **retire** | deletes old models, configurations and run folders that nothing uses |
 | **report** | puts all of it on one page, whatever happened |
 
-A task that runs again finds the job that its first try started. The connection `aws_default` decides where
-all of this happens. Defaults and limits: `dags/pipelines/{name}.yaml`. Runs start by schedule, by hand, and
-when the asset `{asset}` is updated. The DAG `{rollback}` goes back to the model before.
+A task that runs again finds the job that its first attempt started. The connection `aws_default` decides
+where all of this happens. Settings: `dags/pipelines/{name}.yaml`. Runs start by schedule, by hand, and when
+the asset `{asset}` is updated. The DAG `{rollback}` goes back to the previous model.
 """
 
 TUNE_DOC = """
@@ -73,19 +73,19 @@ went wrong counts neither as a finding nor as its absence. The button opens the 
 """
 
 EVALUATE_DOC = """
-Runs the **processing job** that shows both models the same test pictures: accuracy, recall of each breed,
+Runs the **processing job** that shows both models the same test images: accuracy, recall of each class,
 calibration, latency, and intervals for the differences. Killing the task stops the job.
 """
 
 APPROVE_DOC = """
 Shows the comparison and waits for **Approve** or **Reject** under *Required actions*, if the form or the
-pipeline file asks for it. No answer in time is a no. Without approval the champion stays.
+pipeline file asks for it. No response in time is a no. Without approval the champion stays.
 """
 
 DEPLOY_DOC = """
 Creates model and endpoint configuration, then creates the **endpoint** or shifts its traffic step by step,
-while alarms on errors and latency watch. Fails if another configuration than the requested one is in service
-in the end, as after a rollback.
+while alarms on errors and latency watch. Skipped where the gate or a person said no. Fails if another
+configuration than the requested one is in service in the end, as after a rollback.
 """
 
 REPORT_DOC = """
@@ -95,12 +95,14 @@ before.
 
 
 def dataset_asset(pipeline: Pipeline) -> Asset:
-    """The data set. Whoever updates it starts a run: `make trigger-asset`, another DAG, the REST API."""
+    """The dataset. Whoever updates it starts a run: `make trigger-asset`, another DAG, the REST API."""
     prefix = pipeline.dataset_prefix
     if not prefix.startswith("s3://") and pipeline.bucket:
         prefix = f"s3://{pipeline.bucket}/{prefix}"
-    uri = prefix if prefix.startswith("s3://") else None
-    return Asset(name=f"{pipeline.name}_dataset", uri=uri, group="dataset")
+    name = f"{pipeline.name}_dataset"
+    if prefix.startswith("s3://"):
+        return Asset(name=name, uri=prefix, group="dataset")
+    return Asset(name=name, group="dataset")
 
 
 def schedule(pipeline: Pipeline) -> AssetOrTimeSchedule | list[Asset]:
@@ -139,94 +141,78 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
         ),
     )
     def retraining() -> None:
-        steps = Steps(pipeline)
+        tasks = RetrainingTasks(pipeline)
 
-        dataset = task(**QUIET)(steps.check_dataset)()
-        plan = task(**QUIET, multiple_outputs=True)(steps.plan)(dataset)
-
+        dataset = typed_task(tasks.check_dataset, show_return_value_in_logs=False)()
+        plan = typed_task(tasks.plan, multiple_outputs=True, show_return_value_in_logs=False)(dataset)
         tune = TuningOperator(task_id="tune", config=plan["tuning"], doc_md=TUNE_DOC)
-        hyperparameters = task(**QUIET, trigger_rule=NOTHING_FAILED)(steps.choose_hyperparameters)(
-            plan["training"], tune.output
+        train = TrainingOperator(
+            task_id="train",
+            config=plan["training"],
+            tuning=tune.result,
+            trigger_rule=NOTHING_FAILED,
+            doc_md=TRAIN_DOC,
         )
-        train = TrainingOperator(task_id="train", config=hyperparameters, doc_md=TRAIN_DOC)
         rules = DebuggerStatusOperator(
-            task_id="debugger_status", pipeline=pipeline, training=train.output, doc_md=RULES_DOC
+            task_id="debugger_status", pipeline=pipeline, training=train.result, doc_md=RULES_DOC
         )
 
-        candidates = task(**QUIET, multiple_outputs=True)(steps.choose_candidates)(
-            plan["evaluation"], plan["deployment"], train.output
+        evaluate = EvaluationOperator(
+            task_id="evaluate",
+            config=plan["evaluation"],
+            training=train.result,
+            endpoint=pipeline.endpoint_name,
+            package_group=pipeline.package_group,
+            doc_md=EVALUATE_DOC,
         )
-        rules >> candidates
-        evaluate = EvaluationOperator(task_id="evaluate", config=candidates["request"], doc_md=EVALUATE_DOC)
-        gate = task(steps.gate)(evaluate.output, rules.output)
-        package = task(trigger_rule=NOTHING_FAILED)(steps.register)(
-            plan=plan,
-            tuning=tune.output,
-            training=train.output,
-            debugger=rules.output,
-            candidates=candidates,
-            evaluation=evaluate.output,
-            gate=gate,
-        )
+        rules >> evaluate
+        gate = typed_task(tasks.gate)(evaluate.result, rules.result)
+        results: RunResults = {
+            "dataset": dataset,
+            "plan": plan,
+            "tuning": tune.result,
+            "training": train.result,
+            "debugger": rules.result,
+            "evaluation": evaluate.result,
+            "gate": gate,
+        }
+        package = typed_task(tasks.register, multiple_outputs=True, trigger_rule=NOTHING_FAILED)(results)
         approve = ApprovalOperator(
             task_id="approve",
             pipeline=pipeline,
             plan=plan,
             gate=gate,
             package=package,
-            debugger=rules.output,
+            debugger=rules.result,
             notifiers=notifiers(pipeline, "approval"),
             doc_md=APPROVE_DOC,
         )
 
-        model = task(**QUIET)(steps.choose_model)(
-            deployment=plan["deployment"],
-            training=train.output,
-            package=package,
-            replaces=candidates["replaces"],
-            approval=approve.output,
+        deploy = EndpointOperator(
+            task_id="deploy",
+            config=plan["deployment"],
+            artifact=evaluate.result["challenger"],
+            alarms=plan["alarms"],
+            package=package["arn"],
+            replaces=evaluate.result["replaces"],
+            approval=approve.result,
+            doc_md=DEPLOY_DOC,
         )
-        deploy = EndpointOperator(task_id="deploy", config=model, doc_md=DEPLOY_DOC)
-        verification = task(steps.verify)(
-            dataset=dataset,
-            training=train.output,
-            evaluation=evaluate.output,
-            endpoint=deploy.output,
-            package=package,
-        )
+        results = {**results, "package": package, "approval": approve.result}
+        deployed: RunResults = {**results, "endpoint": deploy.result}
+        verification = typed_task(tasks.verify)(deployed)
 
-        remembered = task(**QUIET, trigger_rule=NOTHING_FAILED)(steps.remember)(
-            plan=plan,
-            tuning=tune.output,
-            training=train.output,
-            evaluation=evaluate.output,
-            approval=approve.output,
+        remember = typed_task(tasks.remember, trigger_rule=NOTHING_FAILED, show_return_value_in_logs=False)(
+            results
         )
-        [approve, verification] >> remembered
-        retired = task(trigger_rule=NOTHING_FAILED)(steps.retire)()
-        remembered >> retired
+        retired = typed_task(tasks.retire, trigger_rule=NOTHING_FAILED)()
+        in_order(verification, remember, retired)
         report = ReportOperator(
             task_id="report",
             pipeline=pipeline,
-            results={
-                "plan": plan,
-                "dataset": dataset,
-                "tuning": tune.output,
-                "training": train.output,
-                "debugger": rules.output,
-                "candidates": candidates,
-                "evaluation": evaluate.output,
-                "gate": gate,
-                "package": package,
-                "approval": approve.output,
-                "deployment": model,
-                "endpoint": deploy.output,
-                "verification": verification,
-                "retired": retired,
-            },
+            results={**deployed, "verification": verification, "retired": retired},
             doc_md=REPORT_DOC,
         )
-        retired >> report
         report.as_teardown()  # runs whatever failed, and does not hide it
 
     return retraining()

@@ -1,4 +1,4 @@
-"""One rollback DAG for every file in `pipelines/`: back to the model that was in service before.
+"""One rollback DAG for every file in `pipelines/`: back to the previous model.
 
 Started by hand only. How it happens is in `plugins/retraining/deployment/rollback.py`.
 """
@@ -8,22 +8,22 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from airflow.sdk import DAG, Param, dag, task
+import airflow.providers.amazon.aws.operators.sagemaker  # noqa: F401  as in retraining.py
+from airflow.sdk import DAG, Param, dag
 from retraining.config.pipeline import Pipeline, load_pipelines
-from retraining.operators.declared import EndpointOperator
+from retraining.operators.endpoint import EndpointOperator
 from retraining.reporting.notifications import notifiers
-from retraining.tasks import RollbackSteps, task_defaults
+from retraining.tasks import RollbackTasks, task_defaults, typed_task
 
 DOC = """
-### {name}: back to the model before
+### {name}: back to the previous model
 
-Trigger this DAG, and the endpoint `{endpoint}` serves the model again that was in service before the present
-one. Nothing has to be filled in.
+Trigger this DAG, and the endpoint `{endpoint}` serves the previous model again. Nothing has to be filled in.
 
 1. **choose** finds the newest approved version in the registry's group `{group}` that was in service before.
 2. **deploy** moves all traffic to it at once, without a gap; machines, alarms and data capture stay.
-3. **verify** checks that this model serves and answers, and rejects the one that was replaced, with who, when
-   and why.
+3. **verify** checks that this model serves and responds, and rejects the one that was replaced, with who,
+   when and why.
 
 A second run goes back one model further. A retraining run that is deploying is waited for; if it changes the
 endpoint meanwhile, the rollback stops without doing anything.
@@ -40,7 +40,7 @@ def rollback_dag(pipeline: Pipeline) -> DAG:
 
     @dag(
         dag_id=pipeline.rollback_dag_id,
-        description=f"Puts the model before back into service at {pipeline.endpoint_name}.",
+        description=f"Puts the previous model back into service at {pipeline.endpoint_name}.",
         doc_md=DOC.format(name=pipeline.name, endpoint=pipeline.endpoint_name, group=pipeline.package_group),
         schedule=None,
         catchup=False,
@@ -50,7 +50,7 @@ def rollback_dag(pipeline: Pipeline) -> DAG:
                 "",
                 type="string",
                 title="Reason",
-                description="Why the model in service is replaced; kept in the model registry.",
+                description="Why the current model is replaced; kept in the model registry.",
             )
         },
         tags=["sagemaker", "rollback", pipeline.name],
@@ -60,10 +60,18 @@ def rollback_dag(pipeline: Pipeline) -> DAG:
         ),
     )
     def rollback() -> None:
-        steps = RollbackSteps(pipeline)
-        chosen = task(multiple_outputs=True)(steps.choose)()
-        deploy = EndpointOperator(task_id="deploy", config=chosen["request"], doc_md=DEPLOY_DOC)
-        task(steps.verify)(chosen, deploy.output)
+        tasks = RollbackTasks(pipeline)
+        chosen = typed_task(tasks.choose, multiple_outputs=True)()
+        deploy = EndpointOperator(
+            task_id="deploy",
+            config=chosen["deployment"],
+            alarms=chosen["alarms"],
+            package=chosen["package"],
+            replaces=chosen["replaces"],
+            patience_seconds=0,  # alarms that are on already do not delay a rollback
+            doc_md=DEPLOY_DOC,
+        )
+        typed_task(tasks.verify)(chosen, deploy.result)
 
     return rollback()
 

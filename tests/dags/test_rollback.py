@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG, Context
 from airflow.serialization.serialized_objects import DagSerialization
 from retraining.aws.clients import Aws
-from retraining.operators.declared import EndpointOperator
+from retraining.operators.endpoint import EndpointOperator
 
 from tests.dags.copies import LoadCopy, result, states
 from tests.local_sagemaker.runtime_process import RuntimeProcess
@@ -46,9 +47,9 @@ def versions(runtime: RuntimeProcess, database: None) -> Iterator[list[str]]:
     packages = []
     for number in (1, 2):
         config = f"{ENDPOINT}-rollback-v{number}"
-        answer = json.dumps({"predictions": [{"class": f"v{number}", "probability": 1}]})
-        artifact = put_model(aws.s3, f"rollback-dag/{number}/model.tar.gz", answer)
-        request = deployment_request(config, ENDPOINT, artifact)
+        response = json.dumps({"predictions": [{"class": f"v{number}", "probability": 1}]})
+        artifact = put_model(aws.s3, f"rollback-dag/{number}/model.tar.gz", response)
+        request: Any = deployment_request(config, ENDPOINT, artifact)
         EndpointOperator(task_id="deploy", config=request).execute(Context())
         packages.append(register_model(aws, ENDPOINT, artifact, config))
     yield packages

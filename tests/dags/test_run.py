@@ -21,7 +21,7 @@ from tests.local_sagemaker.runtime_process import RuntimeProcess
 
 CLASSES = {"001.Disc": "ellipse", "002.Square": "rectangle"}
 SMALL = {"arch": "squeezenet1_1", "image_size": 32, "max_jobs": 2, "max_parallel_jobs": 1, "bake_seconds": 1}
-ANY_MODEL = {"min_improvement": -1.0, "min_accuracy": 0.0, "max_breed_regression": 1.0}
+ANY_MODEL = {"min_improvement": -1.0, "min_accuracy": 0.0, "max_class_regression": 1.0}
 NO_MODEL = {"min_accuracy": 1.0}
 
 MakePipeline = Callable[[str, dict[str, Any]], DAG]
@@ -50,7 +50,7 @@ def sagemaker(runtime: RuntimeProcess, database: None) -> Iterator[Any]:
 
 @pytest.fixture
 def make_pipeline(load_copy: LoadCopy, runtime: RuntimeProcess) -> MakePipeline:
-    """The retraining DAG of a pipeline with a gate of its own, and its data set of two shapes in S3."""
+    """The retraining DAG of a pipeline with a gate of its own, and its dataset of two shapes in S3."""
     s3 = runtime.client("s3")
 
     def make(name: str, gate: dict[str, Any]) -> DAG:
@@ -96,7 +96,7 @@ def test_a_model_goes_live_the_next_one_replaces_it_and_a_run_of_nothing_new_is_
 
     verification = report["verification"]
     assert (verification["images"], verification["agreement"]) == (12, 1.0)
-    assert {answer["class"] for answer in verification["predictions"]} == set(CLASSES)
+    assert {prediction["class"] for prediction in verification["predictions"]} == set(CLASSES)
     assert sagemaker.describe_endpoint(EndpointName="any-model")["EndpointConfigName"] == name
     assert statuses(sagemaker) == ["Approved"]
 
@@ -106,7 +106,7 @@ def test_a_model_goes_live_the_next_one_replaces_it_and_a_run_of_nothing_new_is_
     report = result(second, "report")
     assert report["tuning"] is None
     assert report["hyperparameters"]["lr"] == best["lr"]
-    assert result(second, "choose_candidates")["champion"]["config"] == name
+    assert result(second, "evaluate")["champion"]["config"] == name
     assert result(second, "deploy")["previous"] == name
     described = sagemaker.describe_endpoint(EndpointName="any-model")
     assert (described["EndpointStatus"], described["EndpointConfigName"]) == (

@@ -1,4 +1,4 @@
-"""Plans of the dog breeds' pipeline for tests: form values by keyword, pipeline values in `of`."""
+"""Plans of the dog breed pipeline for tests: form values by keyword, pipeline values in `of`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from retraining.aws.clients import Aws
 from retraining.config.pipeline import Pipeline
 from retraining.runs.context import RunLocation
+from retraining.runs.results import Plan
 
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import MakeSettings
@@ -23,7 +24,7 @@ DATASET = {
 }
 SCRIPT = "print('train')"
 
-MakePlan = Callable[..., dict[str, Any]]
+MakePlan = Callable[..., Any]
 
 
 @pytest.fixture
@@ -43,14 +44,14 @@ def make_plan(pipeline: Pipeline, make_settings: MakeSettings, aws: Aws, source:
     def make(
         of: dict[str, Any] | None = None,
         *,
-        last: dict[str, Any] | None = None,
+        last: Any = None,
         run: str = RUN,
-        dataset: dict[str, Any] = DATASET,
+        dataset: Any = DATASET,
         **form: Any,
-    ) -> dict[str, Any]:
+    ) -> Plan:
         changed = Pipeline.model_validate({**pipeline.model_dump(), **(of or {})})
         settings = make_settings(**form)
-        place = RunLocation(settings.bucket or BUCKET, changed.name, run)
+        location = RunLocation(settings.bucket or BUCKET, changed.name, run)
         return plan_run(changed, settings, dataset, aws, location, run_id="manual__1", last=last)
 
     return make

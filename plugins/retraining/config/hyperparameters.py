@@ -1,7 +1,7 @@
-"""The hyperparameters that the training script takes, and what each may be.
+"""The hyperparameters that the training script takes, and the limits of each.
 
-The limits are the script's own (`sagemaker_code/train.py` checks them again); knowing them here stops a wrong
-search space before a job is paid for.
+The script checks them again; knowing them here stops a wrong search space before a job is paid for. A test
+compares both lists.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 Value = int | float | str
 
@@ -44,10 +45,13 @@ class Choice:
 
     def problem(self, value: Value) -> str | None:
         """What is wrong with `value`, or None."""
-        return None if value in self.words else f"is none of {', '.join(self.words)}"
+        return None if value in self.words else f"is not one of {', '.join(self.words)}"
 
 
-TRAINABLE = ("auto", "head", "last_block", "all")
+Trainable = Literal["auto", "head", "last_block", "all"]
+EPOCHS = Numeric(1, 1000, integer=True)
+IMAGE_SIZE = Numeric(16, 1024, integer=True)
+"""Side of the square input, in pixels."""
 
 HYPERPARAMETERS: dict[str, Numeric | Choice] = {
     "lr": Numeric(0, 10, exclusive_low=True),
@@ -55,9 +59,9 @@ HYPERPARAMETERS: dict[str, Numeric | Choice] = {
     "weight-decay": Numeric(0, 1),
     "label-smoothing": Numeric(0, 0.9),
     "batch-size": Numeric(1, 4096, integer=True),
-    "epochs": Numeric(1, 1000, integer=True),
-    "trainable": Choice(TRAINABLE),
-    "image-size": Numeric(16, 1024, integer=True),
+    "epochs": EPOCHS,
+    "trainable": Choice(get_args(Trainable)),
+    "image-size": IMAGE_SIZE,
     "seed": Numeric(0, 2**31 - 1, integer=True),
     "num-workers": Numeric(0, 64, integer=True),
     "cache-mb": Numeric(0, 1_000_000, integer=True),
@@ -74,7 +78,7 @@ def problem(name: str, value: Value) -> str | None:
 
 
 def near_match(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` for the known name that is nearest to `name`, or the list of all known names."""
+    """` (did you mean 'x'?)` with the known name closest to `name`, or the list of all known names."""
     names = sorted(known)
     matches = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f" (did you mean {matches[0]!r}?)" if matches else f" (known: {', '.join(names)})"

@@ -1,201 +1,104 @@
-"""The form that a run is started with: its fields, made from the pipeline file, and the check of its values.
+"""The trigger form of a run: its fields, made from the pipeline's schema, and the check of its values.
 
-Airflow checks every field alone, by its JSON schema; `RunSettings.from_params` checks the fields against each
-other, as the first thing a run does.
+Airflow checks every field by its JSON schema; `RunSettings.from_params` checks the fields against each other,
+as the first thing a run does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self, get_args
+from functools import cache
+from typing import Any, Self
 
 from airflow.sdk import Param
+from pydantic import BaseModel, Field
 
-from retraining.config.hyperparameters import TRAINABLE, problem
+from retraining.config.hyperparameters import EPOCHS, problem
 from retraining.config.pipeline import Pipeline
-from retraining.config.sections import (
-    INSTANCE_TYPE_PATTERN,
-    Categorical,
-    Continuous,
-    DeploymentStrategy,
-    Integer,
-)
+from retraining.config.sections import Categorical, Continuous, DeploymentStrategy, Integer, Section
 from retraining.errors import ParametersError
 
-_BUCKET_PATTERN = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+# By the form's sections: each field with the key of the pipeline file that gives its default, limits and
+# description, or None for a field of `_FormOnly`.
+_FIELDS: Mapping[str, Mapping[str, str | None]] = {
+    "Run": {"force": None, "max_cost_usd": "max_cost_usd", "spot": "job.spot"},
+    "Tuning": {
+        "skip_tuning": None,
+        "max_jobs": "tuning.max_jobs",
+        "max_parallel_jobs": "tuning.max_parallel_jobs",
+        "epochs_min": None,
+        "epochs_max": None,
+    },
+    "Model": {"arch": "model.arch", "trainable": "model.trainable", "image_size": "model.image_size"},
+    "Machines": {
+        "instance_type": "job.instance_type",
+        "endpoint_instance_type": "endpoint.instance_type",
+        "endpoint_instance_count": "endpoint.instance_count",
+    },
+    "Deployment": {
+        "approval": "approval.required",
+        "deployment_strategy": "deployment.strategy",
+        "bake_seconds": "deployment.bake_seconds",
+        "data_capture": "endpoint.data_capture.enabled",
+    },
+    "Data": {"bucket": "bucket", "dataset_prefix": None},
+}
+
+
+class _FormOnly(Section):
+    """The fields that correspond to no single key of the pipeline file."""
+
+    force: bool = Field(
+        title="Run anyway",
+        description="Run even if data, code and settings are those of the last run.",
+    )
+    skip_tuning: bool = Field(
+        title="Skip tuning",
+        description="Train once, with the last run's best hyperparameters, or else the pipeline file's.",
+    )
+    epochs_min: int = Field(
+        ge=EPOCHS.low,
+        le=EPOCHS.high,
+        title="Fewest epochs",
+        description="Lower end of the range of epochs that tuning searches.",
+    )
+    epochs_max: int = Field(
+        ge=EPOCHS.low,
+        le=EPOCHS.high,
+        title="Most epochs",
+        description="Upper end of that range. With equal ends, epochs are not searched.",
+    )
+    dataset_prefix: str = Field(
+        min_length=1,
+        title="Dataset",
+        description="Key prefix in the bucket, or an s3:// URI, of the folders train/, valid/ and test/.",
+    )
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Self:
+        """The fields' defaults for a pipeline."""
+        low, high = _epochs(pipeline)
+        return cls(
+            force=False,
+            skip_tuning=False,
+            epochs_min=low,
+            epochs_max=high,
+            dataset_prefix=pipeline.dataset_prefix,
+        )
 
 
 def form(pipeline: Pipeline) -> dict[str, Param]:
-    """The fields of the trigger form, with the pipeline file's values as defaults."""
-    tuning, epochs = pipeline.tuning, _epochs(pipeline)
+    """The fields of the trigger form, with the pipeline's values as defaults."""
+    extra = _FormOnly.of(pipeline)
     return {
-        "force": Param(
-            False,
-            type="boolean",
-            title="Run anyway",
-            description="Run even if data, code and settings are those of the last run.",
-            section="Run",
-        ),
-        "max_cost_usd": Param(
-            pipeline.max_cost_usd,
-            type=["null", "number"],
-            exclusiveMinimum=0,
-            title="Most cost (USD)",
-            description="A run that may cost more by its limits does not start; empty for no limit.",
-            section="Run",
-        ),
-        "spot": Param(
-            pipeline.job.spot,
-            type="boolean",
-            title="Spot capacity",
-            description="Train on spare capacity, which is cheaper. An interrupted training goes on from its "
-            "checkpoint, an interrupted trial begins again.",
-            section="Run",
-        ),
-        "skip_tuning": Param(
-            False,
-            type="boolean",
-            title="Skip tuning",
-            description="Train once, with the last run's best hyperparameters, or else the pipeline file's.",
-            section="Tuning",
-        ),
-        "max_jobs": Param(
-            tuning.max_jobs,
-            type="integer",
-            minimum=1,
-            maximum=750,
-            title="Trials",
-            description="Training jobs that the search may start.",
-            section="Tuning",
-        ),
-        "max_parallel_jobs": Param(
-            tuning.max_parallel_jobs,
-            type="integer",
-            minimum=1,
-            maximum=100,
-            title="Parallel trials",
-            description="Trials at a time. Fewer are slower and let a Bayesian search learn more from each.",
-            section="Tuning",
-        ),
-        "epochs_min": Param(
-            epochs[0],
-            type="integer",
-            minimum=1,
-            maximum=1000,
-            title="Fewest epochs",
-            description="Lower end of the range of epochs that tuning searches.",
-            section="Tuning",
-        ),
-        "epochs_max": Param(
-            epochs[1],
-            type="integer",
-            minimum=1,
-            maximum=1000,
-            title="Most epochs",
-            description="Upper end of that range. With equal ends, epochs are not searched.",
-            section="Tuning",
-        ),
-        "arch": Param(
-            pipeline.model.arch,
-            type="string",
-            pattern=r"^[a-z][a-z0-9_]*$",
-            examples=["resnet18", "resnet50", "efficientnet_b0", "mobilenet_v3_small", "squeezenet1_0"],
-            title="Architecture",
-            description="A torchvision classification model, by its name in torchvision.",
-            section="Model",
-        ),
-        "trainable": Param(
-            pipeline.model.trainable,
-            type="string",
-            enum=list(TRAINABLE),
-            title="Trainable part",
-            description="The head, the last block with it, or all; auto: the head on weights, else all.",
-            section="Model",
-        ),
-        "image_size": Param(
-            pipeline.model.image_size,
-            type=["null", "integer"],
-            minimum=16,
-            maximum=1024,
-            title="Image size",
-            description="Side of the square that the network sees, in pixels; empty: by the pictures' size.",
-            section="Model",
-        ),
-        "instance_type": Param(
-            pipeline.job.instance_type,
-            type="string",
-            pattern=INSTANCE_TYPE_PATTERN,
-            examples=["ml.m5.xlarge", "ml.c5.2xlarge", "ml.g4dn.xlarge", "ml.g5.xlarge"],
-            title="Training instance",
-            description="Machine of every training job. A type with a GPU gets the GPU container.",
-            section="Machines",
-        ),
-        "endpoint_instance_type": Param(
-            pipeline.endpoint.instance_type,
-            type="string",
-            pattern=INSTANCE_TYPE_PATTERN,
-            examples=["ml.t2.medium", "ml.m5.large", "ml.c5.xlarge", "ml.g4dn.xlarge"],
-            title="Endpoint instance",
-            description="Machine that serves the model.",
-            section="Machines",
-        ),
-        "endpoint_instance_count": Param(
-            pipeline.endpoint.instance_count,
-            type="integer",
-            minimum=1,
-            maximum=100,
-            title="Endpoint instances",
-            description="How many of them.",
-            section="Machines",
-        ),
-        "approval": Param(
-            pipeline.approval.required,
-            type="boolean",
-            title="Ask before deploying",
-            description="Wait for a person to approve the model that passed the gate.",
-            section="Deployment",
-        ),
-        "deployment_strategy": Param(
-            pipeline.deployment.strategy,
-            type="string",
-            enum=list(get_args(DeploymentStrategy)),
-            title="Traffic shifting",
-            description="How traffic moves to the new model. The alarms roll back in every case.",
-            section="Deployment",
-        ),
-        "bake_seconds": Param(
-            pipeline.deployment.bake_seconds,
-            type="integer",
-            minimum=0,
-            maximum=3600,
-            title="Bake time (s)",
-            description="How long the alarms watch each step of the traffic.",
-            section="Deployment",
-        ),
-        "data_capture": Param(
-            pipeline.endpoint.data_capture.enabled,
-            type="boolean",
-            title="Data capture",
-            description="Keep requests and answers of the endpoint in S3.",
-            section="Deployment",
-        ),
-        "bucket": Param(
-            pipeline.bucket,
-            type=["null", "string"],
-            pattern=_BUCKET_PATTERN,
-            title="Bucket",
-            description="Holds data, weights and results; empty stands for sagemaker-<region>-<account>.",
-            section="Data",
-        ),
-        "dataset_prefix": Param(
-            pipeline.dataset_prefix,
-            type="string",
-            minLength=1,
-            title="Data set",
-            description="Key prefix in the bucket, or an s3:// URI, of the folders train/, valid/ and test/.",
-            section="Data",
-        ),
+        name: Param(
+            _value(pipeline, key) if key else getattr(extra, name),
+            section=section,
+            **(_schema(Pipeline, key) if key else _schema(_FormOnly, name)),
+        )
+        for section, keys in _FIELDS.items()
+        for name, key in keys.items()
     }
 
 
@@ -230,7 +133,7 @@ class RunSettings:
         settings = cls(**{field.name: params[field.name] for field in fields(cls)})
         problems = settings._contradictions()
         if problems:
-            raise ParametersError("The form's values do not fit: " + "; ".join(problems) + ".")
+            raise ParametersError("The form's values contradict each other: " + "; ".join(problems) + ".")
         return settings
 
     def _contradictions(self) -> list[str]:
@@ -260,3 +163,29 @@ def _epochs(pipeline: Pipeline) -> tuple[int, int]:
         case _:
             fixed = int(pipeline.hyperparameters.get("epochs", 1))
             return fixed, fixed
+
+
+def _value(pipeline: Pipeline, key: str) -> Any:
+    value: Any = pipeline
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _schema(model: type[BaseModel], key: str) -> dict[str, Any]:
+    """The JSON schema of a dotted key, as Airflow's form reads it: optional values have a list of types."""
+    document = _document(model)
+    node = document
+    for part in key.split("."):
+        node = node["properties"][part]
+        node = document["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+    shape = {name: value for name, value in node.items() if name not in {"default", "anyOf"}}
+    for option in node.get("anyOf", []):
+        types = ["null", option["type"]] if option["type"] != "null" else None
+        shape |= {**option, "type": types} if types else {}
+    return shape
+
+
+@cache
+def _document(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()

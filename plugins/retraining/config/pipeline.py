@@ -40,18 +40,23 @@ class PipelineFileError(ValueError):
 
 
 class Pipeline(Section):
-    """One retraining pipeline, as its file says it."""
+    """One retraining pipeline, as its file describes it."""
 
     name: str = Field(
         pattern=r"^[a-z][a-z0-9_]{0,63}$",
-        description="Also of the DAGs, followed by _retraining and _rollback.",
+        description="The DAGs are called this with _retraining and _rollback.",
     )
     description: str = ""
     schedule: str | None = Field(
         default="@weekly", description="Cron expression or preset; null runs by hand only."
     )
     owner: str = "ml"
-    bucket: str | None = Field(default=None, description="Default: sagemaker-<region>-<account>.")
+    bucket: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
+        title="Bucket",
+        description="Empty: sagemaker-<region>-<account>.",
+    )
     role: str = Field(
         default="SageMakerRetrainingRole", description="Name or ARN of the jobs' execution role."
     )
@@ -59,13 +64,13 @@ class Pipeline(Section):
     model: Model = Model()
     job: Job = Job()
     hyperparameters: dict[str, Value] = Field(
-        default={}, description="Used as they are, unless tuning searches for them."
+        default={}, description="Used where tuning does not search for them."
     )
     tuning: Tuning
     debugger: Literal["service", "in_job", "off"] = "service"
     rules: dict[str, DebuggerRule] = Field(default={}, description="Debugger rules by their names.")
     rules_wait_seconds: int = Field(
-        default=900, ge=0, description="How long a run waits for rules that end after the training."
+        default=900, ge=0, description="How long a run waits for rules that finish after the training."
     )
     tensors: Tensors = Tensors()
     profiler: Profiler = Profiler()
@@ -74,7 +79,7 @@ class Pipeline(Section):
     model_package_group: str | None = Field(
         default=None,
         pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$",
-        description="Of the model registry. Default: the pipeline's name.",
+        description="Group in the model registry. Default: the pipeline's name.",
     )
     approval: Approval = Approval()
     endpoint: Endpoint = Endpoint()
@@ -83,7 +88,10 @@ class Pipeline(Section):
     retire: Retire = Retire()
     notifications: Notifications = Notifications()
     max_cost_usd: float | None = Field(
-        default=None, gt=0, description="A run that may cost more by its limits does not start."
+        default=None,
+        gt=0,
+        title="Most cost (USD)",
+        description="A run that may cost more by its limits does not start; empty for no limit.",
     )
     prices: dict[str, float] = Field(
         default={}, description="USD an hour by instance type, where they differ from the price table."
@@ -127,7 +135,7 @@ class Pipeline(Section):
 
     @property
     def dataset_prefix(self) -> str:
-        """Key prefix of the data set in the bucket, or its s3:// URI."""
+        """Key prefix of the dataset in the bucket, or its s3:// URI."""
         return self.dataset.prefix or f"datasets/{self.name}"
 
     @property
@@ -187,7 +195,7 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _member(annotation: Any, key: str) -> Any:
-    """The type found under `key` in a section, a mapping, or a union that is told apart by its `type`."""
+    """The type under `key` in a section, a mapping, or a union whose members differ in `type`."""
     while typing.get_origin(annotation) is Annotated:
         annotation = typing.get_args(annotation)[0]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

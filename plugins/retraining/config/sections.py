@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from retraining.config.hyperparameters import Value, problem
+from retraining.config.hyperparameters import IMAGE_SIZE, Trainable, Value, problem
 
 log = logging.getLogger(__name__)
 
@@ -15,11 +15,10 @@ Policy = Literal["ignore", "warn", "fail"]
 DeploymentStrategy = Literal["all_at_once", "canary", "linear"]
 Scaling = Literal["Auto", "Linear", "Logarithmic", "ReverseLogarithmic"]
 InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
-INSTANCE_TYPE_PATTERN = r"^ml\.[a-z0-9-]+\.[a-z0-9]+$"
 
 
 class Section(BaseModel):
-    """What all sections share: no unknown keys, no changes after reading."""
+    """What all sections share: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,19 +52,19 @@ SearchRange = Annotated[Continuous | Integer | Categorical, Field(discriminator=
 
 
 class Dataset(Section):
-    """Where the pictures are, and what of them is accepted."""
+    """Where the images are, and which are accepted."""
 
     prefix: str | None = Field(
         default=None, description="Key prefix in the bucket, or an s3:// URI; default datasets/<name>."
     )
-    min_train_images: int = Field(default=2, ge=1, description="Fewest pictures of a class in train/.")
-    min_valid_images: int = Field(default=1, ge=0, description="Fewest pictures of a class in valid/.")
-    min_test_images: int = Field(default=1, ge=0, description="Fewest pictures of a class in test/.")
+    min_train_images: int = Field(default=2, ge=1, description="Fewest images of a class in train/.")
+    min_valid_images: int = Field(default=1, ge=0, description="Fewest images of a class in valid/.")
+    min_test_images: int = Field(default=1, ge=0, description="Fewest images of a class in test/.")
     max_leaked_share: float = Field(
         default=0.01,
         ge=0,
         le=1,
-        description="Share of the pictures in valid/, and of those in test/, that may also be in another "
+        description="Share of the images in valid/, and of those in test/, that may also be in another "
         "split, as the same file or a near duplicate; more stops the run.",
     )
     max_class_ratio: float = Field(
@@ -76,14 +75,25 @@ class Dataset(Section):
 class Model(Section):
     """The network: any torchvision classification architecture."""
 
-    arch: str = Field(default="resnet50", pattern=r"^[a-z][a-z0-9_]*$")
-    trainable: Literal["auto", "head", "last_block", "all"] = "auto"
+    arch: str = Field(
+        default="resnet50",
+        pattern=r"^[a-z][a-z0-9_]*$",
+        examples=["resnet18", "resnet50", "efficientnet_b0", "mobilenet_v3_small", "squeezenet1_0"],
+        title="Architecture",
+        description="A torchvision classification model, by its name in torchvision.",
+    )
+    trainable: Trainable = Field(
+        default="auto",
+        title="Trainable part",
+        description="The head, the last block with it, or all; auto: the head on weights, else all.",
+    )
     image_size: int | None = Field(
         default=None,
-        ge=16,
-        le=1024,
-        description="Side of the square that the network sees, in pixels; null: the script chooses by the "
-        "pictures' size, 224 at most.",
+        ge=IMAGE_SIZE.low,
+        le=IMAGE_SIZE.high,
+        title="Image size",
+        description="Side of the network's square input, in pixels; empty: chosen from the images' size, 224 "
+        "at most.",
     )
     pretrained_prefix: str = Field(
         default="pretrained", description="Folder in the bucket; weights are in <prefix>/<arch>/."
@@ -93,7 +103,12 @@ class Model(Section):
 class Job(Section):
     """The machine and the container of training jobs."""
 
-    instance_type: InstanceType = "ml.m5.xlarge"
+    instance_type: InstanceType = Field(
+        default="ml.m5.xlarge",
+        examples=["ml.m5.xlarge", "ml.c5.2xlarge", "ml.g4dn.xlarge", "ml.g5.xlarge"],
+        title="Training instance",
+        description="Machine of every training job. A type with a GPU gets the GPU container.",
+    )
     volume_size_gb: int = Field(default=30, ge=1, le=16384)
     max_runtime_seconds: int = Field(
         default=4 * 3600, ge=60, le=28 * 24 * 3600, description="Limit of one training job."
@@ -101,7 +116,10 @@ class Job(Section):
     framework_version: str = Field(default="2.6", description="PyTorch version of AWS's container.")
     py_version: str = Field(default="py312", description="Python version of AWS's container.")
     spot: bool = Field(
-        default=False, description="Train on spare capacity, which is cheaper and may be taken away."
+        default=False,
+        title="Spot capacity",
+        description="Train on spare capacity, which is cheaper. An interrupted training continues from its "
+        "checkpoint, an interrupted trial starts over.",
     )
     max_spot_wait_seconds: int = Field(
         default=3600, ge=0, description="How long a job may wait for spare capacity, in all."
@@ -109,7 +127,7 @@ class Job(Section):
 
 
 class Objective(Section):
-    """What tuning optimises: the name of a metric that the script's log line carries."""
+    """The objective metric: one that the script logs."""
 
     metric: str = "valid:accuracy"
     type: Literal["Maximize", "Minimize"] = "Maximize"
@@ -119,17 +137,29 @@ class Tuning(Section):
     """The search for hyperparameters."""
 
     strategy: Literal["Bayesian", "Random", "Hyperband", "Grid"] = "Bayesian"
-    max_jobs: int = Field(default=6, ge=1, le=750)
-    max_parallel_jobs: int = Field(default=2, ge=1, le=100)
+    max_jobs: int = Field(
+        default=6,
+        ge=1,
+        le=750,
+        title="Trials",
+        description="Training jobs that the search may start.",
+    )
+    max_parallel_jobs: int = Field(
+        default=2,
+        ge=1,
+        le=100,
+        title="Parallel trials",
+        description="Trials at a time. With fewer the search takes longer and learns more from each.",
+    )
     max_runtime_seconds: int = Field(default=24 * 3600, ge=120, description="Limit of the whole search.")
     early_stopping: bool = Field(
-        default=True, description="Stop trials that do worse than the median of earlier ones."
+        default=True, description="Stop trials that are worse than the median of earlier ones."
     )
     random_seed: int | None = Field(
         default=None, ge=0, description="The same seed proposes the same hyperparameters."
     )
     warm_start: bool = Field(
-        default=True, description="Begin with what the last run's tuning job found, where both are alike."
+        default=True, description="Start from the last run's tuning job, where the two are comparable."
     )
     objective: Objective = Objective()
     search_space: dict[str, SearchRange] = Field(min_length=1)
@@ -150,7 +180,7 @@ class Tuning(Section):
 
 
 class DebuggerRule(Section):
-    """A Debugger rule: what its finding means for the run, and its own parameters, as strings."""
+    """A Debugger rule: what a finding means for the run, and the rule's parameters, as strings."""
 
     policy: Policy = "warn"
     parameters: dict[str, str] = {}
@@ -175,12 +205,12 @@ class Profiler(Section):
 
 
 class Evaluation(Section):
-    """The processing job that compares the new model with the one in service, on the test split."""
+    """The processing job that compares challenger and champion on the test split."""
 
     instance_type: InstanceType = "ml.m5.xlarge"
     volume_size_gb: int = Field(default=30, ge=1, le=16384)
     max_runtime_seconds: int = Field(default=3600, ge=60, le=5 * 24 * 3600)
-    latency_images: int = Field(default=50, ge=0, description="Pictures timed one by one on the CPU.")
+    latency_images: int = Field(default=50, ge=0, description="Images timed one by one on the CPU.")
     bootstrap_samples: int = Field(default=2000, ge=100, le=1_000_000)
 
 
@@ -222,16 +252,24 @@ class Gate(Section):
 class Approval(Section):
     """Whether a person is asked before a model goes into service."""
 
-    required: bool = False
+    required: bool = Field(
+        default=False,
+        title="Ask before deploying",
+        description="Wait for a person to approve the model that passed the gate.",
+    )
     timeout_hours: float | None = Field(
-        default=72, gt=0, description="An unanswered request is a no after this time; null waits for ever."
+        default=72,
+        gt=0,
+        description="Without a response in this time the answer is no; null waits forever.",
     )
 
 
 class DataCapture(Section):
-    """Requests and answers of the endpoint, kept in S3 in SageMaker's format."""
+    """Requests and responses of the endpoint, kept in S3 in SageMaker's format."""
 
-    enabled: bool = False
+    enabled: bool = Field(
+        default=False, title="Data capture", description="Keep requests and responses of the endpoint in S3."
+    )
     percent: int = Field(default=100, ge=1, le=100, description="Share of the requests that is kept.")
 
 
@@ -243,21 +281,28 @@ class Endpoint(Section):
         pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$",
         description="Default: the pipeline's name.",
     )
-    instance_type: InstanceType = "ml.m5.large"
-    instance_count: int = Field(default=1, ge=1, le=100)
+    instance_type: InstanceType = Field(
+        default="ml.m5.large",
+        examples=["ml.t2.medium", "ml.m5.large", "ml.c5.xlarge", "ml.g4dn.xlarge"],
+        title="Endpoint instance",
+        description="Machine that serves the model.",
+    )
+    instance_count: int = Field(
+        default=1, ge=1, le=100, title="Endpoint instances", description="Number of these machines."
+    )
     framework_version: str = Field(default="2.6", description="PyTorch version of AWS's inference container.")
     py_version: str = "py312"
     data_capture: DataCapture = DataCapture()
 
 
 class Alarms(Section):
-    """Figures of the endpoint that roll a deployment back; null leaves an alarm out."""
+    """Metrics of the endpoint that roll a deployment back; null leaves an alarm out."""
 
     max_5xx: int | None = Field(
-        default=3, ge=0, description="Answers with status 5xx in a period that are not yet too many."
+        default=3, ge=0, description="Responses with status 5xx that a period may have."
     )
     max_latency_ms: float | None = Field(
-        default=2000, gt=0, description="Time of the model for a picture, the 99th percentile of a period."
+        default=2000, gt=0, description="The model's latency for one request, 99th percentile of a period."
     )
     period_seconds: Literal[60, 120, 180, 300] = 60
 
@@ -265,12 +310,20 @@ class Alarms(Section):
 class Deployment(Section):
     """How traffic moves from the old model to the new one."""
 
-    strategy: DeploymentStrategy = "canary"
+    strategy: DeploymentStrategy = Field(
+        default="canary",
+        title="Traffic shifting",
+        description="How traffic moves to the new model. The alarms roll back in every case.",
+    )
     share_percent: int = Field(
         default=10, ge=5, le=50, description="Size of the canary, or of each step of a linear shift."
     )
     bake_seconds: int = Field(
-        default=120, ge=0, le=3600, description="How long the alarms watch each step of the traffic."
+        default=120,
+        ge=0,
+        le=3600,
+        title="Bake time (s)",
+        description="How long the alarms watch each step of the traffic.",
     )
     termination_wait_seconds: int = Field(
         default=0, ge=0, le=3600, description="How long the old fleet stays after the last step."
@@ -280,14 +333,17 @@ class Deployment(Section):
 
 
 class Verify(Section):
-    """What is asked of the endpoint after a deployment."""
+    """What the endpoint has to do right after a deployment."""
 
     images: int | None = Field(
-        default=60, ge=1, description="Test pictures sent, spread over the classes; null sends all."
+        default=60, ge=1, description="Test images sent, spread over the classes; null sends all."
     )
-    shown: int = Field(default=5, ge=1, le=50, description="Answers kept in full.")
+    shown: int = Field(default=5, ge=1, le=50, description="Predictions kept in full.")
     tolerance: float = Field(
-        default=0.02, gt=0, le=1, description="Difference of probabilities to the evaluation's."
+        default=0.02,
+        gt=0,
+        le=1,
+        description="Accepted difference of a probability from the evaluation's.",
     )
     max_latency_ms: float | None = Field(
         default=None, gt=0, description="Median time of a request; null only reports it."
@@ -295,7 +351,7 @@ class Verify(Section):
 
 
 class Retire(Section):
-    """What is kept of earlier runs."""
+    """How much is kept of earlier runs."""
 
     keep: int = Field(
         default=5, ge=2, description="Models, endpoint configurations and run folders that stay."
@@ -323,7 +379,7 @@ class Email(Section):
 
 
 class Notifications(Section):
-    """Who hears of a run, and when; nobody by default."""
+    """Who is told about a run, and when; nobody by default."""
 
     events: list[Literal["success", "failure", "approval"]] = ["success", "failure", "approval"]
     sns: Sns | None = None
@@ -336,7 +392,7 @@ def _check_range(name: str, search_range: Continuous | Integer | Categorical) ->
     if isinstance(search_range, Categorical):
         ends = list(search_range.values)
         if len(set(ends)) != len(ends):
-            raise ValueError(f"search_space.{name}: a value stands there twice")
+            raise ValueError(f"search_space.{name}: a value is listed twice")
     else:
         ends = [search_range.min, search_range.max]
         if search_range.min >= search_range.max:

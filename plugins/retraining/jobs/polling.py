@@ -8,7 +8,7 @@ from collections.abc import Iterator
 ENDPOINT_SECONDS = 2.0
 """Between two polls of an endpoint or its alarms, whose traffic may shift within seconds."""
 FIRST_SECONDS, LONGEST_SECONDS = 2.0, 10.0
-"""Between two polls of a job: from the first to the longest, one second more for every minute that it runs."""
+"""Between two polls of a job: the first, growing by a second for every minute that passes, to the longest."""
 
 
 def job_polls() -> Iterator[float]:

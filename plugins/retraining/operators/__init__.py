@@ -1,1 +1,1 @@
-"""The operators that the DAGs declare."""
+"""The operators that the DAGs declare, one a module; `jobs.py` is what those of SageMaker jobs share."""

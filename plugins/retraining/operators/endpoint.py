@@ -1,62 +1,113 @@
-"""The provider's endpoint operator, made safe to retry: it creates or updates, whichever the endpoint needs.
-
-Import inside a task only: the provider's operators load boto3.
-"""
+"""The endpoint that serves the model."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerEndpointOperator
-from airflow.sdk import Context
 
-from retraining.aws.clients import Aws
-from retraining.aws.responses import contains
+from retraining.aws.responses import contains, or_none
 from retraining.deployment.alarms import AlarmState, alarm_states, put_alarms
-from retraining.deployment.endpoint import Watch, remember_previous, remembered_previous
+from retraining.deployment.endpoint import EndpointWatch, remember_previous, remembered_previous
 from retraining.errors import DeploymentError
+from retraining.evaluation.approval import approved_or_skip
 from retraining.jobs.logs import LogTail
-from retraining.operators.jobs import ATTEMPTS, Answer, Follows, Request, describe_or_none
+from retraining.jobs.polling import endpoint_polls
+from retraining.operators.jobs import SageMakerOperator
 from retraining.planning.deployment import alarms_of, longest_seconds, with_alarms
-from retraining.registry.registry import rejected_or_logged
-from retraining.runs.naming import attempt_name
+from retraining.registry.registry import reject_or_log
+from retraining.reporting.outcome import skip_explained
+from retraining.runs.naming import ATTEMPT_LIMIT, attempt_name
+from retraining.runs.results import ApprovalResult, DeploymentRequest, EndpointResult
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from mypy_boto3_cloudwatch.type_defs import PutMetricAlarmInputTypeDef
+    from mypy_boto3_sagemaker.type_defs import (
+        CreateEndpointInputTypeDef,
+        DescribeEndpointOutputTypeDef,
+        UpdateEndpointInputTypeDef,
+    )
+
+ANY: Final = "*"
+"""Replaces whatever is in service."""
 
 _PERIODS_OF_PATIENCE = 2
-_POLL_SECONDS = 2.0
-# In a FailureReason. Others (capacity, permissions, an error inside SageMaker) say nothing about the model.
-_FAULTS_OF_MODEL = ("health check", "alarm")
+_LOG_LINES = 50
+# In a FailureReason. Others (capacity, permissions, an error inside SageMaker) do not implicate the model.
+_MODEL_FAULTS = ("health check", "alarm")
 
 
-class IdempotentEndpointOperator(Follows, SageMakerEndpointOperator):
+class EndpointOperator(SageMakerOperator[EndpointResult], SageMakerEndpointOperator):
     """Puts a model into service: creates what is missing, updates what runs, and checks what runs in the end.
 
-    Beside `Model`, `EndpointConfig` and `Endpoint`, the request may have
-    `Alarms`      PutMetricAlarm requests, sent before the endpoint is touched;
-    `Package`     ARN of the model package, which is rejected if its model is at fault for a rollback;
-    `Replaces`    the configuration that has to be in service before, None for none, or nothing is done;
-    `PatienceSeconds`  how long to wait for alarms that are on already, by default two of their periods;
-    `LimitSeconds`     longest time to wait for the endpoint, by default the deployment's own and its start.
+    `config` has Model, EndpointConfig and Endpoint. Beside it:
 
-    Returns `{name, config, model, status, seconds, created, previous}`. `previous` is the configuration that
-    was in service before, also where an earlier try of the task has replaced it; None at a creation.
+    artifact    URI of the model.tar.gz, for a `config` whose model has none
+    alarms      PutMetricAlarm requests, sent before the endpoint is touched
+    package     ARN of the model package, which is rejected if its model causes a rollback
+    replaces    the configuration that has to be in service before, None for none; otherwise nothing is done
+    approval    of the model; without it the task is skipped
+    patience_seconds  how long to wait for alarms that are on already; default: two of their periods
+    limit_seconds     longest time to wait for the endpoint; default: the deployment's own and its start
     """
 
-    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
+    custom_operator_name = "SageMakerEndpointOperator"
+    template_fields: Sequence[str] = (
+        *SageMakerEndpointOperator.template_fields,
+        "artifact",
+        "alarms",
+        "package",
+        "replaces",
+        "approval",
+    )
+
+    def __init__(
+        self,
+        *,
+        config: DeploymentRequest,
+        artifact: str | None = None,
+        alarms: Sequence[PutMetricAlarmInputTypeDef] = (),
+        package: str | None = None,
+        replaces: str | None = ANY,
+        approval: ApprovalResult | None = None,
+        patience_seconds: float | None = None,
+        limit_seconds: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(config=config, **kwargs)
+        self.artifact = artifact
+        self.alarms = alarms
+        self.package = package
+        self.replaces = replaces
+        self.approval = approval
+        self.patience_seconds = patience_seconds
+        self.limit_seconds = limit_seconds
+
+    def execute(self, context: Context) -> Any:  # an EndpointResult, but the provider promises a dict
+        if self.approval is not None:
+            with skip_explained(context["ti"]):
+                approved_or_skip(self.approval)
+        if self.artifact is not None:
+            self.config["Model"]["PrimaryContainer"]["ModelDataUrl"] = self.artifact
         self.preprocess_config()
+        return self._deploy(self.config["Endpoint"])
+
+    def _deploy(self, request: CreateEndpointInputTypeDef) -> EndpointResult:
         started = time.monotonic()
-        endpoint = self.config["Endpoint"]["EndpointName"]
+        endpoint, deployment = request["EndpointName"], request.get("DeploymentConfig")
         self.set_console_url(f"endpoints/{endpoint}")
-        aws = Aws(self.aws_conn_id or Aws.connection)
-        deployment = self.config["Endpoint"].get("DeploymentConfig")
-        limit = self.config.get("LimitSeconds") or longest_seconds(deployment)
+        limit = self.limit_seconds or longest_seconds(deployment)
         config_name = self._create_resources()
-        put_alarms(aws.cloudwatch, self.config.get("Alarms", []))
-        watch = Watch(aws, endpoint, alarms_of(deployment))
-        previous = self._create_or_update(watch, config_name, limit)
-        description = watch.rest(limit)
-        self._check(watch, description, config_name)
+        put_alarms(self.aws.cloudwatch, self.alarms)
+        watch = EndpointWatch(self.aws, endpoint, alarms_of(deployment))
+        previous = self._create_or_update(
+            watch, {**request, "EndpointConfigName": config_name}, self._without_failed(watch, limit)
+        )
+        self._check(watch, watch.rest(limit), config_name)
         seconds = round(time.monotonic() - started, 1)
         self.log.info("The endpoint %s serves %s after %.1f s", endpoint, config_name, seconds)
         return {
@@ -70,8 +121,8 @@ class IdempotentEndpointOperator(Follows, SageMakerEndpointOperator):
         }
 
     def _create_resources(self) -> str:
-        """Create model and endpoint configuration, or find those of an earlier try. Returns their name."""
-        for attempt in range(1, ATTEMPTS + 1):
+        """Create model and endpoint configuration, or find an earlier attempt's. Returns their name."""
+        for attempt in range(1, ATTEMPT_LIMIT + 1):
             name = attempt_name(self.config["Model"]["ModelName"], attempt)
             model = {**self.config["Model"], "ModelName": name}
             variants = [{**v, "ModelName": name} for v in self.config["EndpointConfig"]["ProductionVariants"]]
@@ -90,56 +141,63 @@ class IdempotentEndpointOperator(Follows, SageMakerEndpointOperator):
                 self.hook.create_endpoint_config,
             ):
                 return name
-        raise DeploymentError(f"{ATTEMPTS} models of this run exist already; start a new run.")
+        raise DeploymentError(f"{ATTEMPT_LIMIT} models of this run exist already; start a new run.")
 
     def _ensure(
         self,
         noun: str,
         name: str,
-        request: Request,
-        describe: Callable[[str], Answer],
-        create: Callable[[Request], Any],
+        request: Mapping[str, Any],
+        describe: Callable[[str], Mapping[str, Any]],
+        create: Callable[[dict[str, Any]], object],
     ) -> bool:
         """True if the resource exists as requested; False if the name stands for something else."""
-        existing = describe_or_none(describe, name)
+        existing = or_none(partial(describe, name))
         if existing is None:
             self.log.info("Creating the %s %s", noun, name)
-            create(request)
+            create(dict(request))
             return True
         same = contains(existing, {key: value for key, value in request.items() if key != "Tags"})
         self.log.info("The %s %s exists%s", noun, name, "" if same else ", made from another request")
         return same
 
-    def _create_or_update(self, watch: Watch, config_name: str, limit: float) -> str | None:
-        """Ask for the configuration unless it is in service. Returns the one before it."""
-        description = self._without_failed(watch, limit)
-        request = {**self.config["Endpoint"], "EndpointConfigName": config_name}
+    def _create_or_update(
+        self,
+        watch: EndpointWatch,
+        request: CreateEndpointInputTypeDef,
+        description: DescribeEndpointOutputTypeDef | None,
+    ) -> str | None:
+        """Ask for the configuration unless it is in service. Returns the previous one."""
+        config_name = request["EndpointConfigName"]
         if description is None:
             remember_previous(watch.aws, config_name, None)
             watch.begin(())
             self.log.info("Creating the endpoint %s with %s", watch.endpoint, config_name)
-            self.hook.create_endpoint(request, wait_for_completion=False)
+            self.hook.create_endpoint(cast("dict[str, Any]", request), wait_for_completion=False)
             return None
-        running: str = description["EndpointConfigName"]
+        running = description["EndpointConfigName"]
         if running == config_name:
             return remembered_previous(watch.aws, config_name)
-        expected = self.config.get("Replaces", running)
-        if running != expected:
+        if self.replaces not in {ANY, running}:
+            expected = f"not {self.replaces} any more" if self.replaces else "and did not exist before"
             raise DeploymentError(
-                f"The endpoint {watch.endpoint} runs {running}, "
-                f"{f'not {expected} any more' if expected else 'and was not there before'}: another "
-                "deployment came between. Look at what is in service now, and start again if it is still "
-                "wrong."
+                f"The endpoint {watch.endpoint} runs {running}, {expected}: another deployment has changed "
+                "it. See what is in service now, and start again if it is still wrong."
             )
         remember_previous(watch.aws, config_name, running)
         self.log.info("Updating the endpoint %s from %s to %s", watch.endpoint, running, config_name)
-        request.pop("Tags", None)
-        request = self._without_alarms_on(watch, request)
-        watch.begin(alarms_of(request.get("DeploymentConfig")))
-        self.hook.update_endpoint(request, wait_for_completion=False)
+        update: UpdateEndpointInputTypeDef = {
+            "EndpointName": watch.endpoint,
+            "EndpointConfigName": config_name,
+        }
+        if "DeploymentConfig" in request:
+            trusted = self._alarms_to_trust(watch)
+            update["DeploymentConfig"] = with_alarms(request["DeploymentConfig"], trusted)
+        watch.begin(alarms_of(update.get("DeploymentConfig")))
+        self.hook.update_endpoint(cast("dict[str, Any]", update), wait_for_completion=False)
         return running
 
-    def _without_failed(self, watch: Watch, limit: float) -> Answer | None:
+    def _without_failed(self, watch: EndpointWatch, limit: float) -> DescribeEndpointOutputTypeDef | None:
         """The endpoint once it rests; None where there is none, or where it never served and is deleted."""
         description = watch.rest(limit)
         if description is None or description["EndpointStatus"] != "Failed":
@@ -149,35 +207,34 @@ class IdempotentEndpointOperator(Follows, SageMakerEndpointOperator):
         self.hook.get_waiter("endpoint_deleted").wait(EndpointName=watch.endpoint, WaiterConfig={"Delay": 2})
         return None
 
-    def _without_alarms_on(self, watch: Watch, request: Request) -> Request:
-        """The UpdateEndpoint request without the alarms that are on and stay on.
+    def _alarms_to_trust(self, watch: EndpointWatch) -> list[str]:
+        """The deployment's alarms, without those that are on and stay on.
 
-        An alarm that is on before anything has changed speaks of the model in service, which the update
-        replaces: with it, SageMaker would roll back every update, the remedy included.
+        An alarm that is on before anything has changed was raised by the current model; attaching it would
+        roll back every update, including the fix.
         """
         on = self._alarms_on(watch)
-        if not on:
-            return request
-        self.log.warning(
-            "On already, with the model in service, so they do not watch this update: %s",
-            "; ".join(map(str, on)),
-        )
-        trusted = [name for name in watch.alarms if name not in {alarm.name for alarm in on}]
-        return {**request, "DeploymentConfig": with_alarms(request["DeploymentConfig"], trusted)}
+        if on:
+            self.log.warning(
+                "Raised by the current model, so they do not watch this update: %s", "; ".join(map(str, on))
+            )
+        return [name for name in watch.alarms if name not in {alarm.name for alarm in on}]
 
-    def _alarms_on(self, watch: Watch) -> list[AlarmState]:
+    def _alarms_on(self, watch: EndpointWatch) -> list[AlarmState]:
         """The alarms that are on, also after some patience with what an earlier deployment left behind."""
-        periods = [alarm["Period"] for alarm in self.config.get("Alarms", [])]
-        patience = self.config.get("PatienceSeconds", _PERIODS_OF_PATIENCE * max(periods, default=60))
-        deadline = time.monotonic() + patience
-        while True:
+        patience = self.patience_seconds
+        if patience is None:
+            patience = _PERIODS_OF_PATIENCE * max((alarm["Period"] for alarm in self.alarms), default=60)
+        for passed in endpoint_polls():
             on = [alarm for alarm in alarm_states(watch.aws.cloudwatch, watch.alarms) if alarm.on]
-            if not on or time.monotonic() > deadline:
-                return on
+            if not on or passed > patience:
+                break
             self.log.info("Waiting for %s", "; ".join(map(str, on)))
-            time.sleep(_POLL_SECONDS)
+        return on
 
-    def _check(self, watch: Watch, description: Answer | None, config_name: str) -> None:
+    def _check(
+        self, watch: EndpointWatch, description: DescribeEndpointOutputTypeDef | None, config_name: str
+    ) -> None:
         """Raises DeploymentError unless the configuration is in service; a rollback ends InService, too."""
         status = description["EndpointStatus"] if description else "deleted"
         running = description["EndpointConfigName"] if description else None
@@ -185,7 +242,9 @@ class IdempotentEndpointOperator(Follows, SageMakerEndpointOperator):
             return
         for line in self._last_lines(watch.endpoint):
             self.log.error("%s", line)
-        reason = (description or {}).get("FailureReason", "see the endpoint's log above")
+        reason = "see the endpoint's log above"
+        if description:
+            reason = description.get("FailureReason", reason)
         if running == config_name:
             problem = f"The endpoint {watch.endpoint} is {status} with {config_name}: {reason}"
         else:
@@ -195,11 +254,10 @@ class IdempotentEndpointOperator(Follows, SageMakerEndpointOperator):
             )
         if watch.fired:
             problem += " " + "; ".join(f"Alarm {alarm}" for alarm in watch.fired.values())
-        package = self.config.get("Package")
-        if package and (watch.fired or any(fault in reason.lower() for fault in _FAULTS_OF_MODEL)):
-            rejected_or_logged(watch.aws, package, problem)
+        if self.package and (watch.fired or any(fault in reason.lower() for fault in _MODEL_FAULTS)):
+            reject_or_log(watch.aws, self.package, problem)
         raise DeploymentError(problem)
 
-    def _last_lines(self, endpoint: str, count: int = 50) -> list[str]:
-        tail = LogTail(self.hook.logs_hook.get_conn(), f"/aws/sagemaker/Endpoints/{endpoint}", "AllTraffic")
-        return list(tail.lines())[-count:]
+    def _last_lines(self, endpoint: str) -> list[str]:
+        tail = LogTail(self.aws.logs, f"/aws/sagemaker/Endpoints/{endpoint}", "AllTraffic")
+        return list(tail.lines())[-_LOG_LINES:]

@@ -1,63 +1,73 @@
-"""The provider's processing operator, made safe to retry as the others in `adopting.py`.
-
-Import inside a task only: the provider's operators load boto3.
-"""
+"""The evaluation of challenger and champion."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerProcessingOperator
-from airflow.sdk import Context
 
-from retraining.jobs.logs import PROCESSING_JOBS, LogTail
-from retraining.operators.jobs import RUNNING, Answer, Follows, JobKind, seconds_between, stop
-from retraining.runs.naming import NAME_LIMIT
+from retraining.evaluation.champion import find_candidates
+from retraining.jobs.kinds import PROCESSING
+from retraining.jobs.logs import PROCESSING_JOBS
+from retraining.operators.jobs import LoggedJobOperator
+from retraining.planning.evaluation import with_models
+from retraining.runs.results import Candidates, EvaluationResult, TrainingResult
 
-PROCESSING = JobKind(
-    "processing job",
-    "ProcessingJobName",
-    "ProcessingJobStatus",
-    NAME_LIMIT,
-    (("AppSpecification",), ("ProcessingInputs",), ("ProcessingOutputConfig",), ("Environment",)),
-)
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker.type_defs import CreateProcessingJobRequestTypeDef
 
 
-class AdoptingProcessingOperator(Follows, SageMakerProcessingOperator):
-    """Runs a processing job and follows its log.
+class EvaluationOperator(LoggedJobOperator[EvaluationResult], SageMakerProcessingOperator):
+    """Runs the processing job that compares the model of `training` with the one that `endpoint` serves.
 
-    Returns `{job, status, seconds, output}`; `output` is the URI of the job's first output.
+    `package_group` is the registry's group of the pipeline. The log shows the script's own lines.
     """
 
-    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
-        self.preprocess_config()
-        name = self.adopt_or_create(
-            PROCESSING,
-            self.hook.describe_processing_job,
-            lambda r: self.hook.create_processing_job(r, wait_for_completion=False),
-        )
-        self.set_console_url(f"processing-jobs/{name}")
-        description = self._follow(name)
-        self.check_ended_well(PROCESSING, description)
+    custom_operator_name = "SageMakerProcessingOperator"
+    template_fields: Sequence[str] = (*SageMakerProcessingOperator.template_fields, "training")
+    kind = PROCESSING
+    console_page = "processing-jobs"
+    log_group = PROCESSING_JOBS
+    _candidates: Candidates
+
+    def __init__(
+        self,
+        *,
+        config: CreateProcessingJobRequestTypeDef,
+        training: TrainingResult,
+        endpoint: str,
+        package_group: str,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(config=config, multiple_outputs=True, **kwargs)
+        self.training = training
+        self.endpoint = endpoint
+        self.package_group = package_group
+
+    def completed(self, planned: CreateProcessingJobRequestTypeDef) -> CreateProcessingJobRequestTypeDef:
+        challenger = self.training["model_artifact"]
+        self._candidates = find_candidates(challenger, self.endpoint, self.package_group, self.aws)
+        artifacts = {"challenger": challenger}
+        if champion := self._candidates["champion"]:
+            artifacts["champion"] = champion["artifact"]
+        return with_models(planned, artifacts)
+
+    def describe(self, name: str) -> Mapping[str, Any]:
+        description: Mapping[str, Any] = self.hook.describe_processing_job(name)
+        return description
+
+    def create(self, request: Mapping[str, Any]) -> None:
+        self.hook.create_processing_job(dict(request), wait_for_completion=False)
+
+    def stop(self, name: str) -> None:
+        self.client.stop_processing_job(ProcessingJobName=name)
+
+    def result_of(self, description: Mapping[str, Any]) -> EvaluationResult:
         return {
-            "job": name,
-            "status": description[PROCESSING.status],
-            "seconds": seconds_between(description, "ProcessingStartTime", "ProcessingEndTime"),
+            **self._candidates,
+            "job": description["ProcessingJobName"],
+            "status": description["ProcessingJobStatus"],
+            "seconds": PROCESSING.seconds(description),
             "output": description["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["S3Uri"],
         }
-
-    def on_kill(self) -> None:
-        stop(self.client.stop_processing_job, ProcessingJobName=self.job_name)
-
-    def _follow(self, name: str) -> Answer:
-        tail = LogTail(self.hook.logs_hook.get_conn(), PROCESSING_JOBS, f"{name}/")
-        started = time.monotonic()
-        while True:
-            description: Answer = self.hook.describe_processing_job(name)
-            self.show(tail)
-            if description[PROCESSING.status] not in RUNNING:
-                break
-            self.wait(started)
-        self.show_rest(tail)
-        return description

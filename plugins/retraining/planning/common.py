@@ -1,15 +1,10 @@
-"""What the requests of one run share: names, role, code, channels, images and hyperparameters.
-
-Import inside a task only: the SageMaker SDK takes seconds.
-"""
+"""What the requests of one run share: names, role, code, channels, images and hyperparameters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from sagemaker.core import image_uris
+from typing import TYPE_CHECKING, cast
 
 from retraining.config.hyperparameters import Value
 from retraining.config.params import RunSettings
@@ -17,13 +12,21 @@ from retraining.config.pipeline import Pipeline
 from retraining.errors import PlanError
 from retraining.runs.context import RunLocation
 
-Request = dict[str, Any]
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker.literals import TrainingInstanceTypeType
+    from mypy_boto3_sagemaker.type_defs import (
+        ChannelTypeDef,
+        MetricDefinitionTypeDef,
+        ResourceConfigTypeDef,
+        StoppingConditionTypeDef,
+        TagTypeDef,
+    )
 
 TOOLKIT_PREFIX = "sagemaker_"
 DATA_DIGEST = f"{TOOLKIT_PREFIX}data_digest"
 
 # One line an epoch, one at the end: `epoch=3 train_loss=0.51 ...`, `final ... test_accuracy=0.78 ...`.
-METRIC_DEFINITIONS = [
+METRIC_DEFINITIONS: list[MetricDefinitionTypeDef] = [
     {"Name": "train:loss", "Regex": r"\btrain_loss=(\S+)"},
     {"Name": "train:accuracy", "Regex": r"\btrain_accuracy=(\S+)"},
     {"Name": "valid:loss", "Regex": r"\bvalid_loss=(\S+)"},
@@ -36,7 +39,7 @@ METRIC_DEFINITIONS = [
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """What every request of a run shares."""
 
     pipeline: Pipeline
@@ -47,8 +50,11 @@ class Run:
     code: str
     """URI of the code's archive."""
     data: str
-    """Digest of the data set and the weights, whose URIs stay the same when their content changes."""
-    channels: list[Request]
+    """Digest of the dataset and the weights: their content may change under the same URIs."""
+    dataset: str
+    """URI of the dataset."""
+    weights: str | None
+    """URI of the pretrained weights."""
     best: Mapping[str, Value]
     """The last search's best hyperparameters, as far as they fit this run."""
 
@@ -61,11 +67,11 @@ class Run:
         return self.location.output
 
     @property
-    def tags(self) -> list[Request]:
+    def tags(self) -> list[TagTypeDef]:
         return [{"Key": "pipeline", "Value": self.pipeline.name}, {"Key": "run", "Value": self.name}]
 
 
-def hyperparameters(run: Run) -> dict[str, Value]:
+def hyperparameters(run: PlannedRun) -> dict[str, Value]:
     """The hyperparameters of a run that does not tune."""
     settings = run.settings
     values = {
@@ -80,11 +86,11 @@ def hyperparameters(run: Run) -> dict[str, Value]:
     return values
 
 
-def as_strings(run: Run, values: Mapping[str, Value]) -> dict[str, str]:
-    """SageMaker's hyperparameters are strings; the toolkit's own say which script to run, and from where.
+def as_strings(run: PlannedRun, values: Mapping[str, Value]) -> dict[str, str]:
+    """Hyperparameters as SageMaker takes them, with the toolkit's own: the script and where it comes from.
 
-    The toolkit keeps every name with its prefix from the script. So does it the digest of the data, which is
-    here to tell jobs on other data apart, whose requests are equal otherwise.
+    The data digest distinguishes otherwise identical requests. The toolkit hides every name with its prefix
+    from the script.
     """
     return {
         **{name: str(value) for name, value in values.items()},
@@ -96,8 +102,10 @@ def as_strings(run: Run, values: Mapping[str, Value]) -> dict[str, str]:
     }
 
 
-def image(run: Run, scope: str, version: str, py_version: str, instance_type: str) -> str:
+def image_uri(run: PlannedRun, scope: str, version: str, py_version: str, instance_type: str) -> str:
     """URI of AWS's PyTorch container. Raises PlanError where AWS has none."""
+    from sagemaker.core import image_uris  # takes seconds
+
     try:
         uri: str = image_uris.retrieve(
             "pytorch",
@@ -115,32 +123,46 @@ def image(run: Run, scope: str, version: str, py_version: str, instance_type: st
     return uri
 
 
-def training_image(run: Run, instance_type: str) -> str:
+def training_image(run: PlannedRun, instance_type: str) -> str:
     """The container that training and evaluation run in."""
     job = run.pipeline.job
-    return image(run, "training", job.framework_version, job.py_version, instance_type)
+    return image_uri(run, "training", job.framework_version, job.py_version, instance_type)
 
 
-def machine(run: Run) -> Request:
-    """The members of a training job's request, or of a trial's, that say where and how long it runs."""
-    job, spot = run.pipeline.job, run.settings.spot
-    limit = {"MaxRuntimeInSeconds": job.max_runtime_seconds}
-    if spot:
-        limit["MaxWaitTimeInSeconds"] = job.max_runtime_seconds + job.max_spot_wait_seconds
+def resources(run: PlannedRun) -> ResourceConfigTypeDef:
+    """The machine of a training job; the script trains on one."""
     return {
-        "ResourceConfig": {
-            "InstanceType": run.settings.instance_type,
-            "InstanceCount": 1,  # the script trains on one machine
-            "VolumeSizeInGB": job.volume_size_gb,
-        },
-        "StoppingCondition": limit,
-        "EnableManagedSpotTraining": spot,
+        "InstanceType": cast("TrainingInstanceTypeType", run.settings.instance_type),
+        "InstanceCount": 1,
+        "VolumeSizeInGB": run.pipeline.job.volume_size_gb,
     }
 
 
-def algorithm(run: Run) -> Request:
-    return {
-        "TrainingImage": training_image(run, run.settings.instance_type),
-        "TrainingInputMode": "File",
-        "MetricDefinitions": METRIC_DEFINITIONS,
-    }
+def time_limits(run: PlannedRun) -> StoppingConditionTypeDef:
+    """How long a training job may take and, on spot capacity, wait."""
+    job = run.pipeline.job
+    limits: StoppingConditionTypeDef = {"MaxRuntimeInSeconds": job.max_runtime_seconds}
+    if run.settings.spot:
+        limits["MaxWaitTimeInSeconds"] = job.max_runtime_seconds + job.max_spot_wait_seconds
+    return limits
+
+
+def channels(run: PlannedRun) -> list[ChannelTypeDef]:
+    """The splits, and the pretrained weights if there are any."""
+    uris = {split: f"{run.dataset}/{split}/" for split in ("train", "valid", "test")}
+    if run.weights:
+        uris["pretrained"] = run.weights
+    return [
+        {
+            "ChannelName": name,
+            "DataSource": {
+                "S3DataSource": {
+                    "S3DataType": "S3Prefix",
+                    "S3Uri": uri,
+                    "S3DataDistributionType": "FullyReplicated",
+                }
+            },
+            "InputMode": "File",
+        }
+        for name, uri in uris.items()
+    ]

@@ -6,7 +6,7 @@ The SDK takes seconds to import, so import this module inside a task only.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from sagemaker.core.debugger import (
     CollectionConfig,
@@ -24,9 +24,18 @@ from retraining.config.pipeline import Pipeline
 from retraining.config.sections import Profiler, Tensors
 from retraining.errors import PlanError
 
-Request = dict[str, Any]
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker.type_defs import (
+        CreateTrainingJobRequestTypeDef,
+        DebugHookConfigTypeDef,
+        ProfilerConfigTypeDef,
+        ProfilerRuleConfigurationTypeDef,
+    )
 
-_FACTORIES = {
+PROFILER_REPORT = "ProfilerReport"
+
+# AWS's names; `sagemaker_code/debugger/rules` implements the same ones, and a test compares both lists.
+RULES = {
     "AllZero": rule_configs.all_zero,
     "CheckInputImages": rule_configs.check_input_images,
     "ClassImbalance": rule_configs.class_imbalance,
@@ -42,20 +51,31 @@ _FACTORIES = {
 }
 
 
-def debugger_request(pipeline: Pipeline, job: str, region: str, output: str) -> Request:
-    """The members that Debugger adds to the request of training job `job`; its files go under `output`.
+def with_debugger(
+    request: CreateTrainingJobRequestTypeDef, pipeline: Pipeline, region: str
+) -> CreateTrainingJobRequestTypeDef:
+    """The request with hook, rules and profiler, whose files go to the job's output path.
 
-    Only mode `service` asks anything of the platform. Raises PlanError for a rule that does not exist.
+    Only mode `service` asks for any of them. Raises PlanError for a rule that does not exist, in every mode.
     """
+    for name in pipeline.rules:
+        if name not in RULES:
+            raise PlanError(
+                f"Pipeline {pipeline.name}: there is no Debugger rule {name!r}{near_match(name, RULES)}."
+            )
     if pipeline.debugger != "service":
-        return {"ProfilerConfig": {"DisableProfiler": True}}
-    rules = [_rule(name, pipeline, job, region) for name in pipeline.rules]
-    return {
+        return {**request, "ProfilerConfig": {"DisableProfiler": True}}
+    output = request["OutputDataConfig"]["S3OutputPath"]
+    rules = [_rule(name, pipeline, request["TrainingJobName"], region) for name in pipeline.rules]
+    watched: CreateTrainingJobRequestTypeDef = {
+        **request,
         "DebugHookConfig": _hook(pipeline.tensors, rules, output),
         "DebugRuleConfigurations": [rule.to_debugger_rule_config_dict() for rule in rules],
         "ProfilerConfig": _profiler(pipeline.profiler, output),
-        **_profiler_rules(pipeline.profiler, region),
     }
+    if pipeline.profiler.report:
+        watched["ProfilerRuleConfigurations"] = [_profiler_report(region)]
+    return watched
 
 
 def debugger_hyperparameters(pipeline: Pipeline) -> dict[str, str]:
@@ -77,14 +97,11 @@ def debugger_hyperparameters(pipeline: Pipeline) -> dict[str, str]:
     ]
     if pipeline.profiler.report:
         rules.append(
-            {
-                "RuleConfigurationName": "ProfilerReport",
-                "RuleParameters": {"rule_to_invoke": "ProfilerReport"},
-            }
+            {"RuleConfigurationName": PROFILER_REPORT, "RuleParameters": {"rule_to_invoke": PROFILER_REPORT}}
         )
     return {
         "debugger": "in_job",
-        # AWS's toolkit decodes JSON once, and passes structures on in a form of its own: hence JSON in JSON
+        # JSON in JSON: AWS's toolkit decodes JSON once and passes structures on in a form of its own
         "debugger-rules": json.dumps(json.dumps(rules, separators=(",", ":"))),
         "debugger-sampling-ms": str(pipeline.profiler.system_interval_ms),
         "debugger-profile-steps": str(pipeline.profiler.framework_steps),
@@ -92,23 +109,18 @@ def debugger_hyperparameters(pipeline: Pipeline) -> dict[str, str]:
 
 
 def _rule(name: str, pipeline: Pipeline, job: str, region: str) -> Rule:
-    factory = _FACTORIES.get(name)
-    if factory is None:
-        raise PlanError(
-            f"Pipeline {pipeline.name}: there is no Debugger rule {name!r}{near_match(name, _FACTORIES)}."
-        )
     settings = pipeline.rules[name]
     actions = rule_configs.ActionList(rule_configs.StopTraining()) if settings.stop_training else None
-    rule = Rule.sagemaker(factory(), rule_parameters=settings.parameters or None, actions=actions)
+    rule = Rule.sagemaker(RULES[name](), rule_parameters=settings.parameters or None, actions=actions)
     rule.image_uri = get_rule_container_image_uri(name, region)
     rule.prepare_actions(job)
     return rule
 
 
-def _hook(tensors: Tensors, rules: list[Rule], output: str) -> Request:
-    """The hook saves what any rule looks at.
+def _hook(tensors: Tensors, rules: list[Rule], output: str) -> DebugHookConfigTypeDef:
+    """The hook saves what any of the rules reads.
 
-    The rules' own collections carry a save interval of 500 steps, which would overrule the hook's; it is left
+    The rules' own collections carry a save interval of 500 steps, which would override the hook's; it is left
     out.
     """
     collections: dict[str, dict[str, str]] = {"losses": {}}
@@ -126,24 +138,20 @@ def _hook(tensors: Tensors, rules: list[Rule], output: str) -> Request:
         },
         collection_configs=[CollectionConfig(name, wanted or None) for name, wanted in collections.items()],
     )
-    request: Request = hook._to_request_dict()
-    return request
+    return cast("DebugHookConfigTypeDef", hook._to_request_dict())
 
 
-def _profiler(profiler: Profiler, output: str) -> Request:
+def _profiler(profiler: Profiler, output: str) -> ProfilerConfigTypeDef:
     framework = FrameworkProfile(num_steps=profiler.framework_steps) if profiler.framework_steps else None
     config = ProfilerConfig(
         s3_output_path=output,
         system_monitor_interval_millis=profiler.system_interval_ms,
         framework_profile_params=framework,
     )
-    request: Request = config._to_request_dict()
-    return request
+    return cast("ProfilerConfigTypeDef", config._to_request_dict())
 
 
-def _profiler_rules(profiler: Profiler, region: str) -> Request:
-    if not profiler.report:
-        return {}
+def _profiler_report(region: str) -> ProfilerRuleConfigurationTypeDef:
     rule = ProfilerRule.sagemaker(rule_configs.ProfilerReport())
     rule.image_uri = get_rule_container_image_uri(rule.name, region)
-    return {"ProfilerRuleConfigurations": [rule.to_profiler_rule_config_dict()]}
+    return cast("ProfilerRuleConfigurationTypeDef", rule.to_profiler_rule_config_dict())

@@ -9,75 +9,114 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from retraining.config.params import RunSettings
-from retraining.config.pipeline import Pipeline
 from retraining.config.sections import Alarms, Deployment
 from retraining.errors import PlanError
+from retraining.planning.common import PlannedRun, image_uri
 from retraining.runs.context import RunLocation
+from retraining.runs.naming import attempt_name
+from retraining.runs.results import DeploymentRequest
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch.type_defs import PutMetricAlarmInputTypeDef
+    from mypy_boto3_sagemaker.literals import ProductionVariantInstanceTypeType
+    from mypy_boto3_sagemaker.type_defs import (
+        CreateEndpointConfigInputTypeDef,
+        DataCaptureConfigTypeDef,
+        DeploymentConfigOutputTypeDef,
+        DeploymentConfigTypeDef,
+        TrafficRoutingConfigTypeDef,
+    )
+
+    AnyDeploymentConfig = DeploymentConfigTypeDef | DeploymentConfigOutputTypeDef
 
 log = logging.getLogger(__name__)
-
-Request = dict[str, Any]
 
 VARIANT = "AllTraffic"
 """The production variant's name. Guardrails need the same one before and after an update."""
 
 STARTUP_SECONDS = 1800
-"""What a fleet may take to start, beside the deployment's own time."""
+"""How long a fleet may take to start, in addition to the deployment's own time."""
 
 _SMALLEST_STEP = 10  # percent of the fleet, of LinearStepSize
 _CAPTURE_FOLDER = "data-capture"
 
-# CloudWatch adds up the figures of the old fleet and the new one: in an average or a lower percentile, a
-# slow canary of a few percent drowns in the answers of the old fleet.
+# CloudWatch combines the old fleet and the new one: in an average or a lower percentile, the slow responses
+# of a small canary drown in those of the old fleet.
 _LATENCY_STATISTIC = "p99"
-_MICROSECONDS = 1000  # of a millisecond; CloudWatch has ModelLatency in microseconds
+_MICROSECONDS = 1000  # in a millisecond; CloudWatch has ModelLatency in microseconds
 
 
-def deployment_parts(pipeline: Pipeline, settings: RunSettings, location: RunLocation) -> dict[str, Any]:
-    """What guards a run's deployment: `{DeploymentConfig, DataCaptureConfig or None, Alarms}`.
+def deployment_request(run: PlannedRun, alarms: list[str]) -> DeploymentRequest:
+    """Model, endpoint configuration and endpoint; the deployment is rolled back by the alarms of these names.
 
-    `Alarms` are PutMetricAlarm requests. Raises PlanError for a combination that AWS refuses.
+    The model's archive is added when it exists. Raises PlanError for a combination that AWS refuses.
     """
-    alarms = alarm_requests(pipeline.deployment.alarms, pipeline.endpoint_name, VARIANT)
-    config = deployment_config(
-        pipeline.deployment, settings, alarms=[request["AlarmName"] for request in alarms]
-    )
-    capture = (
-        _data_capture(pipeline.endpoint.data_capture.percent, location) if settings.data_capture else None
-    )
-    return {"DeploymentConfig": config, "DataCaptureConfig": capture, "Alarms": alarms}
+    endpoint, settings = run.pipeline.endpoint, run.settings
+    name = attempt_name(run.name, 1)
+    instance = settings.endpoint_instance_type
+    config: CreateEndpointConfigInputTypeDef = {
+        "EndpointConfigName": name,
+        "ProductionVariants": [
+            {
+                "VariantName": VARIANT,
+                "ModelName": name,
+                "InitialInstanceCount": settings.endpoint_instance_count,
+                "InstanceType": cast("ProductionVariantInstanceTypeType", instance),
+                "InitialVariantWeight": 1.0,
+            }
+        ],
+        "Tags": run.tags,
+    }
+    if settings.data_capture:
+        config["DataCaptureConfig"] = _data_capture(endpoint.data_capture.percent, run.location)
+    return {
+        "Model": {
+            "ModelName": name,
+            "PrimaryContainer": {
+                "Image": image_uri(
+                    run, "inference", endpoint.framework_version, endpoint.py_version, instance
+                ),
+                "Environment": {
+                    "SAGEMAKER_PROGRAM": "inference.py",
+                    "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+                    "SAGEMAKER_CONTAINER_LOG_LEVEL": "20",
+                    "SAGEMAKER_REGION": run.region,
+                },
+            },
+            "ExecutionRoleArn": run.role,
+            "Tags": run.tags,
+        },
+        "EndpointConfig": config,
+        "Endpoint": {
+            "EndpointName": run.pipeline.endpoint_name,
+            "EndpointConfigName": name,
+            "DeploymentConfig": deployment_config(run.pipeline.deployment, settings, alarms),
+            "Tags": [{"Key": "pipeline", "Value": run.pipeline.name}],
+        },
+    }
 
 
-def guarded(request: Request, parts: dict[str, Any]) -> Request:
-    """The request of EndpointOperator, `{Model, EndpointConfig, Endpoint}`, with the parts where it has
-    them.
-    """
-    capture = parts["DataCaptureConfig"]
-    config = {**request["EndpointConfig"], **({"DataCaptureConfig": capture} if capture else {})}
-    endpoint = {**request["Endpoint"], "DeploymentConfig": parts["DeploymentConfig"]}
-    return {**request, "EndpointConfig": config, "Endpoint": endpoint, "Alarms": parts["Alarms"]}
-
-
-def deployment_config(deployment: Deployment, settings: RunSettings, *, alarms: list[str]) -> Request:
+def deployment_config(
+    deployment: Deployment, settings: RunSettings, alarms: list[str]
+) -> DeploymentConfigTypeDef:
     """SageMaker's DeploymentConfig: a blue/green update that the alarms of these names roll back.
 
-    Raises PlanError as `deployment_parts` does.
+    Raises PlanError for a combination that AWS refuses.
     """
     routing, steps = _routing(deployment, settings)
     waiting = steps * settings.bake_seconds + deployment.termination_wait_seconds
     if waiting >= deployment.max_runtime_seconds:
         raise PlanError(
             f"The deployment waits {waiting} s ({steps} steps of {settings.bake_seconds} s and "
-            f"{deployment.termination_wait_seconds} s for the old fleet), as long as it may take "
-            f"({deployment.max_runtime_seconds} s): lower bake_seconds or raise "
+            f"{deployment.termination_wait_seconds} s for the old fleet), but has only "
+            f"{deployment.max_runtime_seconds} s in all: lower bake_seconds or raise "
             "deployment.max_runtime_seconds."
         )
     _warn_of_blind_alarms(deployment, settings, alarms)
-    config: Request = {
+    config: DeploymentConfigTypeDef = {
         "BlueGreenUpdatePolicy": {
             "TrafficRoutingConfiguration": routing,
             "TerminationWaitInSeconds": deployment.termination_wait_seconds,
@@ -87,50 +126,62 @@ def deployment_config(deployment: Deployment, settings: RunSettings, *, alarms: 
     return with_alarms(config, alarms)
 
 
-def all_at_once(max_runtime_seconds: int, bake_seconds: int, alarms: list[str]) -> Request:
+def all_at_once(max_runtime_seconds: int, bake_seconds: int, alarms: list[str]) -> DeploymentConfigTypeDef:
     """A DeploymentConfig that moves all traffic in one step, watched by the alarms for `bake_seconds`."""
-    policy = {
-        "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": bake_seconds},
-        "MaximumExecutionTimeoutInSeconds": max_runtime_seconds,
+    config: DeploymentConfigTypeDef = {
+        "BlueGreenUpdatePolicy": {
+            "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": bake_seconds},
+            "MaximumExecutionTimeoutInSeconds": max_runtime_seconds,
+        }
     }
-    return with_alarms({"BlueGreenUpdatePolicy": policy}, alarms)
+    return with_alarms(config, alarms)
 
 
-def with_alarms(config: Request, alarms: list[str]) -> Request:
+def with_alarms(config: AnyDeploymentConfig, alarms: list[str]) -> DeploymentConfigTypeDef:
     """The DeploymentConfig, rolled back by these alarms and no others."""
-    others = {key: value for key, value in config.items() if key != "AutoRollbackConfiguration"}
-    if not alarms:
-        return others
-    return {**others, "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": name} for name in alarms]}}
+    changed = cast("DeploymentConfigTypeDef", dict(config))
+    changed.pop("AutoRollbackConfiguration", None)
+    if alarms:
+        changed["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": name} for name in alarms]}
+    return changed
 
 
-def alarms_of(config: Mapping[str, Any] | None) -> list[str]:
+def alarms_of(config: AnyDeploymentConfig | None) -> list[str]:
     """Names of the alarms that roll back a deployment with this DeploymentConfig."""
-    alarms = ((config or {}).get("AutoRollbackConfiguration") or {}).get("Alarms", [])
-    return [alarm["AlarmName"] for alarm in alarms]
+    rollback = config.get("AutoRollbackConfiguration") if config else None
+    return [alarm["AlarmName"] for alarm in rollback.get("Alarms", [])] if rollback else []
 
 
-def longest_seconds(config: Mapping[str, Any] | None) -> int:
+def longest_seconds(config: AnyDeploymentConfig | None) -> int:
     """Longest time for an update with this DeploymentConfig, the start of its fleet included."""
-    policy = (config or {}).get("BlueGreenUpdatePolicy", {})
-    return int(policy.get("MaximumExecutionTimeoutInSeconds", 0)) + STARTUP_SECONDS
+    policy = config.get("BlueGreenUpdatePolicy") if config else None
+    return (policy.get("MaximumExecutionTimeoutInSeconds", 0) if policy else 0) + STARTUP_SECONDS
 
 
-def _routing(deployment: Deployment, settings: RunSettings) -> tuple[Request, int]:
+def _routing(deployment: Deployment, settings: RunSettings) -> tuple[TrafficRoutingConfigTypeDef, int]:
     """The TrafficRoutingConfiguration and its number of steps."""
     share, wait = deployment.share_percent, settings.bake_seconds
-    size = {"Type": "CAPACITY_PERCENT", "Value": share}
     if settings.deployment_strategy == "all_at_once":
         return {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": wait}, 1
     _warn_of_small_fleet(share, settings.endpoint_instance_count)
     if settings.deployment_strategy == "canary":
-        return {"Type": "CANARY", "WaitIntervalInSeconds": wait, "CanarySize": size}, 2
+        canary: TrafficRoutingConfigTypeDef = {
+            "Type": "CANARY",
+            "WaitIntervalInSeconds": wait,
+            "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": share},
+        }
+        return canary, 2
     if share < _SMALLEST_STEP:
         raise PlanError(
             f"deployment.share_percent {share} is too small for linear steps: AWS takes {_SMALLEST_STEP} to "
             "50. Raise it, or choose the strategy canary."
         )
-    return {"Type": "LINEAR", "WaitIntervalInSeconds": wait, "LinearStepSize": size}, math.ceil(100 / share)
+    linear: TrafficRoutingConfigTypeDef = {
+        "Type": "LINEAR",
+        "WaitIntervalInSeconds": wait,
+        "LinearStepSize": {"Type": "CAPACITY_PERCENT", "Value": share},
+    }
+    return linear, math.ceil(100 / share)
 
 
 def _warn_of_small_fleet(share: int, instances: int) -> None:
@@ -148,14 +199,14 @@ def _warn_of_blind_alarms(deployment: Deployment, settings: RunSettings, alarms:
     period = deployment.alarms.period_seconds
     if alarms and settings.bake_seconds < period:
         log.warning(
-            "A bake time of %d s is shorter than the alarms' period of %d s: CloudWatch looks at whole "
-            "periods and may see a fault too late to roll it back.",
+            "A bake time of %d s is shorter than the alarms' period of %d s: CloudWatch evaluates whole "
+            "periods and may notice a fault too late to roll it back.",
             settings.bake_seconds,
             period,
         )
 
 
-def _data_capture(percent: int, location: RunLocation) -> Request:
+def _data_capture(percent: int, location: RunLocation) -> DataCaptureConfigTypeDef:
     return {
         "EnableCapture": True,
         "InitialSamplingPercentage": percent,
@@ -165,12 +216,13 @@ def _data_capture(percent: int, location: RunLocation) -> Request:
     }
 
 
-def alarm_requests(alarms: Alarms, endpoint: str, variant: str) -> list[Request]:
-    """PutMetricAlarm requests for the alarms that are wanted of a variant.
+def alarm_requests(alarms: Alarms, endpoint: str, variant: str) -> list[PutMetricAlarmInputTypeDef]:
+    """PutMetricAlarm requests for the alarms that are wanted on a variant.
 
-    A period without requests is not an alarm: an endpoint that nobody asks is not a broken one.
+    A period without requests raises no alarm: an endpoint without traffic is not a broken one.
     """
-    shared = {
+    shared: PutMetricAlarmInputTypeDef = {
+        "AlarmName": endpoint,
         "Namespace": "AWS/SageMaker",
         "Dimensions": [
             {"Name": "EndpointName", "Value": endpoint},
@@ -181,27 +233,27 @@ def alarm_requests(alarms: Alarms, endpoint: str, variant: str) -> list[Request]
         "ComparisonOperator": "GreaterThanThreshold",
         "TreatMissingData": "notBreaching",
     }
-    requests: list[Request] = []
+    requests: list[PutMetricAlarmInputTypeDef] = []
     if alarms.max_5xx is not None:
         requests.append(
             {
+                **shared,
                 "AlarmName": f"{endpoint}-5xx",
-                "AlarmDescription": f"The endpoint {endpoint} answers with status 5xx.",
+                "AlarmDescription": f"The endpoint {endpoint} responds with status 5xx.",
                 "MetricName": "Invocation5XXErrors",
                 "Statistic": "Sum",
                 "Threshold": float(alarms.max_5xx),
-                **shared,
             }
         )
     if alarms.max_latency_ms is not None:
         requests.append(
             {
+                **shared,
                 "AlarmName": f"{endpoint}-latency",
                 "AlarmDescription": f"The model of the endpoint {endpoint} is slow.",
                 "MetricName": "ModelLatency",
                 "ExtendedStatistic": _LATENCY_STATISTIC,
                 "Threshold": alarms.max_latency_ms * _MICROSECONDS,
-                **shared,
             }
         )
     return requests

@@ -1,7 +1,7 @@
 """The processing job that evaluates a run's models on the test split, as a request.
 
-SageMaker starts a processing container without unpacking code and without installing its requirements, so the
-entry point does both. Every path is in the request: a platform without containers can then put others there.
+SageMaker starts a processing container without unpacking code and without installing requirements, so the
+entry point does both. Every path is in the request, so that a platform without containers can replace it.
 """
 
 from __future__ import annotations
@@ -9,19 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
-from retraining.config.pipeline import Pipeline
+from retraining.planning.common import PlannedRun, training_image
 from retraining.runs.naming import attempt_name
 
-Request = dict[str, Any]
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker.literals import ProcessingInstanceTypeType
+    from mypy_boto3_sagemaker.type_defs import (
+        CreateProcessingJobRequestTypeDef,
+        ProcessingInputTypeDef,
+    )
 
 FOLDER = "/opt/ml/processing"
 OUTPUT = "evaluation"
 DOCUMENT = "evaluation.json"
 PREDICTIONS = "predictions.jsonl"
 MODEL_QUALITY = "model_quality.json"
-_SEED = 0  # of the bootstrap: the same models on the same pictures are judged the same way
+_SEED = 0  # of the bootstrap, so that the same models on the same images get the same decision
 
 # At most 256 characters, as each word of an entry point. Pip needs no network where all requirements are met.
 _START = (
@@ -32,49 +37,37 @@ _START = (
 )
 
 
-def planned_evaluation(
-    pipeline: Pipeline,
-    *,
-    name: str,
-    role: str,
-    image: str,
-    output: str,
-    code_uri: str,
-    test_uri: str,
-    data: str,
-    tags: list[Request],
-) -> Request:
+def evaluation_request(run: PlannedRun) -> CreateProcessingJobRequestTypeDef:
     """The CreateProcessingJob request, but for the models, which `with_models` adds.
 
-    `name` is the run's name and `output` the URI of its folder; `image` is a PyTorch training container.
-    `data` is the digest of the data set: the script needs none, but a finished job of the same URIs with
-    other pictures behind them must not pass for this one.
+    The script needs no data digest: it is there so that a finished job of the same URIs with other images
+    behind them is not adopted as this one.
     """
-    settings = pipeline.evaluation
+    settings = run.pipeline.evaluation
     arguments = {
         "test": f"{FOLDER}/input/test",
         "output": f"{FOLDER}/output",
-        "confidence": pipeline.gate.confidence,
+        "confidence": run.pipeline.gate.confidence,
         "bootstrap-samples": settings.bootstrap_samples,
         "latency-images": settings.latency_images,
         "seed": _SEED,
     }
     return {
-        "ProcessingJobName": attempt_name(name, 1),
-        "RoleArn": role,
+        "ProcessingJobName": attempt_name(run.name, 1),
+        "RoleArn": run.role,
         "AppSpecification": {
-            "ImageUri": image,
+            "ImageUri": training_image(run, settings.instance_type),
             "ContainerEntrypoint": ["/bin/bash", "-c", _START, "evaluate"],
             "ContainerArguments": _words(arguments),
         },
-        "Environment": {"DATA_DIGEST": data},
-        "ProcessingInputs": [_input("code", code_uri), _input("test", f"{test_uri.rstrip('/')}/")],
+        "Environment": {"DATA_DIGEST": run.data},
+        "ProcessingInputs": [_input("code", run.code), _input("test", f"{run.dataset}/test/")],
         "ProcessingOutputConfig": {
             "Outputs": [
                 {
                     "OutputName": OUTPUT,
                     "S3Output": {
-                        "S3Uri": f"{output}/{OUTPUT}",
+                        "S3Uri": f"{run.output}/{OUTPUT}",
                         "LocalPath": f"{FOLDER}/output",
                         "S3UploadMode": "EndOfJob",
                     },
@@ -83,23 +76,28 @@ def planned_evaluation(
         },
         "ProcessingResources": {
             "ClusterConfig": {
-                "InstanceType": settings.instance_type,
+                "InstanceType": cast("ProcessingInstanceTypeType", settings.instance_type),
                 "InstanceCount": 1,
                 "VolumeSizeInGB": settings.volume_size_gb,
             }
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": settings.max_runtime_seconds},
-        "Tags": tags,
+        "Tags": run.tags,
     }
 
 
-def with_models(planned: Request, artifacts: Mapping[str, str]) -> Request:
+def with_models(
+    planned: CreateProcessingJobRequestTypeDef, artifacts: Mapping[str, str]
+) -> CreateProcessingJobRequestTypeDef:
     """The request with the URI of each role's model.tar.gz: `challenger` and, if there is one, `champion`.
 
-    The results go to a folder of these models, so that attempts which compare others do not share one.
+    Attempts that compare other models write to another folder.
     """
     application = planned["AppSpecification"]
     folders = {role: f"{FOLDER}/input/{role}" for role in artifacts}
+    digest = hashlib.sha256(json.dumps(artifacts, sort_keys=True).encode()).hexdigest()[:8]
+    output = planned["ProcessingOutputConfig"]["Outputs"][0]
+    uri = f"{output['S3Output']['S3Uri']}/{digest}"
     return {
         **planned,
         "AppSpecification": {
@@ -110,22 +108,15 @@ def with_models(planned: Request, artifacts: Mapping[str, str]) -> Request:
             *planned["ProcessingInputs"],
             *(_input(role, uri) for role, uri in artifacts.items()),
         ],
-        "ProcessingOutputConfig": _output_of(planned, artifacts),
+        "ProcessingOutputConfig": {"Outputs": [{**output, "S3Output": {**output["S3Output"], "S3Uri": uri}}]},
     }
 
 
-def _output_of(planned: Request, artifacts: Mapping[str, str]) -> Request:
-    digest = hashlib.sha256(json.dumps(artifacts, sort_keys=True).encode()).hexdigest()[:8]
-    output = planned["ProcessingOutputConfig"]["Outputs"][0]
-    place = {**output["S3Output"], "S3Uri": f"{output['S3Output']['S3Uri']}/{digest}"}
-    return {"Outputs": [{**output, "S3Output": place}]}
-
-
-def _words(arguments: Mapping[str, Any]) -> list[str]:
+def _words(arguments: Mapping[str, object]) -> list[str]:
     return [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
 
 
-def _input(name: str, uri: str) -> Request:
+def _input(name: str, uri: str) -> ProcessingInputTypeDef:
     """An object, or what lies under a prefix, as files in the container's folder of this name."""
     return {
         "InputName": name,

@@ -1,48 +1,55 @@
-"""The request of the tuning job: search space, limits, and what the search takes over from the last one.
-
-Import inside a task only: the SageMaker SDK takes seconds.
-"""
+"""The tuning job: its request, and how it starts from the last run's search."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from retraining.aws.responses import contains, or_none
 from retraining.config.params import RunSettings
-from retraining.config.sections import Categorical, Continuous, Integer
+from retraining.config.sections import Categorical, Continuous, Integer, SearchRange
 from retraining.errors import PlanError
 from retraining.planning.common import (
     METRIC_DEFINITIONS,
     TOOLKIT_PREFIX,
-    Request,
-    Run,
-    algorithm,
+    PlannedRun,
     as_strings,
+    channels,
     hyperparameters,
-    machine,
+    resources,
+    time_limits,
+    training_image,
 )
+from retraining.runs.results import Fingerprint, ModelSettings, Search
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
+    from mypy_boto3_sagemaker.type_defs import (
+        CategoricalParameterRangeTypeDef,
+        ContinuousParameterRangeTypeDef,
+        CreateHyperParameterTuningJobRequestTypeDef,
+        HyperParameterTuningJobConfigTypeDef,
+        IntegerParameterRangeTypeDef,
+        ParameterRangesTypeDef,
+    )
 
 log = logging.getLogger(__name__)
 
 _ENDED = {"Completed", "Stopped", "Failed"}
 _MOST_TRIALS = 750  # of a tuning job and its parents together
+_DECIDES_RESULTS: tuple[Literal["data", "code", "weights"], ...] = ("data", "code", "weights")
 
 
-def tuning_request(run: Run) -> Request:
+def tuning_request(run: PlannedRun) -> CreateHyperParameterTuningJobRequestTypeDef:
     """CreateHyperParameterTuningJob's request.
 
     Raises PlanError for a search space that leaves nothing to search.
     """
     tuning = run.pipeline.tuning
-    ranges = _search_space(run)
-    searched = {r["Name"] for group in ranges.values() for r in group}
+    searched = _search_space(run)
     static = {name: value for name, value in hyperparameters(run).items() if name not in searched}
-    config: Request = {
+    config: HyperParameterTuningJobConfigTypeDef = {
         "Strategy": tuning.strategy,
         "HyperParameterTuningJobObjective": {
             "Type": tuning.objective.type,
@@ -53,7 +60,7 @@ def tuning_request(run: Run) -> Request:
             "MaxParallelTrainingJobs": run.settings.max_parallel_jobs,
             "MaxRuntimeInSeconds": tuning.max_runtime_seconds,
         },
-        "ParameterRanges": ranges,
+        "ParameterRanges": _parameter_ranges(searched),
         "TrainingJobEarlyStoppingType": "Auto" if tuning.early_stopping else "Off",
     }
     if tuning.random_seed is not None:
@@ -63,54 +70,64 @@ def tuning_request(run: Run) -> Request:
         "HyperParameterTuningJobConfig": config,
         "TrainingJobDefinition": {
             "StaticHyperParameters": as_strings(run, static),
-            "AlgorithmSpecification": algorithm(run),
+            "AlgorithmSpecification": {
+                "TrainingImage": training_image(run, run.settings.instance_type),
+                "TrainingInputMode": "File",
+                "MetricDefinitions": METRIC_DEFINITIONS,
+            },
             "RoleArn": run.role,
-            "InputDataConfig": run.channels,
+            "InputDataConfig": channels(run),
             "OutputDataConfig": {"S3OutputPath": f"{run.output}/tuning"},
-            **machine(run),
+            "ResourceConfig": resources(run),
+            "StoppingCondition": time_limits(run),
+            "EnableManagedSpotTraining": run.settings.spot,
         },
         "Tags": run.tags,
     }
 
 
 def warm_start(
-    request: Request,
-    run: Run,
-    search: Mapping[str, Any] | None,
-    current: Mapping[str, Any],
+    request: CreateHyperParameterTuningJobRequestTypeDef,
+    search: Search,
+    model: ModelSettings,
+    fingerprint: Fingerprint,
     sagemaker: SageMakerClient,
-) -> Request:
-    """The request with the last search as its parent, where SageMaker takes it; else as it is.
+) -> CreateHyperParameterTuningJobRequestTypeDef:
+    """The request with the last search as its parent, where SageMaker accepts it; else as it is.
 
-    `search` is what the last run remembers of its search, `current` what this run would: `model`, `data`,
-    `code` and `weights`. Where these and the parent's request are the same, the parent's trials count as this
-    search's own (IdenticalDataAndAlgorithm); else they say where to begin (TransferLearning). SageMaker wants
-    the same objective and the same set of hyperparameters, tuned or not, as in the parent.
+    `search` is what the last run remembers of its search; `model` and `fingerprint` are this run's. Where
+    they and the parent's request are the same, the parent's trials count as this search's own
+    (IdenticalDataAndAlgorithm); else they only say where to begin (TransferLearning). SageMaker wants the
+    same objective and the same set of hyperparameters, tuned or not, as in the parent.
     """
-    if search is None or not run.pipeline.tuning.warm_start:
-        return request
     parent: Mapping[str, Any] | None = or_none(
         lambda: sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=search["job"])
     )
-    obstacle = "it searched for another model" if search["model"] != current["model"] else None
+    obstacle = "it searched for another model" if search["model"] != model else None
     obstacle = obstacle or _obstacle(request, parent)
     if parent is None or obstacle:
         log.info("The search starts cold, without %s: %s", search["job"], obstacle)
         return request
-    same = all(search.get(part) == current[part] for part in ("data", "code", "weights"))
-    kind = "IdenticalDataAndAlgorithm" if same and _is_like(request, parent) else "TransferLearning"
-    log.info("The search starts warm, from %s (%s)", search["job"], kind)
-    parents = [{"HyperParameterTuningJobName": search["job"]}]
+    same = all(search[part] == fingerprint[part] for part in _DECIDES_RESULTS)
+    identical = same and _is_like(request, parent)
+    log.info(
+        "The search starts warm, from %s (%s)",
+        search["job"],
+        "IdenticalDataAndAlgorithm" if identical else "TransferLearning",
+    )
     return {
         **request,
-        "WarmStartConfig": {"ParentHyperParameterTuningJobs": parents, "WarmStartType": kind},
+        "WarmStartConfig": {
+            "ParentHyperParameterTuningJobs": [{"HyperParameterTuningJobName": search["job"]}],
+            "WarmStartType": "IdenticalDataAndAlgorithm" if identical else "TransferLearning",
+        },
     }
 
 
-def _obstacle(request: Request, parent: Mapping[str, Any] | None) -> str | None:
-    """Why SageMaker would refuse a tuning job as the parent of a request, or None."""
+def _obstacle(request: Mapping[str, Any], parent: Mapping[str, Any] | None) -> str | None:
+    """Why SageMaker would refuse `parent` as the parent of a tuning job, or None."""
     if parent is None:
-        return "it does not exist any more"
+        return "it no longer exists"
     if parent["HyperParameterTuningJobStatus"] not in _ENDED:
         return f"it is {parent['HyperParameterTuningJobStatus']}"
     old_config, config = parent["HyperParameterTuningJobConfig"], request["HyperParameterTuningJobConfig"]
@@ -121,11 +138,11 @@ def _obstacle(request: Request, parent: Mapping[str, Any] | None) -> str | None:
     if trials + wanted > _MOST_TRIALS:
         return f"its {trials} trials and {wanted} more would exceed SageMaker's limit of {_MOST_TRIALS}"
     old, new = _names(parent), _names(request)
-    return f"other hyperparameters than its: {', '.join(sorted(old ^ new))}" if old != new else None
+    return f"only one of them has {', '.join(sorted(old ^ new))}" if old != new else None
 
 
-def _is_like(request: Request, parent: Mapping[str, Any]) -> bool:
-    """Whether a parent's objectives can be compared with a request's: its trials could be the request's."""
+def _is_like(request: Mapping[str, Any], parent: Mapping[str, Any]) -> bool:
+    """Whether the parent's trials could as well be the request's, so that their objectives compare."""
     old, new = parent["TrainingJobDefinition"], request["TrainingJobDefinition"]
     images = [document["AlgorithmSpecification"].get("TrainingImage") for document in (old, new)]
     return (
@@ -155,39 +172,53 @@ def _fixed(document: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in static.items() if not name.startswith(("_", TOOLKIT_PREFIX))}
 
 
-def _search_space(run: Run) -> dict[str, list[Request]]:
-    """SageMaker's ParameterRanges; the form's ends of the epochs replace the file's."""
+def _search_space(run: PlannedRun) -> dict[str, SearchRange]:
+    """What is searched, by hyperparameter; the form's ends of the epochs replace the file's."""
     known = {metric["Name"] for metric in METRIC_DEFINITIONS}
     if run.pipeline.tuning.objective.metric not in known:
         raise PlanError(
-            f"Pipeline {run.pipeline.name}: the objective {run.pipeline.tuning.objective.metric!r} is no "
-            f"metric of the training script; choose one of {', '.join(sorted(known))}."
+            f"Pipeline {run.pipeline.name}: the training script has no metric "
+            f"{run.pipeline.tuning.objective.metric!r}; choose one of {', '.join(sorted(known))}."
         )
-    ranges: dict[str, list[Request]] = {}
-    for name, wanted in run.pipeline.tuning.search_space.items():
-        limited = _limit_epochs(wanted, run.settings) if name == "epochs" else wanted
-        match limited:
-            case Continuous():
-                ranges.setdefault("ContinuousParameterRanges", []).append(_interval(name, limited))
-            case Integer():
-                ranges.setdefault("IntegerParameterRanges", []).append(_interval(name, limited))
-            case Categorical():
-                values = [str(value) for value in limited.values]
-                ranges.setdefault("CategoricalParameterRanges", []).append({"Name": name, "Values": values})
-    if not ranges:
+    wanted = dict(run.pipeline.tuning.search_space)
+    if "epochs" in wanted:
+        limited = _limit_epochs(wanted.pop("epochs"), run.settings)
+        wanted |= {"epochs": limited} if limited else {}
+    if not wanted:
         raise PlanError(
             "Nothing is left to search for: widen the range of epochs, or start the run with skip_tuning."
         )
+    return wanted
+
+
+def _parameter_ranges(searched: Mapping[str, SearchRange]) -> ParameterRangesTypeDef:
+    continuous: list[ContinuousParameterRangeTypeDef] = []
+    integer: list[IntegerParameterRangeTypeDef] = []
+    categorical: list[CategoricalParameterRangeTypeDef] = []
+    for name, wanted in searched.items():
+        match wanted:
+            case Categorical():
+                categorical.append({"Name": name, "Values": [str(value) for value in wanted.values]})
+            case Continuous():
+                continuous.append(_interval(name, wanted))
+            case Integer():
+                integer.append(_interval(name, wanted))
+    ranges: ParameterRangesTypeDef = {}
+    if continuous:
+        ranges["ContinuousParameterRanges"] = continuous
+    if integer:
+        ranges["IntegerParameterRanges"] = integer
+    if categorical:
+        ranges["CategoricalParameterRanges"] = categorical
     return ranges
 
 
-def _interval(name: str, ends: Continuous | Integer) -> Request:
+def _interval(name: str, ends: Continuous | Integer) -> ContinuousParameterRangeTypeDef:
+    """A range of numbers; SageMaker's two types of them look the same."""
     return {"Name": name, "MinValue": str(ends.min), "MaxValue": str(ends.max), "ScalingType": ends.scaling}
 
 
-def _limit_epochs(
-    wanted: Continuous | Integer | Categorical, settings: RunSettings
-) -> Continuous | Integer | Categorical | None:
+def _limit_epochs(wanted: SearchRange, settings: RunSettings) -> SearchRange | None:
     """The range of epochs between the form's ends, or None where they leave one value."""
     low, high = settings.epochs_min, settings.epochs_max
     if isinstance(wanted, Categorical):

@@ -1,4 +1,4 @@
-"""Where a run's things lie in S3: one folder a run, beside what the runs of a pipeline share."""
+"""Where a run is: its name, and its folder in S3 beside what a pipeline's runs share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RunLocation:
 
     @property
     def dataset_report(self) -> str:
-        """URI of the page about the run's check of the data set."""
+        """URI of the page about the run's check of the dataset."""
         return f"{self.output}/dataset/report.html"
 
     def shared_uri(self, name: str) -> str:
@@ -43,15 +43,20 @@ class RunLocation:
         return f"s3://{self.bucket}/{self.shared}/{name}"
 
 
-def begin(
-    pipeline: Pipeline, params: Mapping[str, Any], dag_run: DagRun
-) -> tuple[RunSettings, Aws, RunLocation]:
-    """What every task of a run begins with: the form's values, the services, and the run's location.
+@dataclass(frozen=True)
+class RunContext:
+    """What a task of a run begins with: the form's values, the services, and the run's location."""
 
-    Raises ParametersError for values that contradict each other.
-    """
-    settings, aws = RunSettings.from_params(params), Aws()
-    return settings, aws, location_of(pipeline, settings.bucket, aws, dag_run)
+    settings: RunSettings
+    aws: Aws
+    location: RunLocation
+    run_id: str
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, params: Mapping[str, Any], dag_run: DagRun) -> RunContext:
+        """Raises ParametersError for values that contradict each other."""
+        settings, aws = RunSettings.from_params(params), Aws()
+        return cls(settings, aws, location_of(pipeline, settings.bucket, aws, dag_run), dag_run.run_id)
 
 
 def location_of(pipeline: Pipeline, bucket: str | None, aws: Aws, dag_run: DagRun) -> RunLocation:

@@ -213,8 +213,8 @@ class Search(TypedDict):
 
 
 class LastRun(TypedDict):
-    """Of `remember`: what a run leaves to the next one. `before` is the record of the run before it, whose own
-    `before` is None.
+    """Of `remember`: what a run leaves to the next one. `before` is the record of the run before it, without
+    that record's own `before`.
     """
 
     format_version: int
@@ -308,8 +308,8 @@ class Champion(TypedDict):
 
 
 class Candidates(TypedDict):
-    """The archives compared. `champion` is None where no model in service is worth a comparison; `replaces` is
-    the configuration in service, champion or not.
+    """The archives compared. `champion` is None where no model in service is worth a comparison; `replaces`
+    is the configuration in service, champion or not.
     """
 
     challenger: str
@@ -422,8 +422,8 @@ class ApprovalResult(TypedDict):
 
 
 class EndpointResult(TypedDict):
-    """Of `deploy`. `previous` is the configuration that was in service before, also where an earlier attempt of
-    the task has replaced it; None for a new endpoint.
+    """Of `deploy`. `previous` is the configuration that was in service before, also where an earlier attempt
+    of the task has replaced it; None for a new endpoint.
     """
 
     name: str

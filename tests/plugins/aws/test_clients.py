@@ -1,13 +1,15 @@
-"""Clients from the Airflow connection, and places in S3."""
+"""Clients from the Airflow connection, and URIs of S3."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
-from retraining.aws.clients import Aws, bucket_of, split_uri
-from retraining.aws.s3 import link
+from retraining.aws.clients import Aws, bucket_of
+from retraining.aws.s3 import link, split_uri
 from retraining.errors import SettingsError
+from retraining.operators.tuning import TuningOperator
 
 from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import RuntimeProcess
@@ -17,6 +19,16 @@ def test_the_connection_decides_where_everything_is(aws: Aws, runtime: RuntimePr
     clients = (aws.s3, aws.sagemaker, aws.runtime, aws.logs, aws.iam, aws.sts)
     assert {client.meta.endpoint_url for client in clients} == {runtime.url}
     assert (aws.region, aws.account) == ("us-east-1", "123456789012")
+
+
+def test_every_client_retries_in_the_same_way(aws: Aws) -> None:
+    clients: list[Any] = [aws.s3, aws.sagemaker, aws.logs, aws.iam, aws.sts, aws.cloudwatch]
+    operator = TuningOperator(task_id="tune", config=None)
+    for client in [*clients, operator.client]:
+        retries = client.meta.config.retries
+        assert (retries["mode"], retries["total_max_attempts"]) == ("standard", 5)
+    runtime: Any = aws.runtime
+    assert runtime.meta.config.retries["total_max_attempts"] == 2
 
 
 def test_links_are_signed_with_version_4(aws: Aws) -> None:
@@ -39,8 +51,8 @@ def test_a_connection_without_region_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("uri", "place"),
+    ("uri", "parts"),
     [("s3://b/k/l/", ("b", "k/l")), ("s3://b", ("b", "")), ("s3://b/", ("b", "")), ("s3://b/k", ("b", "k"))],
 )
-def test_uris_are_split(uri: str, place: tuple[str, str]) -> None:
-    assert split_uri(uri) == place
+def test_uris_are_split(uri: str, parts: tuple[str, str]) -> None:
+    assert split_uri(uri) == parts

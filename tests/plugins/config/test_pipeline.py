@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from retraining.config.pipeline import Pipeline, PipelineFileError, load_pipeline, load_pipelines
+from retraining.config.sections import Section
 
 from tests.dags.airflow_home import REPOSITORY
 
@@ -17,7 +19,7 @@ DOG_BREED = REPOSITORY / "dags" / "pipelines" / "dog_breed.yaml"
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
-    """A copy of the dog breeds' file after a change of its content."""
+    """A copy of the dog breed pipeline's file after a change of its content."""
 
     def write(change: Callable[[dict[str, Any]], object], name: str = "changed") -> Path:
         content = yaml.safe_load(DOG_BREED.read_text())
@@ -51,7 +53,7 @@ def test_defaults_need_a_name_and_a_search_space_only(tmp_path: Path) -> None:
     assert (cats.model.arch, cats.schedule, cats.endpoint_name) == ("resnet50", "@weekly", "cats")
 
 
-def test_a_copy_under_another_name_has_an_endpoint_and_a_data_set_of_its_own(
+def test_a_copy_under_another_name_has_an_endpoint_and_a_dataset_of_its_own(
     write: Callable[..., Path], pipeline: Pipeline
 ) -> None:
     copy = load_pipeline(write(lambda c: c.update(name="all_cats")))
@@ -94,7 +96,7 @@ def test_a_copy_under_another_name_has_an_endpoint_and_a_data_set_of_its_own(
         (lambda c: c["hyperparameters"].pop("lr"), "hyperparameters: lr missing; a run that skips tuning"),
         (lambda c: c["tuning"].update(max_parallel_jobs=9), "max_parallel_jobs 9 is more than max_jobs 4"),
         (lambda c: c["tuning"].update(strategy="Grid"), "Grid takes categorical ranges only"),
-        (lambda c: c["job"].update(instance_type="m5.xlarge"), "job.instance_type: String should match"),
+        (lambda c: c.update(job={"instance_type": "m5.xlarge"}), "job.instance_type: String should match"),
         (lambda c: c["rules"]["Overfit"].update(policy="stop"), "rules.Overfit.policy: Input should be"),
         (lambda c: c.pop("name"), "name: Field required"),
     ],
@@ -110,7 +112,7 @@ def test_a_wrong_file_is_named_with_key_and_fix(
 
 
 def test_every_problem_of_a_file_is_listed(write: Callable[..., Path]) -> None:
-    path = write(lambda c: (c.update(tunning={}), c["job"].update(volume=3)))
+    path = write(lambda c: c.update(tunning={}, job={"volume": 3}))
     with pytest.raises(PipelineFileError, match=r"(?s)tunning.*job\.volume|job\.volume.*tunning"):
         load_pipeline(path)
 
@@ -118,7 +120,7 @@ def test_every_problem_of_a_file_is_listed(write: Callable[..., Path]) -> None:
 @pytest.mark.parametrize("word", ["off", "'off'", "service", "in_job"])
 def test_debugger_takes_a_bare_off(tmp_path: Path, word: str) -> None:
     path = tmp_path / "off.yaml"
-    path.write_text(DOG_BREED.read_text().replace("debugger: service", f"debugger: {word}"))
+    path.write_text(DOG_BREED.read_text().replace("# debugger: service", f"debugger: {word}"))
     assert load_pipeline(path).debugger == word.strip("'")
 
 
@@ -130,6 +132,30 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) 
     path.write_text(text)
     with pytest.raises(PipelineFileError, match=message):
         load_pipeline(path)
+
+
+def test_what_the_shipped_file_has_in_comments_are_the_defaults(tmp_path: Path, pipeline: Pipeline) -> None:
+    key = re.compile(r"^(\s*)# ((?:  )*[a-z_0-9]+:.*)$", re.MULTILINE)
+    path = tmp_path / "full.yaml"
+    path.write_text(key.sub(r"\1\2", DOG_BREED.read_text()))
+    full = load_pipeline(path)
+    assert full == pipeline
+    assert full.model_fields_set == set(Pipeline.model_fields)
+    for name in full.model_fields_set:
+        section = getattr(full, name)
+        if isinstance(section, Section) and name != "notifications":
+            assert section.model_fields_set == set(type(section).model_fields), name
+
+
+def test_the_old_name_of_a_key_is_read_with_a_warning(
+    write: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(lambda c: c.update(gate={"max_breed_regression": 0.1}))
+    assert load_pipeline(path).gate.max_class_regression == 0.1
+    assert "gate.max_breed_regression is now max_class_regression" in caplog.text
+    both = write(lambda c: c.update(gate={"max_breed_regression": 0.1, "max_class_regression": 0.1}))
+    with pytest.raises(PipelineFileError, match="max_breed_regression is the old name"):
+        load_pipeline(both)
 
 
 def test_two_files_cannot_have_one_name(write: Callable[..., Path]) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Context
-from retraining.aws.clients import Aws, split_uri
-from retraining.config.pipeline import Pipeline
+from airflow.sdk.exceptions import AirflowSkipException
+from retraining.aws.clients import Aws
+from retraining.aws.s3 import split_uri
 from retraining.config.sections import Alarms, Deployment
 from retraining.errors import DeploymentError
-from retraining.operators.declared import EndpointOperator
-from retraining.planning.deployment import VARIANT, alarms_of, deployment_parts, guarded
-from retraining.runs.context import RunLocation
+from retraining.operators.endpoint import EndpointOperator
+from retraining.planning.deployment import VARIANT, alarm_requests, alarms_of, deployment_config
 
 from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
@@ -23,9 +23,10 @@ from tests.plugins.conftest import MakeSettings
 from tests.plugins.models import deployment_request, put_model, register_model
 from tests.plugins.traffic import traffic
 
+ALARMS = Alarms(max_5xx=3, max_latency_ms=2000)
 BROKEN = {"load": "raise ValueError('no weights')"}
 
-Deploy = Callable[..., dict[str, Any]]
+Deploy = Callable[..., Any]
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def name(sagemaker: Any) -> Iterator[str]:
 
 @pytest.fixture
 def ask(runtime: RuntimeProcess, name: str) -> Callable[[], str]:
-    """One answer of the endpoint."""
+    """One response of the endpoint."""
     client = runtime.client("sagemaker-runtime")
 
     def ask() -> str:
@@ -58,7 +59,7 @@ def ask(runtime: RuntimeProcess, name: str) -> Callable[[], str]:
 def request_for(runtime: RuntimeProcess, name: str) -> Deploy:
     """The request that deploys a version; keywords are those of `put_model`."""
 
-    def make(version: int, answer: str = "woof", **behaviour: str) -> dict[str, Any]:
+    def make(version: int, answer: str = "woof", **behaviour: str) -> Any:
         key = f"endpoint/{name}/{version}/model.tar.gz"
         artifact = put_model(runtime.client("s3"), key, answer, **behaviour)
         return deployment_request(f"{name}-v{version}", name, artifact)
@@ -67,23 +68,25 @@ def request_for(runtime: RuntimeProcess, name: str) -> Deploy:
 
 
 @pytest.fixture
-def guard(pipeline: Pipeline, make_settings: MakeSettings, name: str) -> Callable[..., dict[str, Any]]:
-    """A request with a canary of half of the traffic, alarms, and settings by keyword."""
+def guard(make_settings: MakeSettings, name: str) -> Deploy:
+    """A request with a canary of half of the traffic and alarms."""
 
-    def add(request: dict[str, Any], bake_seconds: int = 2, **settings: Any) -> dict[str, Any]:
-        deployment = Deployment(share_percent=50, alarms=Alarms(max_5xx=3, max_latency_ms=2000))
-        capture = pipeline.endpoint.data_capture.model_copy(update={"percent": 100})
-        endpoint = pipeline.endpoint.model_copy(update={"name": name, "data_capture": capture})
-        own = pipeline.model_copy(update={"deployment": deployment, "endpoint": endpoint})
-        values = make_settings(bake_seconds=bake_seconds, **settings)
-        return guarded(request, deployment_parts(own, values, RunLocation(BUCKET, "dogs", "run")))
+    def add(request: Any, bake_seconds: int = 2) -> Any:
+        deployment = Deployment(share_percent=50, alarms=ALARMS)
+        alarms = [alarm["AlarmName"] for alarm in alarm_requests(ALARMS, name, VARIANT)]
+        config = deployment_config(deployment, make_settings(bake_seconds=bake_seconds), alarms)
+        return {**request, "Endpoint": {**request["Endpoint"], "DeploymentConfig": config}}
 
     return add
 
 
-def deploy(request: dict[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = EndpointOperator(task_id="deploy", config=request).execute(Context())
-    return result
+def deploy(request: Any, **arguments: Any) -> Any:
+    """What the task `deploy` returns; a request with alarms gets them put first."""
+    endpoint = request["Endpoint"]
+    watched = alarms_of(endpoint.get("DeploymentConfig"))
+    alarms = alarm_requests(ALARMS, endpoint["EndpointName"], VARIANT) if watched else []
+    operator = EndpointOperator(task_id="deploy", config=request, alarms=alarms, **arguments)
+    return operator.execute(Context())
 
 
 def test_an_endpoint_is_created_then_updated_then_left_alone_and_never_silently_rolled_back(
@@ -105,16 +108,16 @@ def test_an_endpoint_is_created_then_updated_then_left_alone_and_never_silently_
     broken = request_for(3, **BROKEN)
     package = register_model(aws, name, broken["Model"]["PrimaryContainer"]["ModelDataUrl"])
     with pytest.raises(DeploymentError, match=f"rolled back.*{name}-v3"):
-        deploy({**broken, "Package": package})
+        deploy(broken, package=package)
     described = aws.sagemaker.describe_model_package(ModelPackageName=package)
     assert described["ModelApprovalStatus"] == "Rejected"
     assert "was rolled back" in described["ApprovalDescription"]
     assert ask() == "wuff"
 
     with pytest.raises(DeploymentError, match=f"runs {name}-v2, not {name}-v1 any more"):
-        deploy({**request_for(4), "Replaces": f"{name}-v1"})
-    with pytest.raises(DeploymentError, match=f"runs {name}-v2, and was not there before"):
-        deploy({**request_for(4), "Replaces": None})
+        deploy(request_for(4), replaces=f"{name}-v1")
+    with pytest.raises(DeploymentError, match=f"runs {name}-v2, and did not exist before"):
+        deploy(request_for(4), replaces=None)
     assert ask() == "wuff"
 
 
@@ -127,7 +130,7 @@ def test_what_is_not_the_models_fault_does_not_reject_it(request_for: Deploy, na
     bucket, key = split_uri(artifact)
     aws.s3.delete_object(Bucket=bucket, Key=key)
     with pytest.raises(DeploymentError, match="was rolled back"):
-        deploy({**request, "Package": package})
+        deploy(request, package=package)
     described = aws.sagemaker.describe_model_package(ModelPackageName=package)
     assert described["ModelApprovalStatus"] == "Approved"
 
@@ -142,20 +145,20 @@ def test_an_endpoint_that_failed_is_created_anew(request_for: Deploy) -> None:
 def test_a_retry_after_the_update_was_accepted_names_the_true_predecessor(
     request_for: Deploy, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from retraining.deployment.endpoint import Watch
+    from retraining.deployment.endpoint import EndpointWatch
 
     deploy(request_for(1))
-    looks: list[str] = []
-    rest = Watch.rest
+    calls: list[str] = []
+    rest = EndpointWatch.rest
 
-    def dies(watch: Watch, limit: float) -> Any:
-        looks.append(watch.endpoint)
-        if len(looks) == 2:
+    def dies(watch: EndpointWatch, limit: float) -> Any:
+        calls.append(watch.endpoint)
+        if len(calls) == 2:
             raise ConnectionError("the worker is gone")
         return rest(watch, limit)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Watch, "rest", dies)
+        patch.setattr(EndpointWatch, "rest", dies)
         with pytest.raises(ConnectionError):
             deploy(request_for(2))
     result = deploy(request_for(2))
@@ -164,7 +167,7 @@ def test_a_retry_after_the_update_was_accepted_names_the_true_predecessor(
 
 def test_a_guarded_update_goes_through_its_stages(
     request_for: Deploy,
-    guard: Callable[..., dict[str, Any]],
+    guard: Deploy,
     name: str,
     aws: Aws,
     caplog: pytest.LogCaptureFixture,
@@ -186,7 +189,7 @@ def test_a_guarded_update_goes_through_its_stages(
 
 def test_an_alarm_rolls_back_with_its_figures(
     request_for: Deploy,
-    guard: Callable[..., dict[str, Any]],
+    guard: Deploy,
     name: str,
     ask: Callable[[], str],
     runtime: RuntimeProcess,
@@ -205,13 +208,12 @@ def test_an_alarm_rolls_back_with_its_figures(
     assert 0 < seen.failed <= seen.requests / 2
     assert ask() == "woof"
 
-    remedy = guard(request_for(3, "fixed"))
-    deploy({**remedy, "PatienceSeconds": 0})
+    deploy(guard(request_for(3, "fixed")), patience_seconds=0)
     assert ask() == "fixed"
 
 
 def test_a_slow_canary_is_rolled_back_without_a_failed_request(
-    request_for: Deploy, guard: Callable[..., dict[str, Any]], name: str, runtime: RuntimeProcess
+    request_for: Deploy, guard: Deploy, name: str, runtime: RuntimeProcess
 ) -> None:
     deploy(guard(request_for(1)))
     slow = guard(request_for(2, predict="time.sleep(3)"), bake_seconds=60)
@@ -221,21 +223,48 @@ def test_a_slow_canary_is_rolled_back_without_a_failed_request(
     assert (seen.answered > 0, seen.failed) == (True, 0)
 
 
-def test_waiting_has_an_end(request_for: Deploy, guard: Callable[..., dict[str, Any]], name: str) -> None:
+def test_waiting_has_an_end(request_for: Deploy, guard: Deploy, name: str) -> None:
     deploy(request_for(1))
     slow = guard(request_for(2), bake_seconds=4)
     with pytest.raises(DeploymentError, match=r"still Updating after 1 s.*raise deployment\.max_runtime"):
-        deploy({**slow, "LimitSeconds": 1})
+        deploy(slow, limit_seconds=1)
     assert deploy(slow)["previous"] == f"{name}-v1"
 
 
-def test_requests_and_answers_are_captured(
-    request_for: Deploy, guard: Callable[..., dict[str, Any]], name: str, ask: Any, runtime: RuntimeProcess
+def test_a_model_that_was_not_approved_is_not_deployed(request_for: Deploy, name: str, aws: Aws) -> None:
+    approval = {"approved": False, "sentence": "The challenger stays out.", "by": None, "at": None}
+    ti = Reasons()
+    operator = EndpointOperator(task_id="deploy", config=request_for(1), approval=approval)  # type: ignore[arg-type]
+    with pytest.raises(AirflowSkipException, match="The challenger stays out"):
+        operator.execute(Context(ti=ti))  # type: ignore[typeddict-item]
+    assert ti.pushed == {"reason": "The challenger stays out."}
+    assert not aws.sagemaker.list_endpoints(NameContains=name)["Endpoints"]
+
+
+class Reasons:
+    """A task instance that keeps what is pushed."""
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+def test_requests_and_responses_are_captured(
+    request_for: Deploy, guard: Deploy, name: str, ask: Any, runtime: RuntimeProcess
 ) -> None:
-    deploy(guard(request_for(1, '{"predictions": []}'), data_capture=True))
+    request = guard(request_for(1, '{"predictions": []}'))
+    capture = {
+        "EnableCapture": True,
+        "InitialSamplingPercentage": 100,
+        "DestinationS3Uri": f"s3://{BUCKET}/captured",
+        "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+    }
+    deploy({**request, "EndpointConfig": {**request["EndpointConfig"], "DataCaptureConfig": capture}})
     ask()
     s3 = runtime.client("s3")
-    prefix = f"retraining/dogs/data-capture/{name}/{VARIANT}/"
+    prefix = f"captured/{name}/{VARIANT}/"
     [entry] = wait_for(
         lambda: s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents"), 30, "the capture file"
     )

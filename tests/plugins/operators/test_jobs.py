@@ -11,7 +11,8 @@ import pytest
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSkipException
 from retraining.errors import JobFailedError
-from retraining.operators.declared import TrainingOperator, TuningOperator
+from retraining.operators.training import TrainingOperator
+from retraining.operators.tuning import TuningOperator
 
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
@@ -38,7 +39,7 @@ def unique() -> str:
 
 
 @pytest.fixture
-def training(s3: Any, unique: str) -> Callable[..., dict[str, Any]]:
+def training(s3: Any, unique: str) -> Callable[..., Any]:
     """A training request; hyperparameters by keyword."""
     s3.put_object(Bucket=BUCKET, Key="operators/sourcedir.tar.gz", Body=archive(train=SCRIPT))
     s3.put_object(Bucket=BUCKET, Key="operators/train/a.txt", Body=b"x")
@@ -80,7 +81,7 @@ def run(operator: Any) -> Any:
 
 
 def test_training_returns_metrics_and_shows_its_log(
-    training: Callable[..., dict[str, Any]], unique: str, capsys: pytest.CaptureFixture[str]
+    training: Callable[..., Any], unique: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = run(TrainingOperator(task_id="train", config=training(lr="0.25")))
     assert result["job"] == unique
@@ -93,8 +94,8 @@ def test_training_returns_metrics_and_shows_its_log(
     assert "[SageMaker] Completed" in log
 
 
-def test_a_second_try_takes_over_what_the_first_one_did(
-    training: Callable[..., dict[str, Any]], unique: str, sagemaker: Any
+def test_a_second_attempt_takes_over_what_the_first_one_did(
+    training: Callable[..., Any], unique: str, sagemaker: Any
 ) -> None:
     sagemaker.create_training_job(**training(lr="0.25"))
     first = run(TrainingOperator(task_id="train", config=training(lr="0.25")))
@@ -104,7 +105,7 @@ def test_a_second_try_takes_over_what_the_first_one_did(
 
 
 def test_a_finished_job_of_another_request_is_not_taken_over(
-    training: Callable[..., dict[str, Any]], unique: str, sagemaker: Any
+    training: Callable[..., Any], unique: str, sagemaker: Any
 ) -> None:
     run(TrainingOperator(task_id="train", config=training(lr="0.25")))
     result = run(TrainingOperator(task_id="train", config=training(lr="0.5")))
@@ -113,8 +114,8 @@ def test_a_finished_job_of_another_request_is_not_taken_over(
     assert names(sagemaker, unique) == [unique, f"{unique}-r2"]
 
 
-def test_a_failure_of_the_script_is_not_retried_and_a_later_try_is_a_new_job(
-    training: Callable[..., dict[str, Any]], unique: str, sagemaker: Any
+def test_a_failure_of_the_script_is_not_retried_and_a_later_attempt_is_a_new_job(
+    training: Callable[..., Any], unique: str, sagemaker: Any
 ) -> None:
     config = training(behave="badly")
     with pytest.raises(JobFailedError, match="the learning rate is too high; lower it"):
@@ -125,7 +126,7 @@ def test_a_failure_of_the_script_is_not_retried_and_a_later_try_is_a_new_job(
 
 
 def test_a_killed_task_stops_its_job_and_stopped_is_no_success(
-    training: Callable[..., dict[str, Any]], unique: str, sagemaker: Any
+    training: Callable[..., Any], unique: str, sagemaker: Any
 ) -> None:
     operator = TrainingOperator(task_id="train", config=training(behave="endlessly"))
     outcome: list[BaseException] = []
@@ -145,12 +146,12 @@ def test_a_killed_task_stops_its_job_and_stopped_is_no_success(
     assert sagemaker.describe_training_job(TrainingJobName=unique)["TrainingJobStatus"] == "Stopped"
 
 
-def test_killing_a_task_that_has_no_job_yet_is_harmless(training: Callable[..., dict[str, Any]]) -> None:
+def test_killing_a_task_that_has_no_job_yet_is_harmless(training: Callable[..., Any]) -> None:
     TrainingOperator(task_id="train", config=training()).on_kill()
 
 
 @pytest.fixture
-def tuning(training: Callable[..., dict[str, Any]], unique: str) -> dict[str, Any]:
+def tuning(training: Callable[..., Any], unique: str) -> Any:
     """A tuning request of three trials, two at a time."""
     job = training()
     definition = {key: value for key, value in job.items() if key != "TrainingJobName"}
@@ -171,7 +172,7 @@ def tuning(training: Callable[..., dict[str, Any]], unique: str) -> dict[str, An
 
 
 def test_tuning_shows_its_trials_and_returns_the_best(
-    tuning: dict[str, Any], unique: str, capsys: pytest.CaptureFixture[str], sagemaker: Any
+    tuning: Any, unique: str, capsys: pytest.CaptureFixture[str], sagemaker: Any
 ) -> None:
     result = run(TuningOperator(task_id="tune", config=dict(tuning)))
     assert [trial["status"] for trial in result["trials"]] == ["Completed"] * 3

@@ -8,27 +8,26 @@ import pytest
 from botocore.validate import ParamValidator
 from retraining.aws.clients import Aws
 from retraining.config.pipeline import Pipeline
-from retraining.config.sections import Alarms
-from retraining.deployment.alarms import alarm_requests
+from retraining.config.sections import Alarms, Deployment
 from retraining.errors import PlanError
 from retraining.planning.deployment import (
     VARIANT,
+    alarm_requests,
     alarms_of,
     all_at_once,
-    deployment_parts,
-    guarded,
+    deployment_config,
     longest_seconds,
 )
-from retraining.runs.context import RunLocation
 
+from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import MakeSettings
-from tests.plugins.models import deployment_request
+from tests.plugins.plans import MakePlan, make_plan, source
 
-LOCATION = RunLocation("bucket", "dog_breed", "run")
+__all__ = ["make_plan", "source"]  # fixtures
 
 
-def with_deployment(pipeline: Pipeline, **changes: Any) -> Pipeline:
-    return pipeline.model_copy(update={"deployment": pipeline.deployment.model_copy(update=changes)})
+def changed(pipeline: Pipeline, **changes: Any) -> Deployment:
+    return pipeline.deployment.model_copy(update=changes)
 
 
 def check(client: Any, operation: str, request: dict[str, Any]) -> None:
@@ -47,14 +46,16 @@ def check(client: Any, operation: str, request: dict[str, Any]) -> None:
     ],
 )
 def test_every_strategy_is_a_request_that_sagemaker_takes(
-    pipeline: Pipeline, make_settings: MakeSettings, aws: Aws, share: int, routing: Any
+    pipeline: Pipeline, make_plan: MakePlan, aws: Aws, share: int, routing: Any
 ) -> None:
-    pipeline = with_deployment(pipeline, share_percent=share, termination_wait_seconds=7)
-    strategy = routing["Type"].lower()
-    settings = make_settings(deployment_strategy=strategy, bake_seconds=60, data_capture=True)
-    parts = deployment_parts(pipeline, settings, LOCATION)
-    request = guarded(deployment_request("run", pipeline.endpoint_name, "s3://b/model.tar.gz"), parts)
-
+    changed = {**pipeline.deployment.model_dump(), "share_percent": share, "termination_wait_seconds": 7}
+    plan = make_plan(
+        of={"deployment": changed},
+        deployment_strategy=routing["Type"].lower(),
+        bake_seconds=60,
+        data_capture=True,
+    )
+    request = plan["deployment"]
     policy = request["Endpoint"]["DeploymentConfig"]["BlueGreenUpdatePolicy"]
     assert policy == {
         "TrafficRoutingConfiguration": {**routing, "WaitIntervalInSeconds": 60},
@@ -62,23 +63,19 @@ def test_every_strategy_is_a_request_that_sagemaker_takes(
         "MaximumExecutionTimeoutInSeconds": pipeline.deployment.max_runtime_seconds,
     }
     assert request["EndpointConfig"]["DataCaptureConfig"]["DestinationS3Uri"] == (
-        "s3://bucket/retraining/dog_breed/data-capture"
+        f"s3://{BUCKET}/retraining/dog_breed/data-capture"
     )
     check(aws.sagemaker, "CreateEndpoint", request["Endpoint"])
     check(aws.sagemaker, "CreateEndpointConfig", request["EndpointConfig"])
     update = {key: value for key, value in request["Endpoint"].items() if key != "Tags"}
     check(aws.sagemaker, "UpdateEndpoint", update)
-    for alarm in request["Alarms"]:
+    for alarm in plan["alarms"]:
         check(aws.cloudwatch, "PutMetricAlarm", alarm)
-    assert alarms_of(request["Endpoint"]["DeploymentConfig"]) == [a["AlarmName"] for a in request["Alarms"]]
+    assert alarms_of(request["Endpoint"]["DeploymentConfig"]) == [a["AlarmName"] for a in plan["alarms"]]
 
 
-def test_data_capture_is_left_out_where_it_is_off(pipeline: Pipeline, make_settings: MakeSettings) -> None:
-    parts = deployment_parts(pipeline, make_settings(data_capture=False), LOCATION)
-    assert parts["DataCaptureConfig"] is None
-    assert (
-        "DataCaptureConfig" not in guarded(deployment_request("a", "b", "s3://c/d"), parts)["EndpointConfig"]
-    )
+def test_data_capture_is_left_out_where_it_is_off(make_plan: MakePlan) -> None:
+    assert "DataCaptureConfig" not in make_plan(data_capture=False)["deployment"]["EndpointConfig"]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +90,7 @@ def test_data_capture_is_left_out_where_it_is_off(pipeline: Pipeline, make_setti
         (
             {"max_runtime_seconds": 600, "termination_wait_seconds": 400},
             {"deployment_strategy": "canary", "bake_seconds": 100},
-            "as long as it may take",
+            r"but has only 600 s in all",
         ),
     ],
 )
@@ -105,20 +102,20 @@ def test_what_sagemaker_would_refuse_is_a_plan_error(
     reason: str,
 ) -> None:
     with pytest.raises(PlanError, match=reason):
-        deployment_parts(with_deployment(pipeline, **deployment), make_settings(**settings), LOCATION)
+        deployment_config(changed(pipeline, **deployment), make_settings(**settings), [])
 
 
 def test_what_may_surprise_is_a_warning(
     pipeline: Pipeline, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pipeline = with_deployment(pipeline, share_percent=25)
-    deployment_parts(pipeline, make_settings(deployment_strategy="canary", bake_seconds=300), LOCATION)
+    deployment, alarms = changed(pipeline, share_percent=25), ["dogs-5xx"]
+    deployment_config(deployment, make_settings(deployment_strategy="canary", bake_seconds=300), alarms)
     assert "25 % of 1 instances is less than one instance" in caplog.text
     assert "4 endpoint instances" in caplog.text
     assert "period" not in caplog.text
     caplog.clear()
     settings = make_settings(deployment_strategy="canary", bake_seconds=5, endpoint_instance_count=4)
-    deployment_parts(pipeline, settings, LOCATION)
+    deployment_config(deployment, settings, alarms)
     assert "bake time of 5 s is shorter than the alarms' period of 60 s" in caplog.text
     assert "less than one instance" not in caplog.text
 

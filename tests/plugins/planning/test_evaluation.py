@@ -11,16 +11,21 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Context
-from retraining.aws.clients import Aws, split_uri
-from retraining.aws.s3 import exists, read, read_json, write
+from retraining.aws.clients import Aws
+from retraining.aws.s3 import exists, read, read_json, split_uri, write
+from retraining.config.params import RunSettings, form
 from retraining.config.pipeline import Pipeline
 from retraining.errors import CandidateError, JobFailedError
-from retraining.evaluation.champion import evaluation_request
+from retraining.evaluation.champion import find_candidates
 from retraining.evaluation.gate import gate
-from retraining.operators.declared import EvaluationOperator, TrainingOperator
-from retraining.planning.evaluation import planned_evaluation, with_models
+from retraining.operators.evaluation import EvaluationOperator
+from retraining.operators.training import TrainingOperator
+from retraining.planning.common import PlannedRun
+from retraining.planning.evaluation import evaluation_request, with_models
 from retraining.planning.source import pack
 from retraining.registry.registry import mark_live, package_of, register
+from retraining.runs.context import RunLocation
+from retraining.runs.results import EvaluationResult, RunResults
 
 from local_sagemaker.protocol import parse_request
 from tests.dags.airflow_home import BUCKET, REPOSITORY, ROLE_ARN
@@ -38,7 +43,7 @@ TINY = {"arch": "squeezenet1_1", "image-size": "32", "epochs": "1", "batch-size"
 
 @pytest.fixture(scope="module")
 def source(runtime: RuntimeProcess) -> str:
-    """The real code and a small data set in S3."""
+    """The real code and a small dataset in S3."""
     s3 = runtime.client("s3")
     write(s3, CODE, pack(REPOSITORY / "sagemaker_code"))
     for name, content in dataset_files().items():
@@ -46,7 +51,7 @@ def source(runtime: RuntimeProcess) -> str:
     return CODE
 
 
-def training_request(name: str, seed: int) -> dict[str, Any]:
+def training_request(name: str, seed: int) -> Any:
     channels = [
         {
             "ChannelName": split,
@@ -70,6 +75,7 @@ def training_request(name: str, seed: int) -> dict[str, Any]:
         },
         "InputDataConfig": channels,
         "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/evaluating/models"},
+        "CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/evaluating/checkpoints/{name}"},
         "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 10},
         "StoppingCondition": {"MaxRuntimeInSeconds": 600},
     }
@@ -97,23 +103,27 @@ def ours(pipeline: Pipeline, unique: str) -> Pipeline:
     changes = {
         "model_package_group": unique,
         "evaluation": {"latency_images": 2, "bootstrap_samples": 200},
-        "gate": {"min_accuracy": 0.0, "min_improvement": -1, "max_breed_regression": 1},
+        "gate": {"min_accuracy": 0.0, "min_improvement": -1, "max_class_regression": 1},
     }
     return Pipeline.model_validate({**pipeline.model_dump(), **changes})
 
 
-def planned(pipeline: Pipeline, name: str, output: str | None = None) -> dict[str, Any]:
-    return planned_evaluation(
-        pipeline,
-        name=name,
+def planned(pipeline: Pipeline, name: str) -> Any:
+    """The request for the evaluation of the run `name`, without the models."""
+    values = {field: param.resolve() for field, param in form(pipeline).items()}
+    run = PlannedRun(
+        pipeline=pipeline,
+        settings=RunSettings.from_params(values),
+        location=RunLocation(BUCKET, "evaluating", name),
+        region="us-east-1",
         role=ROLE_ARN,
-        image=TRAINING_IMAGE,
-        output=output or f"s3://{BUCKET}/evaluating/{name}",
-        code_uri=CODE,
-        test_uri=f"{DATA}/test",
+        code=CODE,
         data="5e5e",
-        tags=[{"Key": "run", "Value": name}],
+        dataset=DATA,
+        weights=None,
+        best={},
     )
+    return evaluation_request(run)
 
 
 def deployment(name: str, endpoint: str) -> dict[str, Any]:
@@ -134,8 +144,21 @@ def deployment(name: str, endpoint: str) -> dict[str, Any]:
     }
 
 
-def evaluate(request: dict[str, Any]) -> dict[str, Any]:
-    return EvaluationOperator(task_id="evaluate", config=request).execute(Context())
+def evaluation(
+    pipeline: Pipeline, request: Any, training: Any, endpoint: str = "no-such-endpoint"
+) -> EvaluationOperator:
+    return EvaluationOperator(
+        task_id="evaluate",
+        config=request,
+        training=training,
+        endpoint=endpoint,
+        package_group=pipeline.package_group,
+    )
+
+
+def evaluate(*given: Any) -> Any:
+    """What the task `evaluate` returns; the arguments are those of `evaluation`."""
+    return evaluation(*given).execute(Context())
 
 
 @pytest.fixture(scope="module")
@@ -178,17 +201,16 @@ def test_a_first_model_is_evaluated_alone_and_registered(
     trained: dict[str, Any], ours: Pipeline, unique: str, aws: Aws
 ) -> None:
     training = trained["challenger"]
-    candidates = evaluation_request(
-        planned(ours, unique), deployment(unique, "no-such-endpoint"), training, ours, aws
-    )
-    assert candidates["champion"] is None
-    assert "--champion" not in candidates["request"]["AppSpecification"]["ContainerArguments"]
-    result = evaluate(candidates["request"])
+    operator = evaluation(ours, planned(ours, unique), training)
+    result: EvaluationResult = operator.execute(Context())
+    assert (result["champion"], result["challenger"]) == (None, training["model_artifact"])
+    assert "--champion" not in operator.config["AppSpecification"]["ContainerArguments"]
     assert result["job"] == unique
-    assert result["output"].startswith(f"s3://{BUCKET}/evaluating/{unique}/evaluation/")
+    assert result["output"].startswith(f"s3://{BUCKET}/retraining/evaluating/{unique}/evaluation/")
     decision = gate(ours, result, NO_RULES, aws)
     figures = decision["figures"]["challenger"]
     assert figures["accuracy"] == pytest.approx(training["metrics"]["test:accuracy"], abs=1e-4)
+    assert figures["latency_ms"] is not None
     assert figures["latency_ms"] > 0
     assert decision["sentence"].startswith("The challenger goes live: accuracy ")
     assert all(exists(aws.s3, uri) for uri in decision["charts"])
@@ -203,20 +225,19 @@ def test_champion_and_challenger_from_the_endpoint_to_the_registry(
 ) -> None:
     aws = Aws()
     training, champion = trained["challenger"], trained["champion"]["model_artifact"]
-    request = deployment(unique, endpoint)
-    candidates = evaluation_request(planned(ours, unique), request, training, ours, aws)
-    assert candidates["champion"] == {
+    result = evaluate(ours, planned(ours, unique), training, endpoint)
+    assert result["champion"] == {
         "endpoint": endpoint,
         "config": endpoint,
         "model": endpoint,
         "artifact": champion,
         "package": None,
     }
-    result = evaluate(candidates["request"])
+    assert result["replaces"] == endpoint
     log = capsys.readouterr().out
     assert "challenger accuracy=" in log
     assert "champion accuracy=" in log
-    assert evaluate(candidates["request"]) == result  # found again, not run again
+    assert evaluate(ours, planned(ours, unique), training, endpoint) == result  # adopted, not run again
 
     document = read_json(aws.s3, f"{result['output']}/evaluation.json")
     decision = gate(ours, result, NO_RULES, aws)
@@ -224,30 +245,30 @@ def test_champion_and_challenger_from_the_endpoint_to_the_registry(
     improvement = decision["figures"]["improvement"]
     assert improvement["difference"] == document["comparison"]["accuracy"]["difference"]
     assert improvement["confidence"] == 95
-    assert [row["support"] for row in decision["figures"]["worst_breeds"]] == [3, 3]
+    assert [row["support"] for row in decision["figures"]["weakest_classes"]] == [3, 3]
 
-    package = register(
-        ours,
-        plan={
-            "run": {
-                "name": unique,
-                "run_id": "manual__2026-11-22T06:40:00+00:00",
-                "pipeline": "dog_breed",
-                "output": f"s3://{BUCKET}/evaluating/{unique}",
-                "code": CODE,
-                "approval": False,
-            },
-            "deployment": request,
+    plan: Any = {
+        "run": {
+            "name": unique,
+            "run_id": "manual__2026-11-22T06:40:00+00:00",
+            "pipeline": "dog_breed",
+            "output": f"s3://{BUCKET}/evaluating/{unique}",
+            "code": CODE,
+            "dataset": {"uri": DATA, "digest": "5e" * 32},
+            "fingerprint": {},
+            "approval": False,
         },
-        dataset={"uri": DATA, "digest": "5e" * 32},
-        tuning=None,
-        training=training,
-        evaluation=result,
-        debugger=NO_RULES,
-        gate=decision,
-        candidates=candidates,
-        aws=aws,
-    )
+        "deployment": deployment(unique, endpoint),
+    }
+    results: RunResults = {
+        "plan": plan,
+        "tuning": None,
+        "training": training,
+        "evaluation": result,
+        "debugger": NO_RULES,
+        "gate": decision,
+    }
+    package = register(ours, results, aws)
     registered = aws.sagemaker.describe_model_package(ModelPackageName=package["arn"])
     quality = registered["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]
     accuracy = read_json(aws.s3, quality)["multiclass_classification_metrics"]["accuracy"]["value"]
@@ -261,33 +282,34 @@ def test_champion_and_challenger_from_the_endpoint_to_the_registry(
     )
 
 
-def test_a_run_whose_model_is_live_compares_with_the_one_before(
+def test_a_run_whose_model_is_live_compares_with_the_previous_one(
     trained: dict[str, Any], ours: Pipeline, endpoint: str, unique: str, aws: Aws
 ) -> None:
-    """Repeating an old run's task must not compare its model with itself."""
-    request = deployment(unique, endpoint)
-    live = trained["champion"]
-    alone = evaluation_request(planned(ours, unique), request, live, ours, aws)
-    assert alone["champion"] is None
-    before = put_version(aws, ours.package_group, trained["challenger"]["model_artifact"])
-    mark_live(aws, before, datetime.now(UTC), "config-before")
-    now = put_version(aws, ours.package_group, live["model_artifact"])
+    """A re-run of an old run's task must not compare its model with itself."""
+    group, live = ours.package_group, trained["champion"]["model_artifact"]
+    other = trained["challenger"]["model_artifact"]
+    assert find_candidates(live, endpoint, group, aws)["champion"] is None
+    before = put_version(aws, group, other)
+    mark_live(aws, before, datetime.now(UTC), "previous-config")
+    now = put_version(aws, group, live)
     mark_live(aws, now, datetime.now(UTC), endpoint)
-    repeated = evaluation_request(planned(ours, unique), request, live, ours, aws)
-    assert repeated["champion"] == {
+    assert find_candidates(live, endpoint, group, aws)["champion"] == {
         "endpoint": endpoint,
-        "config": "config-before",
+        "config": "previous-config",
         "model": None,
-        "artifact": trained["challenger"]["model_artifact"],
+        "artifact": other,
         "package": before,
     }
-    usual = evaluation_request(planned(ours, unique), request, trained["challenger"], ours, aws)
-    assert usual["champion"]["package"] == now
-    assert package_of(aws, ours.package_group, live["model_artifact"])["ModelPackageArn"] == now  # type: ignore[index]
+    champion = find_candidates(other, endpoint, group, aws)["champion"]
+    assert champion is not None
+    assert champion["package"] == now
+    package = package_of(aws, group, live)
+    assert package is not None
+    assert package["ModelPackageArn"] == now
 
 
 def test_a_champion_whose_model_is_gone_is_named(
-    trained: dict[str, Any], ours: Pipeline, endpoint: str, unique: str, aws: Aws
+    trained: dict[str, Any], ours: Pipeline, endpoint: str, aws: Aws
 ) -> None:
     champion = trained["champion"]["model_artifact"]
     content = read(aws.s3, champion)
@@ -295,9 +317,7 @@ def test_a_champion_whose_model_is_gone_is_named(
     aws.s3.delete_object(Bucket=bucket, Key=key)
     try:
         with pytest.raises(CandidateError, match=rf"{endpoint}.*no longer in S3.*delete the endpoint"):
-            evaluation_request(
-                planned(ours, unique), deployment(unique, endpoint), trained["challenger"], ours, aws
-            )
+            find_candidates(trained["challenger"]["model_artifact"], endpoint, ours.package_group, aws)
     finally:
         write(aws.s3, champion, content or b"")
 
@@ -308,13 +328,14 @@ def test_a_champion_whose_configuration_was_deleted_is_found_in_the_registry(
     config = aws.sagemaker.describe_endpoint_config(EndpointConfigName=endpoint)
     aws.sagemaker.delete_endpoint_config(EndpointConfigName=endpoint)
     try:
-        request = planned(ours, unique), deployment(unique, endpoint), trained["challenger"], ours, aws
+        wanted = trained["challenger"]["model_artifact"], endpoint, ours.package_group, aws
         with pytest.raises(CandidateError, match=rf"{unique} does not know it. Delete the endpoint"):
-            evaluation_request(*request)
+            find_candidates(*wanted)
         artifact = trained["champion"]["model_artifact"]
         arn = put_version(aws, ours.package_group, artifact)
         mark_live(aws, arn, datetime.now(UTC), endpoint)
-        champion = evaluation_request(*request)["champion"]
+        champion = find_candidates(*wanted)["champion"]
+        assert champion is not None
         assert (champion["package"], champion["artifact"], champion["model"]) == (arn, artifact, None)
     finally:
         aws.sagemaker.create_endpoint_config(
@@ -326,20 +347,19 @@ def test_what_the_script_says_of_its_failure_is_the_tasks_error(
     source: str, ours: Pipeline, unique: str, aws: Aws
 ) -> None:
     broken = write(aws.s3, f"s3://{BUCKET}/evaluating/{unique}/model.tar.gz", b"no archive")
-    request = with_models(planned(ours, unique), {"challenger": broken})
     with pytest.raises(JobFailedError, match=rf"processing job {unique} failed: .*challenger in .*cannot be"):
-        evaluate(request)
+        evaluate(ours, planned(ours, unique), {"model_artifact": broken})
 
 
 def test_a_killed_task_stops_its_job_and_stopped_is_no_success(
     source: str, ours: Pipeline, unique: str, aws: Aws
 ) -> None:
-    request = with_models(planned(ours, unique), {"challenger": CODE})
+    request = planned(ours, unique)
     request["AppSpecification"] = {
         **request["AppSpecification"],
         "ContainerEntrypoint": ["python3", "-c", "import time; print('busy', flush=True); time.sleep(300)"],
     }
-    operator = EvaluationOperator(task_id="evaluate", config=request)
+    operator = evaluation(ours, request, {"model_artifact": CODE})
     outcome: list[BaseException] = []
 
     def follow() -> None:
@@ -361,12 +381,8 @@ def test_a_killed_task_stops_its_job_and_stopped_is_no_success(
 def test_a_finished_job_of_other_models_is_not_taken_over(
     trained: dict[str, Any], ours: Pipeline, unique: str
 ) -> None:
-    first = evaluate(
-        with_models(planned(ours, unique), {"challenger": trained["champion"]["model_artifact"]})
-    )
-    second = evaluate(
-        with_models(planned(ours, unique), {"challenger": trained["challenger"]["model_artifact"]})
-    )
+    first = evaluate(ours, planned(ours, unique), trained["champion"])
+    second = evaluate(ours, planned(ours, unique), trained["challenger"])
     assert (first["job"], second["job"]) == (unique, f"{unique}-r2")
     assert first["output"] != second["output"]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from retraining.aws.clients import Aws
 from retraining.config.pipeline import Pipeline
 from retraining.errors import PlanError
+from retraining.planning.training import find_weights, with_best_trial
 
 from local_sagemaker.errors import ApiError
 from local_sagemaker.protocol import parse_request
@@ -19,26 +22,15 @@ __all__ = ["make_plan", "source"]  # fixtures
 
 
 @pytest.fixture
-def plan(make_plan: MakePlan) -> dict[str, Any]:
+def plan(make_plan: MakePlan) -> Any:
     return make_plan()
 
 
-def test_every_request_passes_the_service_model(plan: dict[str, Any]) -> None:
-    from retraining.planning.plan import deployment_request, training_request
-
-    training = training_request(plan["training"], None)
-    deployment = deployment_request(
-        plan["deployment"],
-        {"model_artifact": "s3://bucket/model.tar.gz"},
-        {"arn": "arn:aws:sagemaker:us-east-1:123456789012:model-package/dog-breed/2"},
-        "the-one-before",
-    )
-    assert (deployment["Replaces"], deployment["Package"][-1]) == ("the-one-before", "2")
-    first = deployment_request(plan["deployment"], {"model_artifact": "s3://b/m"}, {"arn": "arn"}, None)
-    assert first["Replaces"] is None
+def test_every_request_passes_the_service_model(plan: Any) -> None:
+    deployment = plan["deployment"]
     requests = {
         "CreateHyperParameterTuningJob": plan["tuning"],
-        "CreateTrainingJob": training,
+        "CreateTrainingJob": with_best_trial(plan["training"], None),
         "CreateProcessingJob": plan["evaluation"],
         "CreateModel": deployment["Model"],
         "CreateEndpointConfig": deployment["EndpointConfig"],
@@ -51,7 +43,7 @@ def test_every_request_passes_the_service_model(plan: dict[str, Any]) -> None:
             pytest.fail(f"{operation}: {error}")
 
 
-def test_the_search_space_is_the_pipelines(plan: dict[str, Any]) -> None:
+def test_the_search_space_is_the_pipelines(plan: Any) -> None:
     config = plan["tuning"]["HyperParameterTuningJobConfig"]
     assert config["Strategy"] == "Bayesian"
     assert config["HyperParameterTuningJobObjective"] == {"Type": "Maximize", "MetricName": "valid:accuracy"}
@@ -80,7 +72,7 @@ def test_the_form_limits_the_epochs(make_plan: MakePlan) -> None:
     assert fixed["TrainingJobDefinition"]["StaticHyperParameters"]["epochs"] == "3"
 
 
-def test_training_carries_debugger_and_profiler(plan: dict[str, Any]) -> None:
+def test_training_carries_debugger_and_profiler(plan: Any) -> None:
     training = plan["training"]
     rules = {rule["RuleConfigurationName"]: rule for rule in training["DebugRuleConfigurations"]}
     assert set(rules) == {"VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization"}
@@ -109,7 +101,7 @@ def test_a_rule_may_stop_the_training(make_plan: MakePlan) -> None:
     assert "stoptraining" in parameters["action_json"]
 
 
-def test_names_and_places_follow_from_the_run(plan: dict[str, Any], make_plan: MakePlan) -> None:
+def test_names_and_uris_follow_from_the_run(plan: Any, make_plan: MakePlan) -> None:
     name = plan["run"]["name"]
     assert name.startswith("dog-breed-2611220640-")
     assert plan["tuning"]["HyperParameterTuningJobName"] == plan["training"]["TrainingJobName"] == name
@@ -119,11 +111,10 @@ def test_names_and_places_follow_from_the_run(plan: dict[str, Any], make_plan: M
     assert make_plan() == plan
 
 
-def test_the_best_hyperparameters_reach_the_training(plan: dict[str, Any]) -> None:
-    from retraining.planning.plan import training_request
-
+def test_the_best_hyperparameters_reach_the_training(plan: Any) -> None:
     best = {"lr": "0.034", "batch-size": "64", "epochs": "7", "_tuning_objective_metric": "valid:accuracy"}
-    chosen = training_request(plan["training"], {"best": {"hyperparameters": best}})
+    tuning: Any = {"best": {"hyperparameters": best}}
+    chosen = with_best_trial(plan["training"], tuning)
     hyperparameters = chosen["HyperParameters"]
     assert (hyperparameters["lr"], hyperparameters["batch-size"], hyperparameters["epochs"]) == (
         "0.034",
@@ -133,21 +124,19 @@ def test_the_best_hyperparameters_reach_the_training(plan: dict[str, Any]) -> No
     assert hyperparameters["momentum"] == "0.9"
     assert hyperparameters["arch"] == "resnet50"
     assert "_tuning_objective_metric" not in hyperparameters
-    unchanged = training_request(plan["training"], None)
+    unchanged = with_best_trial(plan["training"], None)
     assert unchanged["HyperParameters"] == plan["training"]["HyperParameters"]
     assert unchanged["CheckpointConfig"]["S3Uri"] != chosen["CheckpointConfig"]["S3Uri"]
 
 
-def test_other_data_behind_the_same_uris_makes_other_jobs(make_plan: MakePlan, plan: dict[str, Any]) -> None:
-    from retraining.planning.plan import training_request
-
+def test_other_data_behind_the_same_uris_makes_other_jobs(make_plan: MakePlan, plan: Any) -> None:
     other = make_plan(dataset={**DATASET, "digest": "0f" * 32})
     assert other["training"]["InputDataConfig"] == plan["training"]["InputDataConfig"]
     assert other["training"]["HyperParameters"] != plan["training"]["HyperParameters"]
     definitions = [p["tuning"]["TrainingJobDefinition"] for p in (plan, other)]
     assert definitions[0]["StaticHyperParameters"] != definitions[1]["StaticHyperParameters"]
     assert other["evaluation"]["Environment"] != plan["evaluation"]["Environment"]
-    checkpoints = [training_request(p["training"], None)["CheckpointConfig"]["S3Uri"] for p in (plan, other)]
+    checkpoints = [with_best_trial(p["training"], None)["CheckpointConfig"]["S3Uri"] for p in (plan, other)]
     assert checkpoints[0] != checkpoints[1]
 
 
@@ -157,7 +146,7 @@ def test_a_run_without_tuning_has_no_tuning_request(make_plan: MakePlan) -> None
     assert plan["training"]["HyperParameters"]["epochs"] == "4"
 
 
-def test_spot_capacity_waits_and_goes_on_from_checkpoints(make_plan: MakePlan) -> None:
+def test_spot_capacity_waits_and_continues_from_checkpoints(make_plan: MakePlan) -> None:
     plan = make_plan(spot=True)
     for request in (plan["training"], plan["tuning"]["TrainingJobDefinition"]):
         assert request["EnableManagedSpotTraining"] is True
@@ -167,18 +156,33 @@ def test_spot_capacity_waits_and_goes_on_from_checkpoints(make_plan: MakePlan) -
 
 
 def test_weights_are_a_channel_if_there_are_any(make_plan: MakePlan, aws: Aws) -> None:
-    from tests.plugins.planning.test_weights import RESNET18, safetensors
-
     def channels(**form: Any) -> list[str]:
         return [c["ChannelName"] for c in make_plan(**form)["training"]["InputDataConfig"]]
 
     assert channels() == ["train", "valid", "test"]
     key = "pretrained/resnet18/resnet18.safetensors"
-    aws.s3.put_object(Bucket=BUCKET, Key=key, Body=safetensors(RESNET18))
+    aws.s3.put_object(Bucket=BUCKET, Key=key, Body=bytes(200_000))
     try:
         assert channels(arch="resnet18") == ["train", "valid", "test", "pretrained"]
     finally:
         aws.s3.delete_object(Bucket=BUCKET, Key=key)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"weights.onnx": bytes(200_000)}, "weights.onnx is not a weights file: its name must end in .pth"),
+        ({"resnet18.pth": b"404: Not Found"}, "resnet18.pth has only 14 bytes: upload the weights again"),
+        ({"a.pth": b"", "b.pth": b""}, r"holds 2 files \(a.pth, b.pth\); keep the one to start from"),
+    ],
+)
+def test_a_file_that_cannot_be_weights_is_named(
+    aws: Aws, upload: Callable[[str, dict[str, bytes]], None], files: dict[str, bytes], message: str
+) -> None:
+    folder = f"weights-{uuid.uuid4().hex[:6]}"
+    upload(f"{folder}/resnet18", files)
+    with pytest.raises(PlanError, match=message):
+        find_weights(aws.s3, BUCKET, folder, "resnet18")
 
 
 def test_the_instance_type_chooses_the_container(make_plan: MakePlan) -> None:
@@ -195,6 +199,10 @@ def test_the_instance_type_chooses_the_container(make_plan: MakePlan) -> None:
     [
         ({"role": "NoSuchRole"}, "There is no IAM role NoSuchRole"),
         ({"rules": {"Overfitt": {}}}, r"no Debugger rule 'Overfitt' \(did you mean 'Overfit'\?\)"),
+        (
+            {"rules": {"Overfitt": {}}, "debugger": "in_job"},
+            r"no Debugger rule 'Overfitt' \(did you mean 'Overfit'\?\)",
+        ),
         ({"job": {"framework_version": "9.9"}}, "AWS has no PyTorch training container 9.9"),
     ],
 )
@@ -205,7 +213,7 @@ def test_what_would_fail_later_fails_now(make_plan: MakePlan, of: dict[str, Any]
 
 def test_the_objective_must_be_a_metric_of_the_script(make_plan: MakePlan, pipeline: Pipeline) -> None:
     tuning = {**pipeline.tuning.model_dump(), "objective": {"metric": "valid:f1", "type": "Maximize"}}
-    with pytest.raises(PlanError, match="the objective 'valid:f1' is no metric"):
+    with pytest.raises(PlanError, match="the training script has no metric 'valid:f1'"):
         make_plan(of={"tuning": tuning})
 
 

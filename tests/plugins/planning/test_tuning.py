@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import Context
 from retraining.aws.clients import Aws
 from retraining.config.pipeline import load_pipeline
+from retraining.operators.tuning import TuningOperator
 
 from tests.dags.airflow_home import DAGS
 from tests.plugins.conftest import dataset_files
@@ -31,7 +33,15 @@ def remembered(plan: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "hyperparameters": {},
         **changes,
     }
-    return {"run": "earlier", "at": "", "fingerprint": {}, "live": False, "outcome": "", "search": search}
+    return {
+        "run": "earlier",
+        "at": "",
+        "fingerprint": {},
+        "live": False,
+        "outcome": "",
+        "search": search,
+        "costs": {"jobs": []},
+    }
 
 
 @pytest.fixture
@@ -40,9 +50,7 @@ def search(aws: Aws, upload: Callable[[str, dict[str, bytes]], None]) -> Callabl
     upload("datasets/dog_breed", dataset_files())
 
     def run(plan: dict[str, Any]) -> None:
-        from retraining.operators.jobs import AdoptingTuningOperator
-
-        AdoptingTuningOperator(task_id="tune", config=plan["tuning"]).execute({})
+        TuningOperator(task_id="tune", config=plan["tuning"]).execute(Context())
 
     return run
 

@@ -1,4 +1,4 @@
-"""What a run remembers of the last one: whether anything changed, and what the last search found."""
+"""The record of the last run: whether anything changed, and what the last search found."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from retraining.aws.clients import Aws
 from retraining.config.pipeline import Pipeline
 from retraining.runs.context import RunLocation
+from retraining.runs.results import ActualCost, ApprovalResult, LastRun, Plan, Trial, TuningResult
 from retraining.runs.state import last_run, remember
 
 from tests.dags.airflow_home import BUCKET
@@ -21,7 +22,21 @@ __all__ = ["make_plan", "source"]  # fixtures
 LOCATION = RunLocation(BUCKET, "remembering", RUN)
 NEXT = RunLocation(BUCKET, "remembering", "dog-breed-2611290640-17c0")
 BEST = {"lr": "0.034", "batch-size": "64", "epochs": "7", "momentum": "0.6"}
-TUNING = {"job": "search-1", "best": {"objective": 0.91, "hyperparameters": BEST}}
+TRIAL: Trial = {
+    "name": "search-1-001",
+    "status": "Completed",
+    "objective": 0.91,
+    "hyperparameters": BEST,
+    "seconds": 9.0,
+}
+TUNING: TuningResult = {
+    "job": "search-1",
+    "status": "Completed",
+    "seconds": 10.0,
+    "objective": "valid:accuracy",
+    "trials": [TRIAL],
+    "best": TRIAL,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -32,14 +47,20 @@ def forgotten(aws: Aws) -> Iterator[None]:
 
 def keep(
     aws: Aws,
-    plan: dict[str, Any],
-    tuning: dict[str, Any] | None = None,
+    plan: Plan,
+    tuning: TuningResult | None = None,
     *,
     live: bool = False,
     location: RunLocation = LOCATION,
-) -> dict[str, Any]:
-    approval = {"approved": live, "sentence": "The champion stays."}
-    return remember(aws=aws, location=location, plan=plan, tuning=tuning, approval=approval, costs={})
+) -> LastRun:
+    approval: ApprovalResult = {
+        "approved": live,
+        "sentence": "The champion stays.",
+        "by": None,
+        "at": None,
+    }
+    costs: ActualCost = {"jobs": [], "by_kind": {}, "billable_seconds": 0, "usd": 0, "complete": True}
+    return remember(aws, location, {"plan": plan, "tuning": tuning, "approval": approval}, costs)
 
 
 def test_a_run_of_the_same_things_is_skipped_and_says_what_the_last_one_did(
@@ -64,7 +85,7 @@ def test_a_run_of_the_same_things_is_skipped_and_says_what_the_last_one_did(
         {"of": {"gate": {"min_improvement": 0.01}}},
     ],
 )
-def test_another_data_set_form_or_pipeline_file_runs(
+def test_another_dataset_form_or_pipeline_file_runs(
     make_plan: MakePlan, aws: Aws, change: dict[str, Any]
 ) -> None:
     make_plan(last=keep(aws, make_plan()), **change)
@@ -122,7 +143,7 @@ def test_a_repeated_run_compares_itself_with_the_run_before(make_plan: MakePlan,
     assert (repeated["before"], repeated["live"]) == (first, True)
 
 
-def test_an_older_run_that_is_repeated_leaves_a_later_ones_memory(make_plan: MakePlan, aws: Aws) -> None:
+def test_an_older_run_that_is_repeated_leaves_a_later_ones_record(make_plan: MakePlan, aws: Aws) -> None:
     first = keep(aws, make_plan())
     later = keep(aws, make_plan(last=first, run=NEXT.run, force=True), location=NEXT)
     keep(aws, make_plan(force=True), live=True)
@@ -130,6 +151,6 @@ def test_an_older_run_that_is_repeated_leaves_a_later_ones_memory(make_plan: Mak
 
 
 @pytest.mark.parametrize("content", [b"{", b'{"format_version": 99}'])
-def test_a_memory_that_cannot_be_read_is_no_memory(aws: Aws, content: bytes) -> None:
+def test_a_record_that_cannot_be_read_is_no_record(aws: Aws, content: bytes) -> None:
     aws.s3.put_object(Bucket=BUCKET, Key=f"{LOCATION.shared}/last_run.json", Body=content)
     assert last_run(aws, LOCATION) is None
