@@ -1,12 +1,12 @@
-"""How long the check of a data set takes, the first time and a week later, on a local SageMaker's S3.
+"""How long the check of a dataset takes, the first time and a week later, on a local SageMaker's S3.
 
     .local/envs/airflow/bin/python benchmarks/dataset_check.py [--objects 5000] [--side 96]
     .local/envs/airflow/bin/python benchmarks/dataset_check.py --objects 100000 --side 16
     .local/envs/airflow/bin/python benchmarks/dataset_check.py --hashes 100000
 
-Draws pictures of soft areas of colour, all different, puts them into three splits of two classes, and checks
-them twice; the second check reads none of them. `--hashes` times the search for near duplicates among random
-hashes alone, of which 500 have a look-alike within ten bits; all of those must be found.
+Draws images of soft areas of colour, all different, puts them into three splits of two classes, and checks
+them twice; the second check reads none of them. `--hashes` only times the search for near duplicates among
+random hashes; 500 of them have a near duplicate within ten bits, all of which must be found.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ BITS = 64
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--objects", type=int, default=5000, help="pictures (default %(default)s)")
-    parser.add_argument("--side", type=int, default=96, help="of a picture, in px (default %(default)s)")
-    parser.add_argument("--hashes", type=int, default=0, help="time the search among so many hashes alone")
+    parser.add_argument("--objects", type=int, default=5000, help="images (default %(default)s)")
+    parser.add_argument("--side", type=int, default=96, help="of an image, in px (default %(default)s)")
+    parser.add_argument("--hashes", type=int, default=0, help="only time the search among this many hashes")
     options = parser.parse_args()
     sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "plugins")]
     if options.hashes:
@@ -45,29 +45,29 @@ def main() -> None:
 
 
 def check(objects: int, side: int) -> None:
-    """Time two checks of the same data set."""
+    """Time two checks of the same dataset."""
     from tests.dags.airflow_home import BUCKET, connected_runtime, use_temporary_home
 
     use_temporary_home()
     s3 = connected_runtime().client("s3")
 
     def put(number: int) -> int:
-        content = picture(number, side)
+        content = image_file(number, side)
         s3.put_object(Bucket=BUCKET, Key=f"{PREFIX}/{name(number, objects)}", Body=content)
         return len(content)
 
     with ThreadPoolExecutor(8) as pool:
         size = sum(pool.map(put, range(objects)))
-    print(f"{objects:,} pictures of {side} px, {size / 1e6:.1f} MB in all")
+    print(f"{objects:,} images of {side} px, {size / 1e6:.1f} MB in all")
     first, result = timed(lambda: run_check("first", None))
-    print(f"first check   {first:7.2f} s  {objects / first:8,.0f} pictures/s")
+    print(f"first check   {first:7.2f} s  {objects / first:8,.0f} images/s")
     second, _ = timed(lambda: run_check("second", {"run": "first", "dataset": result}))
-    print(f"second check  {second:7.2f} s  {objects / second:8,.0f} pictures/s")
+    print(f"second check  {second:7.2f} s  {objects / second:8,.0f} images/s")
     print(f"the second takes {second / first:.1%} of the first")
 
 
-def run_check(run: str, last: dict[str, Any] | None) -> dict[str, Any]:
-    """The check as the DAG's task does it."""
+def run_check(run: str, last: Any) -> Any:
+    """The check as the DAG's task runs it."""
     from retraining.aws.clients import Aws
     from retraining.config.params import RunSettings, form
     from retraining.config.pipeline import load_pipeline
@@ -83,8 +83,8 @@ def run_check(run: str, last: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def name(number: int, objects: int) -> str:
-    """Path of a picture: the first 80 % are for training."""
-    location, split = number / objects, SHARES[-1][0]
+    """Path of an image: the first 80 % are for training."""
+    place, split = number / objects, SHARES[-1][0]
     for candidate, share in SHARES:
         if place < share:
             split = candidate
@@ -93,7 +93,7 @@ def name(number: int, objects: int) -> str:
     return f"{split}/{CLASSES[number % 2]}/{number:07d}.jpg"
 
 
-def picture(number: int, side: int) -> bytes:
+def image_file(number: int, side: int) -> bytes:
     areas = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(areas).resize((side, side), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
@@ -101,14 +101,14 @@ def picture(number: int, side: int) -> bytes:
 
 
 def search(number: int) -> None:
-    """Time the search among random hashes, and count the planted look-alikes that it finds."""
+    """Time the search among random hashes, and count the planted near duplicates that it finds."""
     from retraining.dataset.duplicates import candidate_pairs
 
     rng = np.random.default_rng(1)
     hashes = rng.integers(0, 1 << BITS, number, dtype=np.uint64)
     hashes = np.concatenate([hashes, [altered(rng, int(one)) for one in hashes[:PLANTED]]]).astype(np.uint64)
     seconds, pairs = timed(lambda: set(pairs_of(candidate_pairs(hashes))))
-    planted = sum((location, number + location) in pairs for place in range(min(PLANTED, number)))
+    planted = sum((place, number + place) in pairs for place in range(min(PLANTED, number)))
     print(f"{number:,} hashes: {seconds:.2f} s, {len(pairs)} pairs, {planted} of {PLANTED} planted ones")
 
 

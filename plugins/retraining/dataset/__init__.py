@@ -1,1 +1,1 @@
-"""The data set in S3, looked at before anything is paid for."""
+"""The dataset in S3, checked before the run pays for anything."""

@@ -1,44 +1,50 @@
-"""The check of the data set in S3, before anything is paid for.
+"""The check of the dataset in S3, before the run pays for anything.
 
-What is read once stays known: a manifest in S3, shared by the pipeline's runs, says of every content, by ETag
-and size, what it looks like. A check reads only what is new, so that next week's takes seconds.
+A manifest in S3, shared by the pipeline's runs, keeps what is known of every content by ETag and size. A
+check reads only new files, so it takes minutes the first time and seconds a week later.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
-from retraining.aws.clients import Aws, bucket_of, split_uri
+from retraining.aws.clients import Aws
 from retraining.aws.s3 import link, write
 from retraining.config.params import RunSettings
 from retraining.config.pipeline import Pipeline
 from retraining.config.sections import Dataset
 from retraining.dataset import manifest
-from retraining.dataset.changes import changes_since
-from retraining.dataset.duplicates import Seen, find_duplicates
+from retraining.dataset.duplicates import find_duplicates
 from retraining.dataset.findings import Problem, findings_of, problems_of, warnings_of
-from retraining.dataset.images import Look
-from retraining.dataset.listing import SPLITS, Listing, list_pictures, structure_problems
+from retraining.dataset.images import ImageFacts, InspectedImage, inspect_new
+from retraining.dataset.listing import (
+    SPLITS,
+    Listing,
+    Version,
+    dataset_location,
+    list_images,
+    structure_problems,
+)
 from retraining.dataset.page import Page, write_page
-from retraining.dataset.reading import Version, read_new
 from retraining.errors import DatasetError
 from retraining.runs.context import RunLocation
+from retraining.runs.results import DatasetChanges, DatasetResult, LastRun
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 log = logging.getLogger(__name__)
 
-_LISTED = 20  # offenders named in an error; the log names all
+_LISTED = 20  # offending files named in the error; the log names all
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the data set is, and where this run writes about it."""
+    """Where the dataset is, and where this run writes about it."""
 
     s3: S3Client
     bucket: str
@@ -47,12 +53,12 @@ class _Source:
 
     @property
     def uri(self) -> str:
-        """Without a slash at its end, also where the data set is a whole bucket."""
+        """URI without a slash at its end, also where the dataset is a whole bucket."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     @property
     def manifest(self) -> str:
-        """URI of the run's manifest, to compare with."""
+        """URI of the run's own manifest, with which later runs compare."""
         return f"{self.location.output}/{manifest.FILE}"
 
     @property
@@ -66,62 +72,53 @@ class _Source:
 
 
 def check_dataset(
-    pipeline: Pipeline, settings: RunSettings, aws: Aws, location: RunLocation, last: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Check the whole data set, compare it with that of the last run, and put a page about it into S3.
+    pipeline: Pipeline, settings: RunSettings, aws: Aws, location: RunLocation, last: LastRun | None
+) -> DatasetResult:
+    """Check the whole dataset, compare it with the last run's, and put a page about it into S3.
 
-    `last` is the record of the last run, `{"run": name, "dataset": {"manifest": uri}}`, if there was one.
-    Returns `{uri, bucket, prefix, classes, images: {split: n}, counts: {split: {class: n}}, digest, manifest,
-    warnings: [sentence], changes, report, report_url}`; `changes.py` has the form of `changes`, which
-    are None without a last run. Raises DatasetError, which lists what is wrong and how to put it right; page
-    and manifest are written then, too, if there is any picture.
+    Raises DatasetError, which lists what is wrong and how to fix it. Page and manifest are written in that
+    case, too, if there are any images.
     """
-    bucket, prefix = location(settings, aws)
+    bucket, prefix = dataset_location(settings.dataset_prefix, settings.bucket, aws)
     for one in dict.fromkeys((bucket, location.bucket)):
         _check_bucket(aws.s3, one)
     source = _Source(aws.s3, bucket, prefix, location)
-    listing = list_pictures(aws.s3, bucket, prefix)
-    if not listing.pictures:
+    listing = list_images(aws.s3, bucket, prefix)
+    if not listing.images:
         raise DatasetError(
-            f"There is no picture under {source.uri}/. Upload the data set there as train/<class>/<file>, "
-            "valid/..., test/..., or name another place in the form or in the pipeline file."
+            f"There are no images under {source.uri}/. Upload the dataset there as train/<class>/<file>, "
+            "valid/..., test/..., or name another location in the form or in the pipeline file."
         )
     counts = listing.counts()
     structure = tuple(structure_problems(listing, counts, pipeline.dataset))
     if structure:
-        wrong = Problem("Splits and classes that are not complete", structure)
-        _stop(source, [wrong], Page(source.uri, location.run, counts, problems=[wrong]))
-    log.info("%s has %d pictures of %d classes", source.uri, len(listing.pictures), len(counts["train"]))
-    return _checked(source, listing, counts, pipeline.dataset, last)
+        problem = Problem("Incomplete splits and classes", structure)
+        _stop(source, [problem], Page(source.uri, location.run, counts, problems=[problem]))
+    log.info("%s has %d images of %d classes", source.uri, len(listing.images), len(counts["train"]))
+    return _check_images(source, listing, counts, pipeline.dataset, last)
 
 
-def location(settings: RunSettings, aws: Aws) -> tuple[str, str]:
-    """Bucket and key prefix (without slashes at its ends) of the data set."""
-    if settings.dataset_prefix.startswith("s3://"):
-        return split_uri(settings.dataset_prefix)
-    return bucket_of(aws, settings.bucket), settings.dataset_prefix.strip("/")
-
-
-def _checked(
+def _check_images(
     source: _Source,
     listing: Listing,
     counts: dict[str, Counter[str]],
     limits: Dataset,
-    last: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """Look at the pictures of a data set whose structure is sound."""
-    seen = _looked_at(source, listing)
-    findings = findings_of(seen, find_duplicates([one for one in seen if not one[1].problem]))
+    last: LastRun | None,
+) -> DatasetResult:
+    """Check the images of a dataset whose structure is complete."""
+    inspected = _inspected(source, listing)
+    readable = [(image, facts) for image, facts in inspected if not facts.problem]
+    findings = findings_of(inspected, find_duplicates(readable))
     problems = problems_of(findings, counts, limits)
     warnings = warnings_of(findings, counts, listing.unused, limits)
-    changes = _changes(source.s3, seen, last)
+    changes = _changes(source.s3, inspected, last)
     for warning in warnings:
         log.warning("%s", warning)
     page = Page(source.uri, source.location.run, counts, problems, warnings, changes, findings)
     if problems:
         _stop(source, problems, page)
     images = {split: counts[split].total() for split in SPLITS}
-    log.info("The data set is sound: %s", ", ".join(f"{split} {n}" for split, n in images.items()))
+    log.info("The dataset is valid: %s", ", ".join(f"{split} {n}" for split, n in images.items()))
     return {
         "uri": source.uri,
         "bucket": source.bucket,
@@ -129,7 +126,7 @@ def _checked(
         "classes": sorted(counts["train"]),
         "images": images,
         "counts": {split: dict(sorted(counts[split].items())) for split in SPLITS},
-        "digest": manifest.digest(listing.pictures),
+        "digest": manifest.digest(listing.images),
         "manifest": source.manifest,
         "warnings": warnings,
         "changes": changes,
@@ -138,21 +135,23 @@ def _checked(
     }
 
 
-def _looked_at(source: _Source, listing: Listing) -> list[Seen]:
-    """Read what is not known from the manifest; both manifests are written whatever happens meanwhile."""
+def _inspected(source: _Source, listing: Listing) -> list[InspectedImage]:
+    """Read what the shared manifest lacks. Both manifests are written even if reading fails half-way."""
     cached = manifest.load(source.s3, source.cache) or []
-    known: dict[Version, Look] = {picture.version: look for picture, look in cached}
-    looks = dict(known)
+    known: dict[Version, ImageFacts] = {image.version: facts for image, facts in cached}
+    found = dict(known)
     try:
-        looks.update(read_new(source.s3, source.bucket, source.prefix, listing.pictures, known))
+        found.update(inspect_new(source.s3, source.bucket, source.prefix, listing.images, known))
     finally:
-        content = manifest.encode(listing.pictures, looks)
+        content = manifest.encode(listing.images, found)
         for uri in (source.manifest, source.cache):
             write(source.s3, uri, content, "application/gzip")
-    return [(picture, looks[picture.version]) for picture in listing.pictures]
+    return [(image, found[image.version]) for image in listing.images]
 
 
-def _changes(s3: S3Client, seen: Sequence[Seen], last: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _changes(
+    s3: S3Client, inspected: Sequence[InspectedImage], last: LastRun | None
+) -> DatasetChanges | None:
     if last is None:
         return None
     uri = last["dataset"]["manifest"]
@@ -160,11 +159,9 @@ def _changes(s3: S3Client, seen: Sequence[Seen], last: Mapping[str, Any] | None)
     if before is None:
         log.warning("Changes since %s are unknown, because %s cannot be read", last["run"], uri)
         return None
-    changes = changes_since(last["run"], before, seen)
-    log.info(
-        "Since %s: %d added, %d removed, %d changed",
-        *(changes[key] for key in ("since", "added", "removed", "changed")),
-    )
+    changes = manifest.changes_since(last["run"], before, inspected)
+    counts = (changes["added"], changes["removed"], changes["changed"])
+    log.info("Since %s: %d added, %d removed, %d changed", changes["since"], *counts)
     return changes
 
 
@@ -177,7 +174,7 @@ def _check_bucket(s3: S3Client, bucket: str) -> None:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         if status == 404:
             raise DatasetError(
-                f"The bucket {bucket} does not exist. Create it and upload the data set, or name another "
+                f"The bucket {bucket} does not exist. Create it and upload the dataset, or name another "
                 "bucket in the form or in the pipeline file."
             ) from error
         if status == 403:
@@ -192,18 +189,18 @@ def _write_page(source: _Source, page: Page) -> str:
     """Put the page into S3 and log the link to it."""
     write_page(source.s3, source.report, source.bucket, source.prefix, page)
     url = link(source.s3, source.report)
-    log.info("Page about the data set: %s", url)
+    log.info("Dataset report: %s", url)
     return url
 
 
-def _stop(source: _Source, problems: Sequence[Problem], page: Page) -> None:
-    """Log all offenders, write the page, and raise DatasetError with the first offenders."""
+def _stop(source: _Source, problems: Sequence[Problem], page: Page) -> NoReturn:
+    """Log all offending files, write the page, and raise DatasetError with the first of them."""
     for problem in problems:
         log.error("%s", problem.summary)
         for offender in problem.offenders:
             log.error("  %s", offender)
     _write_page(source, page)
-    lines = [f"The data set {source.uri} cannot be used:"]
+    lines = [f"The dataset {source.uri} cannot be used:"]
     room = _LISTED
     for problem in problems:
         lines.append(f"- {problem.summary}:")
@@ -211,4 +208,4 @@ def _stop(source: _Source, problems: Sequence[Problem], page: Page) -> None:
         if len(problem.offenders) > room:
             lines.append(f"    ... and {len(problem.offenders) - room} more, see the log")
         room = max(0, room - len(problem.offenders))
-    raise DatasetError("\n".join([*lines, f"Its page with pictures: {source.report}"]))
+    raise DatasetError("\n".join([*lines, f"Report with thumbnails: {source.report}"]))

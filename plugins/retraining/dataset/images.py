@@ -1,28 +1,41 @@
-"""One picture file: whether it can be decoded, and what of it is kept to recognise it again.
+"""What the image files hold: whether each can be decoded, and how its copies are recognised later.
 
-Of a picture's looks, 296 bytes are kept: a perceptual hash, by which look-alikes are searched, and a
-signature, by which they are confirmed (`duplicates.py`). Neither needs the picture again.
+Of each image 296 bytes are kept: a perceptual hash, which finds candidates for duplicates, and a signature,
+which confirms them (`duplicates.py`). With these, the file need not be read again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import struct
+import time
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import imagehash
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from retraining.aws.responses import is_missing
+from retraining.dataset.listing import DatasetImage, Version
+from retraining.errors import DatasetError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 64_000_000
 LUMA_SIDE = 16
 CHROMA_SIDE = 4
 SIGNATURE_BYTES = LUMA_SIDE**2 + 2 * CHROMA_SIDE**2
-_REDUCED_SIDE = 64
-
 DAMAGED = (
     OSError,
     SyntaxError,
@@ -35,16 +48,22 @@ DAMAGED = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What Pillow's decoders raise on files that are broken, or no pictures at all."""
+"""What Pillow's decoders raise for files that are damaged or not images."""
+
+_REDUCED_SIDE = 64
+_THREADS = 16
+_BATCH = 1000
+_PROGRESS_SECONDS = 10.0
+_MAX_BYTES = 256 * 1024 * 1024  # MAX_PIXELS, uncompressed, in four channels
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What reading a picture file found.
+class ImageFacts:
+    """What is known of an image file's content.
 
-    `sha256` is of the file's content, and empty where the file could not be read at all. `phash` is the DCT
-    hash of 64 bits in hexadecimal; `signature` holds 16 x 16 bytes of luma, then 4 x 4 of Cb and of Cr. Both
-    are empty, and the size is 0 x 0, where `problem` says what is wrong with the file.
+    `sha256` is the digest of the content, empty if the file could not be read. `phash` is the 64-bit DCT
+    hash in hexadecimal; `signature` holds 16 x 16 bytes of luma, then 4 x 4 of Cb and of Cr. If `problem`
+    says what is wrong with the file, both are empty and width and height are 0.
     """
 
     sha256: str
@@ -55,32 +74,34 @@ class Look:
     problem: str | None = None
 
 
-def look_at(content: bytes) -> Look:
-    """Decode a picture file; formats and size are those that training takes.
+InspectedImage = tuple[DatasetImage, ImageFacts]
 
-    A JPEG is decoded at a small scale, which reads all of it, so that a file that was cut off is noticed.
+
+def inspect_image(content: bytes) -> ImageFacts:
+    """Decode an image file; formats and sizes are those that the training script accepts.
+
+    A JPEG is decoded at a reduced scale, which still reads the whole file, so truncation is noticed.
     """
     digest = hashlib.sha256(content).hexdigest()
     if not content:
-        return Look(digest, problem="is empty")
+        return ImageFacts(digest, problem="is empty")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                return Look(
-                    digest, problem=f"has {width} x {height} pixels, at most {MAX_PIXELS:,} are accepted"
-                )
+                problem = f"has {width} x {height} pixels, at most {MAX_PIXELS:,} are accepted"
+                return ImageFacts(digest, problem=problem)
             image.draft("RGB", (_REDUCED_SIDE, _REDUCED_SIDE))
             reduced = _reduced(image)
     except UnidentifiedImageError:
-        return Look(digest, problem=f"is no image in one of the formats {', '.join(FORMATS)}")
+        return ImageFacts(digest, problem=f"is not an image in one of the formats {', '.join(FORMATS)}")
     except DAMAGED as error:
-        return Look(digest, problem=f"is damaged or cut off ({error})")
-    return Look(digest, str(imagehash.phash(reduced)), _signature(reduced), width, height)
+        return ImageFacts(digest, problem=f"is damaged or truncated ({error})")
+    return ImageFacts(digest, str(imagehash.phash(reduced)), _signature(reduced), width, height)
 
 
 def thumbnail(content: bytes, side: int) -> bytes:
-    """The picture as a JPEG that fits into `side` x `side` pixels. Raises one of DAMAGED."""
+    """The image as a JPEG of at most `side` x `side` pixels. Raises one of DAMAGED."""
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         image.draft("RGB", (side, side))
         small = _eight_bits(image)
@@ -90,8 +111,80 @@ def thumbnail(content: bytes, side: int) -> bytes:
     return buffer.getvalue()
 
 
+def inspect_new(
+    s3: S3Client, bucket: str, prefix: str, images: list[DatasetImage], known: Mapping[Version, ImageFacts]
+) -> Iterator[tuple[Version, ImageFacts]]:
+    """Read and inspect every content that is not known, once, however many keys it has.
+
+    Raises DatasetError where the credentials may not read the objects.
+    """
+    new: dict[Version, DatasetImage] = {}
+    for image in images:
+        if image.version not in known:
+            new.setdefault(image.version, image)
+    log.info("%d of %d images are known from an earlier check", len(images) - len(new), len(images))
+    progress, remaining = _Progress(len(new)), iter(new.values())
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="image") as pool:
+        while batch := list(islice(remaining, _BATCH)):
+            started = {pool.submit(_inspect, s3, bucket, prefix, image): image for image in batch}
+            try:
+                for done in as_completed(started):
+                    image = started[done]
+                    yield image.version, done.result()
+                    progress.add(image.size)
+            finally:
+                for waiting in started:
+                    waiting.cancel()
+    if new:
+        progress.show()
+
+
+@dataclass
+class _Progress:
+    """Logs every ten seconds how many of the `total` images have been read."""
+
+    total: int
+    images: int = 0
+    size: int = 0
+    started: float = field(default_factory=time.monotonic)
+    shown: float = field(default_factory=time.monotonic)
+
+    def add(self, size: int) -> None:
+        self.images += 1
+        self.size += size
+        if time.monotonic() - self.shown >= _PROGRESS_SECONDS:
+            self.show()
+
+    def show(self) -> None:
+        self.shown = time.monotonic()
+        rate = self.size / 1e6 / max(self.shown - self.started, 1e-3)
+        log.info("%d of %d new images read, %.1f MB/s", self.images, self.total, rate)
+
+
+def _inspect(s3: S3Client, bucket: str, prefix: str, image: DatasetImage) -> ImageFacts:
+    from botocore.exceptions import ClientError
+
+    if image.size > _MAX_BYTES:
+        return ImageFacts("", problem=f"has {image.size:,} bytes, at most {_MAX_BYTES:,} are accepted")
+    key = f"{prefix}/{image.path}".lstrip("/")
+    try:
+        return inspect_image(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    except ClientError as error:
+        if is_missing(error):
+            return ImageFacts("", problem="was deleted during the check; start the run again")
+        code = error.response["Error"]["Code"]
+        if code == "InvalidObjectState":
+            return ImageFacts("", problem="is in an archive storage class; restore it")
+        if code in {"AccessDenied", "403"}:
+            raise DatasetError(
+                f"The connection's credentials may not read s3://{bucket}/{key}. Grant s3:GetObject, and "
+                "kms:Decrypt if the bucket is encrypted with your own key."
+            ) from error
+        raise
+
+
 def _reduced(image: Image.Image) -> Image.Image:
-    """The picture squeezed into 64 x 64 RGB pixels; converting it first would take more memory."""
+    """The image resized to 64 x 64 RGB pixels; converting it to RGB first would take more memory."""
     side = (_REDUCED_SIDE, _REDUCED_SIDE)
     if image.mode in {"L", "RGB", "CMYK"}:
         return image.resize(side, Image.Resampling.BOX).convert("RGB")
@@ -99,7 +192,7 @@ def _reduced(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """In RGB; 16-bit grey is scaled down, which Pillow's own conversion would clip to white."""
+    """The image in RGB; 16-bit grey is scaled down, which Pillow's own conversion would clip to white."""
     if image.mode.startswith("I"):
         return image.convert("I").point(lambda value: value / 256).convert("L").convert("RGB")
     return image.convert("RGB")

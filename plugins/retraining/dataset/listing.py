@@ -1,4 +1,4 @@
-"""The data set as S3 lists it: which objects are its pictures, and whether splits and classes are whole."""
+"""The dataset as S3 lists it: its location, its images, and whether splits and classes are complete."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from retraining.aws.clients import Aws, bucket_of
+from retraining.aws.s3 import split_uri
 from retraining.config.sections import Dataset
 
 if TYPE_CHECKING:
@@ -14,11 +16,13 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 SPLITS = ("train", "valid", "test")
+Version = tuple[str, int]
+"""ETag and size of an object: while they stay the same, so does its content, under this key or another."""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """An object of the data set. `path` is `<split>/<class>/<file>`, its key below the data set's prefix."""
+class DatasetImage:
+    """An object of the dataset. `path` is `<split>/<class>/<file>`, its key below the dataset's prefix."""
 
     path: str
     split: str
@@ -27,39 +31,49 @@ class Picture:
     size: int
 
     @property
-    def version(self) -> tuple[str, int]:
-        """ETag and size: while they stay, so does the content, under this key or another."""
+    def version(self) -> Version:
         return self.etag, self.size
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The pictures in the order of their keys, folders of a class without any, and keys that are not used."""
+    """The images in the order of their keys, class folders without images, and keys that are not used."""
 
-    pictures: list[Picture]
+    images: list[DatasetImage]
     empty: list[str]
     unused: list[str]
 
     def counts(self) -> dict[str, Counter[str]]:
-        """Pictures by split and class."""
+        """Number of images by split and class."""
         counted: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-        for picture in self.pictures:
-            counted[picture.split][picture.label] += 1
+        for image in self.images:
+            counted[image.split][image.label] += 1
         return counted
 
 
-def list_pictures(s3: S3Client, bucket: str, prefix: str) -> Listing:
-    """Read the list page by page (1,000 objects each).
+def dataset_location(prefix: str, bucket: str | None, aws: Aws) -> tuple[str, str]:
+    """Bucket and key prefix of the dataset; the prefix has no slash at either end.
 
-    Hidden files do not count, as in the training script; what lies outside the class folders is not used.
+    `prefix` may be an s3:// URI, which names its own bucket; otherwise `bucket` holds the dataset, or, if
+    it is None, SageMaker's default bucket.
     """
-    return _sorted_out(_objects(s3, bucket, prefix), prefix)
+    if prefix.startswith("s3://"):
+        return split_uri(prefix)
+    return bucket_of(aws, bucket), prefix.strip("/")
+
+
+def list_images(s3: S3Client, bucket: str, prefix: str) -> Listing:
+    """List the dataset, 1,000 objects a request.
+
+    Hidden files are skipped, as in the training script; files outside the class folders are not used.
+    """
+    return _classified(_objects(s3, bucket, prefix), prefix)
 
 
 def structure_problems(listing: Listing, counts: dict[str, Counter[str]], limits: Dataset) -> list[str]:
-    """What is wrong with splits, classes and their sizes, and how to put it right; one line each."""
-    problems = [f"{folder}: is empty; add pictures or delete the folder" for folder in listing.empty]
-    return [*problems, *_strangers(counts), *_too_few(counts, limits)]
+    """Incomplete splits and classes, one line each, with the fix."""
+    problems = [f"{folder}: is empty; add images or delete the folder" for folder in listing.empty]
+    return [*problems, *_incomplete_splits(counts), *_unknown_classes(counts), *_too_few(counts, limits)]
 
 
 def _objects(s3: S3Client, bucket: str, prefix: str) -> Iterator[ObjectTypeDef]:
@@ -68,22 +82,22 @@ def _objects(s3: S3Client, bucket: str, prefix: str) -> Iterator[ObjectTypeDef]:
         yield from page.get("Contents", [])
 
 
-def _sorted_out(objects: Iterable[ObjectTypeDef], prefix: str) -> Listing:
-    pictures: list[Picture] = []
+def _classified(objects: Iterable[ObjectTypeDef], prefix: str) -> Listing:
+    images: list[DatasetImage] = []
     folders: set[tuple[str, str]] = set()
     unused: list[str] = []
     for entry in objects:
         path = entry["Key"].removeprefix(prefix).lstrip("/")
         split, label, name = _parts(path)
         if split in SPLITS and label and name:
-            pictures.append(Picture(path, split, label, entry["ETag"].strip('"'), entry["Size"]))
+            images.append(DatasetImage(path, split, label, entry["ETag"].strip('"'), entry["Size"]))
         elif split in SPLITS and path.endswith("/"):
             folders.add((split, label))
         elif not name.startswith("."):
             unused.append(path)
-    filled = {(picture.split, picture.label) for picture in pictures}
+    filled = {(image.split, image.label) for image in images}
     empty = sorted(f"{split}/{label}/" for split, label in folders - filled if label)
-    return Listing(pictures, empty, unused)
+    return Listing(images, empty, unused)
 
 
 def _parts(path: str) -> tuple[str, str, str]:
@@ -96,14 +110,17 @@ def _parts(path: str) -> tuple[str, str, str]:
     return split, "" if hidden else label, name if not hidden else ".hidden"
 
 
-def _strangers(counts: dict[str, Counter[str]]) -> Iterator[str]:
-    yield from (f"{split}/: holds no picture; add the split" for split in SPLITS if not counts[split])
+def _incomplete_splits(counts: dict[str, Counter[str]]) -> Iterator[str]:
+    yield from (f"{split}/: holds no images; add the split" for split in SPLITS if not counts[split])
+    if len(counts["train"]) == 1:
+        only = next(iter(counts["train"]))
+        yield f"train/: {only!r} is its only class; a classifier needs at least two"
+
+
+def _unknown_classes(counts: dict[str, Counter[str]]) -> Iterator[str]:
     for split in ("valid", "test"):
         for label in sorted(counts[split].keys() - counts["train"].keys()):
             yield f"{split}/{label}/: the class is absent from train/; add it there or delete it here"
-    if len(counts["train"]) == 1:
-        only = next(iter(counts["train"]))
-        yield f"train/: holds the one class {only!r}; a classifier needs two"
 
 
 def _too_few(counts: dict[str, Counter[str]], limits: Dataset) -> Iterator[str]:
@@ -115,4 +132,4 @@ def _too_few(counts: dict[str, Counter[str]], limits: Dataset) -> Iterator[str]:
     for split in SPLITS:
         for label in sorted(counts["train"]):
             if counts[split] and (number := counts[split][label]) < least[split]:
-                yield f"{split}/{label}/: {number} pictures, at least {least[split]} are needed; add some"
+                yield f"{split}/{label}/: {number} images, at least {least[split]} are needed; add some"

@@ -1,69 +1,71 @@
-"""The page about the check of a data set: counts, changes and pictures of the offenders, in one file."""
+"""The report about a check of the dataset: counts, changes, and thumbnails of offending images."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from retraining.aws.s3 import write
+from retraining.dataset.duplicates import Group
 from retraining.dataset.findings import Findings, Problem, offending_groups
 from retraining.dataset.images import DAMAGED, thumbnail
-from retraining.dataset.listing import SPLITS, Picture
+from retraining.dataset.listing import SPLITS, DatasetImage
 from retraining.html import data_uri, page_of
+from retraining.runs.results import ChangeCounts, DatasetChanges
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 log = logging.getLogger(__name__)
 
-_GROUPS = 24  # shown with pictures
-_PICTURES = 4  # of a group
-_SIDE = 224  # of a thumbnail, twice as many pixels as it takes on the page
-_LINES = 100  # of a list of offenders
+_GROUPS = 24  # shown with thumbnails
+_IMAGES = 4  # of a group
+_SIDE = 224  # pixels of a thumbnail, twice its size on the page
+_LINES = 100  # of a list of offending files
 _THREADS = 8
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the page is about. A check that ended early has no findings."""
+    """Content of the page. `findings` is None if the check stopped before it read the images."""
 
     uri: str
     run: str
     counts: dict[str, Counter[str]]
     problems: Sequence[Problem] = ()
     warnings: Sequence[str] = ()
-    changes: Mapping[str, Any] | None = None
+    changes: DatasetChanges | None = None
     findings: Findings | None = None
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """A group of pictures on the page: what is wrong, and the first pictures with their data: URIs."""
+class _Thumbnails:
+    """A group on the page: what is wrong, its first images with their data: URIs, and how many follow."""
 
     title: str
     kind: str
-    pictures: list[tuple[Picture, str | None]]
+    images: list[tuple[DatasetImage, str | None]]
     more: int
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A class in the table: pictures by split with the bar's length in per cent, and the changes."""
+    """A class in the table: by split, the number of images and the bar's length in percent; the changes."""
 
     label: str
     cells: list[tuple[int, float]]
-    changes: Mapping[str, int] = field(default_factory=dict)
+    changes: ChangeCounts | None
 
 
 def write_page(s3: S3Client, uri: str, bucket: str, prefix: str, page: Page) -> None:
-    """Put the page into S3. Pictures of at most 24 groups of offenders are read again for it."""
+    """Put the page into S3. For the thumbnails, the images of the first 24 groups are read again."""
     groups = offending_groups(page.findings) if page.findings else []
-    shown = list(_with_pictures(s3, bucket, prefix, groups[:_GROUPS]))
+    shown = list(_with_thumbnails(s3, bucket, prefix, groups[:_GROUPS]))
     values = {
         "page": page,
         "splits": SPLITS,
@@ -83,26 +85,26 @@ def _rows(page: Page) -> Iterator[_Row]:
     for label in sorted(labels):
         numbers = [(page.counts[split][label], largest[split]) for split in SPLITS]
         cells = [(number, 100 * number / most) for number, most in numbers]
-        yield _Row(label, cells, changed.get(label, {}))
+        yield _Row(label, cells, changed.get(label))
 
 
-def _with_pictures(
-    s3: S3Client, bucket: str, prefix: str, groups: Sequence[tuple[str, Any]]
-) -> Iterator[_Shown]:
-    wanted = [picture for _, group in groups for picture in islice(group.pictures, _PICTURES)]
+def _with_thumbnails(
+    s3: S3Client, bucket: str, prefix: str, groups: Sequence[tuple[str, Group]]
+) -> Iterator[_Thumbnails]:
+    wanted = [image for _, group in groups for image in islice(group.images, _IMAGES)]
 
-    def small(picture: Picture) -> str | None:
-        return _thumbnail(s3, bucket, f"{prefix}/{picture.path}".lstrip("/"))
+    def small(image: DatasetImage) -> str | None:
+        return _thumbnail(s3, bucket, f"{prefix}/{image.path}".lstrip("/"))
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="thumbnail") as pool:
-        uris = dict(zip((picture.path for picture in wanted), pool.map(small, wanted), strict=True))
+        uris = dict(zip((image.path for image in wanted), pool.map(small, wanted), strict=True))
     for title, group in groups:
-        first = [(picture, uris[picture.path]) for picture in islice(group.pictures, _PICTURES)]
-        yield _Shown(title, group.kind, first, len(group.pictures) - len(first))
+        first = [(image, uris[image.path]) for image in islice(group.images, _IMAGES)]
+        yield _Thumbnails(title, group.kind, first, len(group.images) - len(first))
 
 
 def _thumbnail(s3: S3Client, bucket: str, key: str) -> str | None:
-    """The thumbnail as a data: URI; None for a picture that somebody deleted or replaced since the check."""
+    """The thumbnail as a data: URI; None if the image was deleted or replaced since the check."""
     from botocore.exceptions import ClientError
 
     try:

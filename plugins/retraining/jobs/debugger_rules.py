@@ -1,6 +1,6 @@
 """What Debugger rules found in a training job, and what that means for the run.
 
-In mode `service` the platform holds the statuses; in mode `in_job` the job itself left them in its output.
+In mode `service` the platform reports the rules' states; in mode `in_job` the job leaves them in its output.
 """
 
 from __future__ import annotations
@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -18,8 +17,11 @@ from rich.table import Table
 from retraining.aws.clients import Aws
 from retraining.aws.s3 import exists, link, read, write
 from retraining.config.pipeline import Pipeline
+from retraining.config.sections import Policy
 from retraining.formatting import rendered
-from retraining.jobs.outputs import archived, output_archive, output_of
+from retraining.jobs.logs import archived, output_archive
+from retraining.jobs.polling import job_polls
+from retraining.runs.results import DebuggerResult, RuleResult, RuleVerdict, TrainingResult
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 IN_PROGRESS, ISSUES, ERROR = "InProgress", "IssuesFound", "Error"
-NOTHING = "NothingToLookAt"  # the local evaluator's word for what AWS reports as Stopped
+INSUFFICIENT = (
+    "InsufficientData"  # AWS's API has no such status: the details of a `Stopped` rule begin with it
+)
 REPORT_RULE = "ProfilerReport"
 REPORT_FILE = "profiler-report.html"
 
@@ -38,12 +42,11 @@ _CONDITION_MET = re.compile(
 )
 _ADVICE = " Try: "
 _JOB_RESULTS = "debugger/"  # in the job's output.tar.gz, mode in_job
-_FIRST_WAIT, _LONGEST_WAIT = 2.0, 15.0
 
 
 @dataclass(frozen=True)
 class RuleState:
-    """One rule's evaluation. `step` is the training step of a finding; `details` the platform's own text."""
+    """State of one rule. `step` is the training step of a finding; `details` is the platform's text."""
 
     rule: str
     status: str
@@ -56,25 +59,25 @@ class RuleState:
     def line(self) -> str:
         """One line for the task log."""
         step = "" if self.step is None else f" at step {self.step}"
-        said = self.finding or self.details
+        text = self.finding or self.details
         advice = f" | try: {self.advice}" if self.advice else ""
-        return f"[Debugger] {self.rule}: {self.status}{step}{' | ' + said if said else ''}{advice}"
+        return f"[Debugger] {self.rule}: {self.status}{step}{' | ' + text if text else ''}{advice}"
 
     @property
     def level(self) -> int:
-        """The log level at which a change to this state stands out as much as it should."""
+        """The log level for a change to this state."""
         return {ISSUES: logging.WARNING, ERROR: logging.ERROR}.get(self.status, logging.INFO)
 
 
 def parse_evaluation(evaluation: Mapping[str, Any]) -> RuleState:
-    """A rule's entry in DescribeTrainingJob, or in the status file that it left in mode `in_job`.
+    """A rule's state, from its entry in DescribeTrainingJob or from its status file in mode `in_job`.
 
-    AWS's own rules say no more than that the condition was met, so finding and advice may be empty.
+    AWS's own rules only say that the condition was met, so finding and advice may be empty.
     """
     details = str(evaluation.get("StatusDetails", ""))
     status = str(evaluation.get("RuleEvaluationStatus", IN_PROGRESS))
-    if details.startswith(NOTHING):
-        status, details = NOTHING, details.removeprefix(NOTHING).lstrip(": ")
+    if details.startswith(INSUFFICIENT):
+        status, details = INSUFFICIENT, details.removeprefix(INSUFFICIENT).lstrip(": ")
     met = _CONDITION_MET.match(details)
     if met is None:
         return RuleState(evaluation["RuleConfigurationName"], status, details=_one_line(details))
@@ -89,17 +92,17 @@ def parse_evaluation(evaluation: Mapping[str, Any]) -> RuleState:
     )
 
 
-def states(description: Mapping[str, Any]) -> list[RuleState]:
-    """The rules of a DescribeTrainingJob answer, those of the profiler last."""
+def rule_states(description: Mapping[str, Any]) -> list[RuleState]:
+    """The rules' states in a DescribeTrainingJob response; profiler rules come last."""
     return [parse_evaluation(entry) for member in _STATUS_MEMBERS for entry in description.get(member, [])]
 
 
 def show_changes(
     found: list[RuleState], shown: Mapping[str, RuleState], emit: Callable[[int, str], object]
 ) -> dict[str, RuleState]:
-    """Emit a line, with its log level, for every rule whose state is not the one shown before.
+    """Emit a line, with its log level, for every rule whose state is not the one last shown.
 
-    Returns what is shown now.
+    Returns the states that are shown now.
     """
     for state in found:
         if shown.get(state.rule) != state:
@@ -107,28 +110,22 @@ def show_changes(
     return {state.rule: state for state in found}
 
 
-def debugger_result(
-    pipeline: Pipeline, training: Mapping[str, Any], aws: Aws, pause: Callable[[float], None] = time.sleep
-) -> dict[str, Any]:
-    """Wait for rules that end after training, print their table, and judge them by the pipeline's policies.
+def debugger_result(pipeline: Pipeline, training: TrainingResult, aws: Aws) -> DebuggerResult:
+    """Wait for rules that end after training, log their table, and judge them by the pipeline's policies.
 
-    Returns `{mode, rules: [{rule, policy, verdict, status, step, finding, advice, details}],
-    blocking: [rule], report, report_url}`. `verdict` is `ok`, `ignored`, `warning`, `blocks` or `unknown`
-    (evaluation error, nothing to look at, or still running); `report` is the S3 URI of the profiler's page
-    or None.
+    The verdict `unknown` covers errors, insufficient data, and rules that have not ended.
     """
-    job, output = training["job"], output_of(training)
     report: str | None
     if pipeline.debugger == "in_job":
         found, report = _states_in_output(aws.s3, training, list(pipeline.rules))
     elif pipeline.debugger == "service":
-        found = _wait(aws, job, pipeline.rules_wait_seconds, pause)
-        page = _report_uri(output, job)
+        found = _wait(aws, training["job"], pipeline.rules_wait_seconds)
+        page = _report_uri(training)
         report = page if exists(aws.s3, page) else None
     else:
         found, report = [], None
     rules = [_judged(state, pipeline) for state in found]
-    for line in table(rules).splitlines():
+    for line in rule_table(rules).splitlines():
         log.info("%s", line)
     return {
         "mode": pipeline.debugger,
@@ -139,58 +136,64 @@ def debugger_result(
     }
 
 
-def table(rules: list[dict[str, Any]]) -> str:
-    """The rules as a table for a log of fixed-width characters."""
+def rule_table(rules: list[RuleResult]) -> str:
+    """The rules for the task log, each with its finding and, below it, what to try."""
     if not rules:
         return "No Debugger rules ran."
-    grid = Table("rule", "status", "step", "policy", "verdict", "finding", "what to try", show_lines=True)
+    grid = Table("rule, status and step", "verdict", "finding and what to try", show_lines=True)
     for rule in rules:
-        step = "" if rule["step"] is None else str(rule["step"])
-        said = rule["finding"] or rule["details"]
-        grid.add_row(
-            rule["rule"], rule["status"], step, rule["policy"], rule["verdict"], said, rule["advice"] or ""
-        )
+        step = "" if rule["step"] is None else f" at {rule['step']}"
+        text = rule["finding"] or rule["details"]
+        advice = f"\nTry: {rule['advice']}" if rule["advice"] else ""
+        grid.add_row(f"{rule['rule']}\n{rule['status']}{step}", rule["verdict"], text + advice)
     return rendered(grid)
 
 
-def _judged(state: RuleState, pipeline: Pipeline) -> dict[str, Any]:
+def _judged(state: RuleState, pipeline: Pipeline) -> RuleResult:
     rule = pipeline.rules.get(state.rule)
     policy = rule.policy if rule else "warn"
-    return {**asdict(state), "policy": policy, "verdict": _verdict(state.status, policy)}
+    return {
+        "rule": state.rule,
+        "status": state.status,
+        "policy": policy,
+        "verdict": _verdict(state.status, policy),
+        "step": state.step,
+        "finding": state.finding,
+        "advice": state.advice,
+        "details": state.details,
+    }
 
 
-def _verdict(status: str, policy: str) -> str:
+def _verdict(status: str, policy: Policy) -> RuleVerdict:
     if status == "NoIssuesFound":
         return "ok"
     if status != ISSUES:
         return "unknown"
-    return {"ignore": "ignored", "warn": "warning", "fail": "blocks"}[policy]
+    verdicts: dict[Policy, RuleVerdict] = {"ignore": "ignored", "warn": "warning", "fail": "blocks"}
+    return verdicts[policy]
 
 
-def _wait(aws: Aws, job: str, limit: float, pause: Callable[[float], None]) -> list[RuleState]:
-    """The rules' last states; those that still run after `limit` seconds stay InProgress."""
-    started = time.monotonic()
+def _wait(aws: Aws, job: str, limit: float) -> list[RuleState]:
+    """The rules' last states; those that have not ended after `limit` seconds stay InProgress."""
+    found: list[RuleState] = []
     shown: dict[str, RuleState] = {}
-    wait = _FIRST_WAIT
-    while True:
-        found = states(aws.sagemaker.describe_training_job(TrainingJobName=job))
+    for passed in job_polls():
+        found = rule_states(aws.sagemaker.describe_training_job(TrainingJobName=job))
         shown = show_changes(found, shown, log.log)
         running = [state.rule for state in found if state.status == IN_PROGRESS]
-        if not running:
-            return found
-        if time.monotonic() - started > limit:
-            log.error("Still not ended after %.0f s: %s", limit, ", ".join(running))
-            return found
-        pause(wait)
-        wait = min(wait * 1.5, _LONGEST_WAIT)
+        if running and passed >= limit:
+            log.error("Not ended after %.0f s: %s", limit, ", ".join(running))
+        if not running or passed >= limit:
+            break
+    return found
 
 
 def _states_in_output(
-    s3: S3Client, training: Mapping[str, Any], rules: list[str]
+    s3: S3Client, training: TrainingResult, rules: list[str]
 ) -> tuple[list[RuleState], str | None]:
-    """The states and the report that the job's own monitor left in its output archive.
+    """The states and the report that the monitor inside the job left in its output archive.
 
-    A rule that left nothing was not evaluated, which is an error.
+    A rule without a status file was not evaluated, which is an error.
     """
     archive = output_archive(training)
     content = read(s3, archive)
@@ -202,14 +205,12 @@ def _states_in_output(
     missing = sorted(set(rules) - {state.rule for state in found})
     found += [RuleState(rule, ERROR, details="the job left no result of this rule") for rule in missing]
     page = files.get(REPORT_FILE)
-    if page is None:
-        return found, None
-    uri = _report_uri(output_of(training), training["job"])
-    return found, write(s3, uri, page, "text/html; charset=utf-8")
+    return found, write(s3, _report_uri(training), page, "text/html; charset=utf-8") if page else None
 
 
-def _report_uri(output: str, job: str) -> str:
-    return f"{output}/{job}/rule-output/{REPORT_RULE}/profiler-output/{REPORT_FILE}"
+def _report_uri(training: TrainingResult) -> str:
+    folder = f"{training['output']}/{training['job']}/rule-output"
+    return f"{folder}/{REPORT_RULE}/profiler-output/{REPORT_FILE}"
 
 
 def _one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The cost of jobs whose tasks left no result, from what a local SageMaker says of them."""
+"""The cost of jobs whose tasks left no result, as a local SageMaker describes them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from retraining.aws.clients import Aws
 from retraining.config.pipeline import Pipeline
-from retraining.costs.billing import run_costs
+from retraining.costs.billing import actual_cost
 from retraining.costs.estimate import estimate
+from retraining.runs.results import CostEstimate, RunResults
 
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
@@ -78,18 +79,27 @@ def requests(runtime: RuntimeProcess) -> dict[str, Any]:
     return {"tuning": tuning, "training": training}
 
 
+def planned(costs: CostEstimate | None = None, **requests: Any) -> Any:
+    """The part of a plan that names jobs and prices; a request that is not given was never sent."""
+    unsent = {
+        "tuning": None,
+        "training": {"TrainingJobName": "never-started"},
+        "evaluation": {"ProcessingJobName": "never-started"},
+    }
+    return {"run": {"cost": costs}, **unsent, **requests}
+
+
 @pytest.mark.parametrize("spot", [False, True])
 def test_jobs_without_a_result_are_looked_up(
     pipeline: Pipeline, make_settings: MakeSettings, aws: Aws, requests: dict[str, Any], spot: bool
 ) -> None:
     costs = estimate(pipeline, make_settings(spot=spot), "us-east-1")
-    plan = {"run": {"cost": costs}, **requests}
-    spent = run_costs(aws, plan, tuning=None, training=None, evaluation=None)
+    spent = actual_cost(aws, {"plan": planned(costs, **requests)})
     trial, training = spent["jobs"]
     assert (trial["kind"], trial["status"]) == ("tuning", "Completed")
     assert (training["job"], training["status"]) == (NAME, "Failed")
-    assert trial["billable_seconds"] > 0
-    assert training["usd"] > 0
+    assert trial["billable_seconds"]
+    assert training["usd"]
     assert (training["spot_saving"] is not None) is spot
     assert spent["complete"]
 
@@ -98,21 +108,18 @@ def test_earlier_attempts_are_counted_too(
     pipeline: Pipeline, make_settings: MakeSettings, aws: Aws, requests: dict[str, Any]
 ) -> None:
     costs = estimate(pipeline, make_settings(), "us-east-1")
-    plan = {"run": {"cost": costs}, "training": requests["training"]}
-    last = {"job": f"{NAME}-r2", "status": "Completed", "seconds": 5.0, "billable_seconds": 5}
-    spent = run_costs(aws, plan, tuning=None, training=last, evaluation=None)
-    assert [(row["job"], row["status"]) for row in spent["jobs"]] == [
+    last: Any = {"job": f"{NAME}-r2", "status": "Completed", "seconds": 5.0, "billable_seconds": 5}
+    last["Training"] = {}
+    results: RunResults = {"plan": planned(costs, training=requests["training"]), "training": last}
+    assert [(row["job"], row["status"]) for row in actual_cost(aws, results)["jobs"]] == [
         (NAME, "Failed"),
         (f"{NAME}-r2", "Completed"),
     ]
 
 
 def test_what_never_started_costs_nothing(aws: Aws) -> None:
-    plan = {
-        "tuning": {"HyperParameterTuningJobName": "never-started"},
-        "training": {"TrainingJobName": "never-started"},
-    }
-    candidates = {"request": {"ProcessingJobName": "never-started"}}
-    spent = run_costs(aws, plan, tuning=None, training=None, evaluation=None, candidates=candidates)
+    spent = actual_cost(
+        aws, {"plan": planned(tuning={"HyperParameterTuningJobName": "never-started"}), "tuning": None}
+    )
     assert (spent["jobs"], spent["usd"]) == ([], 0)
-    assert run_costs(aws, None, tuning=None, training=None, evaluation=None)["jobs"] == []
+    assert actual_cost(aws, {})["jobs"] == []

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import date
-from typing import Any
 
 import pytest
 import yaml
 from retraining.config.pipeline import Pipeline
-from retraining.costs.estimate import (
-    PRICES,
-    PriceTable,
-    actual,
-    actual_table,
-    check_budget,
-    duration,
-    estimate,
-    estimate_table,
-    money,
-)
+from retraining.costs.billing import BilledJob, cost_of, cost_table
+from retraining.costs.estimate import check_budget, estimate, estimate_table
+from retraining.costs.prices import PRICES, PriceTable
 from retraining.errors import PlanError
+from retraining.formatting import money
+from retraining.runs.results import CostEstimate, EstimatedJob
 
 from tests.plugins.conftest import MakeSettings
 
@@ -29,25 +22,19 @@ HOUR = 3600
 M5_XLARGE = 0.23 + 30 * 0.14 / 730  # an hour of the instance with its volume of 30 GB
 
 
-def of(costs: dict[str, Any], kind: str) -> dict[str, Any]:
+def of(costs: CostEstimate, kind: str) -> EstimatedJob:
     return next(job for job in costs["jobs"] if job["kind"] == kind)
 
 
-def trial(name: str, seconds: float | None, status: str = "Completed") -> dict[str, Any]:
-    return {"name": name, "status": status, "seconds": seconds, "objective": 0.5, "hyperparameters": {}}
+def trial(name: str, seconds: float | None, status: str = "Completed") -> BilledJob:
+    return BilledJob("tuning", name, status, seconds)
 
 
-def training(seconds: float, billable: float) -> dict[str, Any]:
-    return {
-        "job": "train",
-        "status": "Completed",
-        "seconds": seconds,
-        "billable_seconds": billable,
-        "Training": {"TrainingTimeInSeconds": seconds},
-    }
+def training(seconds: float, billable: float, status: str = "Completed") -> BilledJob:
+    return BilledJob("training", "train", status, seconds, billable)
 
 
-EVALUATION = {"job": "evaluate", "status": "Completed", "seconds": 120.0}
+EVALUATION = BilledJob("evaluation", "evaluate", "Completed", 120.0)
 
 
 def test_the_table_says_where_and_when_it_was_read() -> None:
@@ -78,7 +65,7 @@ def test_every_instance_of_the_pipeline_has_a_price(pipeline: Pipeline) -> None:
 def test_the_upper_bound_of_tuning_is_its_tighter_limit(
     pipeline: Pipeline, make_settings: MakeSettings, max_jobs: int, parallel: int, hours: int
 ) -> None:
-    """Trials of 4 h each, a search of 12 h at most."""
+    """Trials of at most 4 h each, a search of at most 12 h on each of its parallel jobs."""
     costs = estimate(pipeline, make_settings(max_jobs=max_jobs, max_parallel_jobs=parallel), REGION)
     assert of(costs, "tuning")["max_seconds"] == hours * HOUR
     assert of(costs, "tuning")["max_usd"] == pytest.approx(hours * M5_XLARGE)
@@ -100,14 +87,8 @@ def test_a_run_that_skips_tuning_does_not_pay_for_it(pipeline: Pipeline, make_se
 
 def test_what_is_expected_follows_the_last_run(pipeline: Pipeline, make_settings: MakeSettings) -> None:
     first = estimate(pipeline, make_settings(), REGION)
-    last = actual(
-        first,
-        {
-            "tuning": [{"trials": [trial("a", 300), trial("b", 500), trial("c", None, "Stopped")]}],
-            "training": [{**training(10, 10), "status": "Failed"}, training(1000, 1000)],
-            "evaluation": [EVALUATION],
-        },
-    )
+    trials = [trial("a", 300), trial("b", 500), trial("c", None, "Stopped")]
+    last = cost_of([*trials, training(10, 10, "Failed"), training(1000, 1000), EVALUATION], first)
     costs = estimate(pipeline, make_settings(max_jobs=8), REGION, json.loads(json.dumps(last)))
     assert of(costs, "tuning")["expected_seconds"] == 8 * 400
     assert of(costs, "training")["expected_seconds"] == 1000
@@ -124,7 +105,7 @@ def test_spot_time_is_not_mistaken_for_time_on_demand(
     pipeline: Pipeline, make_settings: MakeSettings
 ) -> None:
     spot = estimate(pipeline, make_settings(spot=True, skip_tuning=True), REGION)
-    last = actual(spot, {"training": [training(1000, 300)]})
+    last = cost_of([training(1000, 300)], spot)
     again = estimate(pipeline, make_settings(spot=True, skip_tuning=True), REGION, last)
     assert of(again, "training")["expected_seconds"] == 300
     on_demand = estimate(pipeline, make_settings(skip_tuning=True), REGION, last)
@@ -160,14 +141,8 @@ def test_an_unknown_price_stops_only_a_run_with_a_budget(
 
 
 def test_the_cost_of_every_job(pipeline: Pipeline, make_settings: MakeSettings) -> None:
-    costs = actual(
-        estimate(pipeline, make_settings(), REGION),
-        {
-            "tuning": [{"trials": [trial("a", 1800), trial("b", 900, "Stopped")]}],
-            "training": [training(3600, 3600)],
-            "evaluation": [EVALUATION],
-        },
-    )
+    jobs = [trial("a", 1800), trial("b", 900, "Stopped"), training(3600, 3600), EVALUATION]
+    costs = cost_of(jobs, estimate(pipeline, make_settings(), REGION))
     assert [row["job"] for row in costs["jobs"]] == ["a", "b", "train", "evaluate"]
     assert costs["jobs"][2]["usd"] == pytest.approx(M5_XLARGE)
     assert costs["jobs"][2]["spot_saving"] is None
@@ -178,37 +153,20 @@ def test_the_cost_of_every_job(pipeline: Pipeline, make_settings: MakeSettings) 
     }
     assert costs["usd"] == pytest.approx((2700 + 3600 + 120) / HOUR * M5_XLARGE)
     assert costs["complete"]
-    assert "evaluate" in actual_table(costs)
+    assert "evaluate" in cost_table(costs)
 
 
 def test_savings_of_spot_capacity(pipeline: Pipeline, make_settings: MakeSettings) -> None:
     """AWS: (1 - BillableTimeInSeconds / TrainingTimeInSeconds)."""
-    costs = actual(
-        estimate(pipeline, make_settings(spot=True), REGION),
-        {"tuning": [{"trials": [trial("a", 1000)]}], "training": [training(500, 100)]},
-        trials_billable={"a": 250},
-    )
+    jobs = [BilledJob("tuning", "a", "Completed", 1000, 250), training(500, 100)]
+    costs = cost_of(jobs, estimate(pipeline, make_settings(spot=True), REGION))
     assert [row["spot_saving"] for row in costs["jobs"]] == [0.75, 0.8]
-    assert "80%" in actual_table(costs)
+    assert "80%" in cost_table(costs)
 
 
 def test_what_is_unknown_stays_unknown(pipeline: Pipeline, make_settings: MakeSettings) -> None:
-    nothing = actual(None, {})
+    nothing = cost_of([], None)
     assert (nothing["usd"], nothing["jobs"]) == (0, [])
-    costs = actual(None, {"training": [training(10, 10)]})
+    costs = cost_of([training(10, 10)], None)
     assert (costs["jobs"][0]["usd"], costs["complete"]) == (None, False)
-    assert "at least" in actual_table(costs)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(None, "?"), (59.6, "60 s"), (600, "10 min"), (43200, "12.0 h")]
-)
-def test_durations_are_readable(seconds: float | None, text: str) -> None:
-    assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, "?"), (0, "$0.00"), (0.0042, "$0.0042"), (1234.5, "$1,234.50")]
-)
-def test_amounts_are_readable(value: float | None, text: str) -> None:
-    assert money(value) == text
+    assert "at least" in cost_table(costs)

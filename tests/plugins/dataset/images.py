@@ -1,4 +1,4 @@
-"""Pictures for tests of the data set's check: each like no other, and copies that differ a little."""
+"""Images for tests of the dataset check: all different, and copies that differ a little."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def saved(image: Image.Image, format_: str = "JPEG", quality: int = 92) -> bytes
 
 
 def photo(number: int) -> bytes:
-    """A JPEG of a motif of its own."""
+    """A JPEG of the motif of this number."""
     return saved(motif(number))
 
 
 def cropped(share: float) -> Change:
-    """Cut a share of the side off all round."""
+    """Crop by a share of the side, all round."""
 
     def crop(image: Image.Image) -> Image.Image:
         across, down = round(image.width * share), round(image.height * share)
@@ -49,11 +49,11 @@ COPIES: dict[str, Callable[[Image.Image], bytes]] = {
     "grey": lambda image: saved(image.convert("L")),
     "cropped": lambda image: saved(cropped(0.02)(image)),
 }
-"""What is done to a picture's copies, all of which are still the same picture."""
+"""Changes after which a copy still shows the same image."""
 
 
 def sound(classes: tuple[str, ...] = ("001.Red", "002.Blue"), count: int = 3) -> dict[str, bytes]:
-    """A data set without fault: `count` different pictures of every class in every split."""
+    """A valid dataset: `count` different images of every class in every split."""
     names = (
         f"{split}/{label}/{n}.jpg"
         for split in ("train", "valid", "test")

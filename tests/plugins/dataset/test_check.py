@@ -1,4 +1,4 @@
-"""The check of the data set, against pictures in a real S3."""
+"""The check of the dataset, against images in a real S3."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from retraining.aws.clients import Aws
 from retraining.aws.s3 import read, write
 from retraining.config.pipeline import Pipeline
 from retraining.dataset.check import check_dataset
-from retraining.dataset.images import look_at
+from retraining.dataset.images import inspect_image
 from retraining.errors import DatasetError
 from retraining.runs.context import RunLocation
 
@@ -29,28 +29,26 @@ Upload = Callable[[str, dict[str, bytes]], None]
 
 class Check(Protocol):
     def __call__(
-        self, prefix: str, run: str = ..., last: dict[str, Any] | None = ..., **limits: float
+        self, prefix: str, run: str = ..., last: Any = ..., **limits: float
     ) -> dict[str, Any]: ...
 
 
 @pytest.fixture
 def check(pipeline: Pipeline, make_settings: MakeSettings, aws: Aws) -> Check:
-    """Check the data set under a prefix, as a pipeline of its own with other limits given by keyword."""
+    """Check the dataset under a prefix, as a pipeline of its own; limits are set by keyword."""
 
-    def run_check(
-        prefix: str, run: str = "first", last: dict[str, Any] | None = None, **limits: float
-    ) -> dict[str, Any]:
+    def run_check(prefix: str, run: str = "first", last: Any = None, **limits: float) -> dict[str, Any]:
         dataset = pipeline.dataset.model_copy(update=limits)
         changed = pipeline.model_copy(update={"dataset": dataset})
-        place = RunLocation(BUCKET, f"test_{prefix.rstrip('/').rpartition('/')[2]}", run)
-        return check_dataset(changed, make_settings(dataset_prefix=prefix), aws, location, last)
+        location = RunLocation(BUCKET, f"test_{prefix.rstrip('/').rpartition('/')[2]}", run)
+        return dict(check_dataset(changed, make_settings(dataset_prefix=prefix), aws, location, last))
 
     return run_check
 
 
 @contextmanager
 def objects_read(aws: Aws) -> Iterator[list[str]]:
-    """The keys of the data sets that are downloaded meanwhile, as the AWS client sees them."""
+    """The keys of dataset objects that are downloaded meanwhile, as the AWS client sees them."""
     keys: list[str] = []
 
     def note(params: dict[str, Any], **_: Any) -> None:
@@ -70,7 +68,7 @@ def page_of(aws: Aws, prefix: str, run: str = "first") -> str:
     return content.decode()
 
 
-def test_a_sound_data_set_is_counted(check: Check, upload: Upload, aws: Aws) -> None:
+def test_a_valid_dataset_is_counted(check: Check, upload: Upload, aws: Aws) -> None:
     upload("sound", {**sound(), "train/001.Red/.DS_Store": b"x"})
     result = check("sound")
     folder = f"s3://{BUCKET}/retraining/test_sound/first/dataset"
@@ -89,7 +87,7 @@ def test_a_sound_data_set_is_counted(check: Check, upload: Upload, aws: Aws) -> 
     }
     assert len(digest) == 64
     assert "X-Amz-Signature" in url or "Signature=" in url
-    assert ">Sound<" in page_of(aws, "sound")
+    assert ">Valid<" in page_of(aws, "sound")
 
 
 def test_an_s3_uri_names_another_bucket(check: Check, upload: Upload) -> None:
@@ -100,7 +98,7 @@ def test_an_s3_uri_names_another_bucket(check: Check, upload: Upload) -> None:
 
 
 def test_an_empty_prefix_says_what_belongs_there(check: Check) -> None:
-    with pytest.raises(DatasetError, match=r"There is no picture under s3://.*/nothing/\. Upload"):
+    with pytest.raises(DatasetError, match=r"There are no images under s3://.*/nothing/\. Upload"):
         check("nothing")
 
 
@@ -114,10 +112,10 @@ def test_damaged_files_are_all_listed_and_not_read_twice(check: Check, upload: U
         check("damaged")
     text = str(caught.value)
     assert "Files that cannot be read (3); replace or delete them" in text
-    assert "train/001.Red/0.jpg: is damaged or cut off" in text
-    assert "valid/002.Blue/1.jpg: is no image" in text
+    assert "train/001.Red/0.jpg: is damaged or truncated" in text
+    assert "valid/002.Blue/1.jpg: is not an image" in text
     assert "test/002.Blue/2.jpg: is empty" in text
-    assert "train/001.Red/0.jpg: is damaged or cut off" in page_of(aws, "damaged")
+    assert "train/001.Red/0.jpg: is damaged or truncated" in page_of(aws, "damaged")
 
     with objects_read(aws) as keys, pytest.raises(DatasetError) as again:
         check("damaged")
@@ -127,19 +125,22 @@ def test_damaged_files_are_all_listed_and_not_read_twice(check: Check, upload: U
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        (("stranger", {"valid/003.Green/1.jpg": b"x"}), "valid/003.Green/: the class is absent from train/"),
-        (("empty", {"train/003.Green/": b""}), "train/003.Green/: is empty"),
+        (
+            ("unknown class", {"valid/003.Green/1.jpg": b"x"}),
+            "valid/003.Green/: the class is absent from train/",
+        ),
+        (("empty", {"train/003.Green/": b""}), "train/003.Green/: is empty; add images"),
         (
             ("few", {f"{split}/003.Green/1.jpg": b"x" for split in ("train", "valid", "test")}),
-            "train/003.Green/: 1 pictures, at least 2",
+            "train/003.Green/: 1 images, at least 2",
         ),
         (
             ("unseen", {"train/003.Green/1.jpg": b"x", "train/003.Green/2.jpg": b"x"}),
-            "test/003.Green/: 0 pictures, at least 1",
+            "test/003.Green/: 0 images, at least 1",
         ),
     ],
 )
-def test_a_wrong_structure_is_refused_before_any_picture_is_read(
+def test_a_wrong_structure_is_refused_before_any_image_is_read(
     check: Check, upload: Upload, aws: Aws, case: tuple[str, dict[str, bytes]], message: str
 ) -> None:
     name, change = case
@@ -152,10 +153,10 @@ def test_a_wrong_structure_is_refused_before_any_picture_is_read(
 
 def test_a_missing_split_and_a_single_class_are_refused(check: Check, upload: Upload) -> None:
     upload("split", {name: content for name, content in sound().items() if not name.startswith("valid/")})
-    with pytest.raises(DatasetError, match="valid/: holds no picture"):
+    with pytest.raises(DatasetError, match="valid/: holds no images"):
         check("split")
     upload("single", sound(("001.Red",)))
-    with pytest.raises(DatasetError, match="a classifier needs two"):
+    with pytest.raises(DatasetError, match="a classifier needs at least two"):
         check("single")
 
 
@@ -165,23 +166,23 @@ def test_a_long_list_is_cut_in_the_error_and_complete_in_the_log(
     upload("long", {**sound(), **{f"train/001.Red/broken{n}.jpg": bytes([n]) for n in range(30)}})
     with caplog.at_level(logging.ERROR), pytest.raises(DatasetError) as caught:
         check("long")
-    assert str(caught.value).count("is no image") == 20
+    assert str(caught.value).count("is not an image") == 20
     assert "... and 10 more, see the log" in str(caught.value)
-    assert sum("is no image" in message for message in caplog.messages) == 30
+    assert sum("is not an image" in message for message in caplog.messages) == 30
 
 
 def test_one_content_in_two_classes_stops_the_run(check: Check, upload: Upload, aws: Aws) -> None:
     upload("conflict", {**sound(), "train/002.Blue/x.jpg": photo(0)})
     with pytest.raises(DatasetError) as caught:
         check("conflict")
-    assert "Pictures in more than one class (1); delete the wrong copies" in str(caught.value)
+    assert "Images in more than one class (1); delete the wrong copies" in str(caught.value)
     assert "train/001.Red/0.jpg = train/002.Blue/x.jpg" in str(caught.value)
     page = page_of(aws, "conflict")
     assert "Same content in two classes" in page
     assert page.count("data:image/jpeg;base64,") == 2
 
 
-def test_near_duplicates_in_two_classes_and_repeated_pictures_warn(
+def test_near_duplicates_in_two_classes_and_repeated_images_warn(
     check: Check, upload: Upload, caplog: pytest.LogCaptureFixture
 ) -> None:
     copies = {
@@ -206,12 +207,12 @@ def test_leakage_warns_within_the_limit_and_stops_above_it(
     name = f"leak{quality}"
     upload(name, {**sound(), "test/001.Red/leaked.jpg": saved(motif(0), quality=quality)})
     assert check(name, max_leaked_share=0.2)["warnings"] == [
-        "Pictures of test/ that are also in another split: 1 (14.29%), within the limit of 20.00%."
+        "Images of test/ that are also in another split: 1 (14.29%), within the limit of 20.00%."
     ]
     with pytest.raises(DatasetError) as caught:
         check(name, run="second")
     text = str(caught.value)
-    assert "another split (1, which are 14.29%; dataset.max_leaked_share is 1.00%)" in text
+    assert "another split (1, or 14.29%; dataset.max_leaked_share is 1.00%)" in text
     assert "test/001.Red/leaked.jpg = train/001.Red/0.jpg" in text
     assert "delete them from one of the splits" in text
     page = page_of(aws, name, "second")
@@ -219,14 +220,14 @@ def test_leakage_warns_within_the_limit_and_stops_above_it(
     assert page.count("data:image/jpeg;base64,") == 2
 
 
-def test_imbalance_flat_pictures_and_unused_files_warn(check: Check, upload: Upload) -> None:
+def test_imbalance_flat_images_and_unused_files_warn(check: Check, upload: Upload) -> None:
     files = sound()
     files["train/001.Red/flat.png"] = saved(Image.new("RGB", (40, 40), (9, 9, 9)), "PNG")
     upload("odd", {**files, "README.txt": b"x"})
     text = "\n".join(check("odd", max_class_ratio=1.2)["warnings"])
-    assert "Files that are not at <split>/<class>/<file> and not used: 1, such as README.txt" in text
-    assert "Pictures of nothing but one shade: 1, such as train/001.Red/flat.png" in text
-    assert "train/: 001.Red has 4 pictures and 002.Blue 3, a ratio of 1.3" in text
+    assert "Files outside <split>/<class>/, which are not used: 1, such as README.txt" in text
+    assert "Images of a single shade: 1, such as train/001.Red/flat.png" in text
+    assert "train/: 001.Red has 4 images and 002.Blue 3, a ratio of 1.3" in text
 
 
 def test_a_second_check_reads_only_what_is_new_and_tells_the_changes(
@@ -263,7 +264,7 @@ def test_a_second_check_reads_only_what_is_new_and_tells_the_changes(
     assert "changes since first" in page_of(aws, "weekly", "third")
 
 
-def test_a_moved_picture_changes_the_digest_and_is_not_read_again(
+def test_a_moved_image_changes_the_digest_and_is_not_read_again(
     check: Check, upload: Upload, aws: Aws
 ) -> None:
     upload("moving", sound())
@@ -309,7 +310,7 @@ def test_a_corrupt_manifest_is_ignored_with_a_warning_and_written_anew(
     with objects_read(aws) as keys, caplog.at_level(logging.WARNING):
         check("corrupt")
     assert len(keys) == 12
-    assert any("cannot be used and is written anew" in message for message in caplog.messages)
+    assert any("is unusable and will be rewritten" in message for message in caplog.messages)
     with objects_read(aws) as keys:
         check("corrupt")
     assert keys == []
@@ -332,15 +333,15 @@ def test_names_are_escaped_on_the_page(check: Check, upload: Upload, aws: Aws) -
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA", "I;16", "1", "LA"])
-def test_every_colour_mode_is_a_picture(mode: str) -> None:
+def test_every_colour_mode_is_read(mode: str) -> None:
     buffer = io.BytesIO()
     Image.new(mode, (20, 20)).save(buffer, "JPEG" if mode in {"L", "CMYK"} else "PNG")
-    look = look_at(buffer.getvalue())
-    assert (look.problem, look.width, look.height) == (None, 20, 20)
+    facts = inspect_image(buffer.getvalue())
+    assert (facts.problem, facts.width, facts.height) == (None, 20, 20)
 
 
-def test_a_cut_png_and_a_huge_picture_are_problems() -> None:
-    assert "cut off" in str(look_at(saved(motif(1), "PNG")[:-30]).problem)
+def test_a_truncated_png_and_a_huge_image_are_problems() -> None:
+    assert "truncated" in str(inspect_image(saved(motif(1), "PNG")[:-30]).problem)
     buffer = io.BytesIO()
     Image.new("1", (9000, 9000)).save(buffer, "PNG")
-    assert "at most 64,000,000" in str(look_at(buffer.getvalue()).problem)
+    assert "at most 64,000,000" in str(inspect_image(buffer.getvalue()).problem)

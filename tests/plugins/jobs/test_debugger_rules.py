@@ -1,4 +1,4 @@
-"""What rules say, read from SageMaker's answers and from a job's own output, and judged by policy."""
+"""What rules found, read from SageMaker's responses and from a job's output, and judged by policy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import logging
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,11 +17,29 @@ from botocore.stub import Stubber
 from moto import mock_aws
 from retraining.aws.clients import Aws
 from retraining.config.pipeline import Pipeline
-from retraining.jobs.debugger_rules import RuleState, debugger_result, parse_evaluation, show_changes, table
+from retraining.jobs.debugger_rules import (
+    RuleState,
+    debugger_result,
+    parse_evaluation,
+    rule_table,
+    show_changes,
+)
+from retraining.runs.results import RuleResult, TrainingResult
 
 JOB = "dog-breed-2611220640-3fa9"
 OUTPUT = "s3://bucket/out"
-TRAINING = {"job": JOB, "Training": {"OutputDataConfig": {"S3OutputPath": OUTPUT}}}
+TRAINING: TrainingResult = {
+    "job": JOB,
+    "arn": f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{JOB}",
+    "status": "Completed",
+    "seconds": 100.0,
+    "billable_seconds": 100,
+    "metrics": {},
+    "hyperparameters": {},
+    "model_artifact": f"{OUTPUT}/{JOB}/output/model.tar.gz",
+    "output": OUTPUT,
+    "Training": {},
+}
 FOUND = (
     "RuleEvaluationConditionMet: Evaluation of the rule Overfit at step 40 "
     "resulted in the condition being met\n"
@@ -55,11 +73,10 @@ def pipeline(**members: Any) -> Pipeline:
 
 
 @dataclass
-class Answers:
-    """An Aws whose SageMaker gives prepared answers and whose S3 is moto's."""
+class Responses:
+    """An Aws whose SageMaker returns prepared responses and whose S3 is moto's."""
 
     descriptions: list[dict[str, Any]]
-    waits: list[float] = field(default_factory=list)
 
     def aws(self) -> Aws:
         aws = Aws()
@@ -68,7 +85,7 @@ class Answers:
         sagemaker = boto3.client("sagemaker", region_name="us-east-1")
         stubber = Stubber(sagemaker)
         for members in self.descriptions:
-            answer = {
+            response = {
                 "TrainingJobName": JOB,
                 "TrainingJobArn": f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{JOB}",
                 "ModelArtifacts": {"S3ModelArtifacts": f"{OUTPUT}/model.tar.gz"},
@@ -80,7 +97,7 @@ class Answers:
                 "CreationTime": datetime(2026, 11, 22, tzinfo=UTC),
                 **members,
             }
-            stubber.add_response("describe_training_job", answer, {"TrainingJobName": JOB})
+            stubber.add_response("describe_training_job", response, {"TrainingJobName": JOB})
         stubber.activate()
         vars(aws).update(s3=s3, sagemaker=sagemaker)
         return aws
@@ -96,15 +113,17 @@ def test_a_finding_is_read_from_the_platform_s_text() -> None:
     )
 
 
-def test_aws_s_own_text_has_a_step_and_no_more() -> None:
+def test_aws_s_own_text_has_only_a_step() -> None:
     state = parse_evaluation(evaluation("Overfit", "IssuesFound", FOUND.partition("\n")[0]))
     assert (state.step, state.finding, state.advice) == (40, "", "")
     assert "at step 40 | RuleEvaluationConditionMet" in state.line
 
 
-def test_nothing_to_look_at_is_neither_stopped_nor_without_issues() -> None:
-    state = parse_evaluation(evaluation("DeadRelu", "Stopped", "NothingToLookAt: no ReLU outputs were saved"))
-    assert state.status == "NothingToLookAt"
+def test_insufficient_data_is_neither_stopped_nor_without_issues() -> None:
+    state = parse_evaluation(
+        evaluation("DeadRelu", "Stopped", "InsufficientData: no ReLU outputs were saved")
+    )
+    assert state.status == "InsufficientData"
     assert state.details == "no ReLU outputs were saved"
 
 
@@ -131,7 +150,9 @@ def mocked_aws() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("mocked_aws")
-def test_rules_are_waited_for_and_judged_by_policy() -> None:
+def test_rules_are_waited_for_and_judged_by_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("retraining.jobs.polling.time.sleep", pauses.append)
     running = {"DebugRuleEvaluationStatuses": [evaluation("Overfit", "InProgress")]}
     ended = {
         "DebugRuleEvaluationStatuses": [
@@ -143,14 +164,13 @@ def test_rules_are_waited_for_and_judged_by_policy() -> None:
         ],
         "ProfilerRuleEvaluationStatuses": [evaluation("ProfilerReport", "NoIssuesFound")],
     }
-    answers = Answers([running, running, ended])
-    aws = answers.aws()
+    aws = Responses([running, running, ended]).aws()
     page = f"out/{JOB}/rule-output/ProfilerReport/profiler-output/profiler-report.html"
     aws.s3.put_object(Bucket="bucket", Key=page, Body=b"<html>")
 
-    result = debugger_result(pipeline(), TRAINING, aws, pause=answers.waits.append)
+    result = debugger_result(pipeline(), TRAINING, aws)
 
-    assert answers.waits == [2.0, 3.0]
+    assert pauses == pytest.approx([2.0, 2.0], abs=0.1)
     assert {rule["rule"]: rule["verdict"] for rule in result["rules"]} == {
         "Overfit": "warning",
         "VanishingGradient": "blocks",
@@ -161,20 +181,21 @@ def test_rules_are_waited_for_and_judged_by_policy() -> None:
     }
     assert result["blocking"] == ["VanishingGradient"]
     assert result["report"] == f"s3://bucket/{page}"
-    assert "X-Amz-Signature" in result["report_url"] or "Signature" in result["report_url"]
+    assert result["report_url"]
+    assert "Signature" in result["report_url"]
     json.dumps(result)
 
 
 @pytest.mark.usefixtures("mocked_aws")
-def test_rules_that_do_not_end_are_not_waited_for_for_ever() -> None:
+def test_waiting_for_rules_has_a_limit() -> None:
     running = {"DebugRuleEvaluationStatuses": [evaluation("Overfit", "InProgress")]}
-    result = debugger_result(pipeline(rules_wait_seconds=0), TRAINING, Answers([running]).aws())
+    result = debugger_result(pipeline(rules_wait_seconds=0), TRAINING, Responses([running]).aws())
     assert [rule["verdict"] for rule in result["rules"]] == ["unknown"]
 
 
 @pytest.mark.usefixtures("mocked_aws")
 def test_rules_of_the_job_itself_are_read_from_its_output() -> None:
-    aws = Answers([]).aws()
+    aws = Responses([]).aws()
     files = {
         "debugger/rules/Overfit.json": json.dumps(
             {
@@ -200,17 +221,36 @@ def test_rules_of_the_job_itself_are_read_from_its_output() -> None:
     verdicts = {rule["rule"]: (rule["status"], rule["verdict"]) for rule in result["rules"]}
     assert verdicts["Overfit"] == ("IssuesFound", "warning")
     assert verdicts["VanishingGradient"] == ("Error", "unknown")
+    assert result["report"]
     bucket, key = result["report"].removeprefix("s3://").split("/", 1)
     assert aws.s3.get_object(Bucket=bucket, Key=key)["ContentType"].startswith("text/html")
 
 
 @pytest.mark.usefixtures("mocked_aws")
 def test_a_job_without_output_says_so_for_every_rule() -> None:
-    result = debugger_result(pipeline(debugger="in_job"), TRAINING, Answers([]).aws())
+    result = debugger_result(pipeline(debugger="in_job"), TRAINING, Responses([]).aws())
     assert {rule["status"] for rule in result["rules"]} == {"Error"}
     assert result["blocking"] == []
 
 
-@pytest.mark.parametrize("rules", [[], None])
-def test_no_rules_are_said_to_be_none(rules: Any) -> None:
-    assert "No Debugger rules" in table(rules or [])
+def test_no_rules_are_said_to_be_none() -> None:
+    assert "No Debugger rules" in rule_table([])
+
+
+def test_the_table_fits_the_log_pane_with_all_of_its_advice() -> None:
+    advice = "lower the learning rate, or start from pretrained weights; look at the first layers' gradients"
+    rule: RuleResult = {
+        "rule": "CPUBottleneckOfALongName",
+        "status": "InsufficientData",
+        "policy": "warn",
+        "verdict": "unknown",
+        "step": 123456,
+        "finding": "the mean of the gradients of features.0.weight is 1e-9, below 1e-7, at 5 steps in a row.",
+        "advice": advice,
+        "details": "",
+    }
+    lines = rule_table([rule]).splitlines()
+    assert max(len(line) for line in lines) <= 100
+    cells = [line.strip("│ ").rpartition("│")[2].split() for line in lines if line.startswith("│")]
+    assert f"Try: {advice}" in " ".join(word for cell in cells for word in cell)
+    assert all(word in "\n".join(lines) for word in (rule["rule"], rule["status"], "123456", "unknown"))
