@@ -1,7 +1,4 @@
-"""The state of an endpoint: what it serves, how far an update is, and how to restore a configuration.
-
-Import inside a task only: it loads boto3.
-"""
+"""The state of an endpoint: what it serves, how far an update is, and how to restore a configuration."""
 
 from __future__ import annotations
 
