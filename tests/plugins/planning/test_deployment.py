@@ -9,10 +9,10 @@ from botocore.validate import ParamValidator
 from retraining.aws.clients import Aws
 from retraining.config.pipeline import Pipeline
 from retraining.config.sections import Alarms
-from retraining.deployment.alarms import alarm_requests
 from retraining.errors import PlanError
 from retraining.planning.deployment import (
     VARIANT,
+    alarm_requests,
     alarms_of,
     all_at_once,
     deployment_parts,
