@@ -167,8 +167,8 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
         )
         rules >> evaluate
         gate = typed_task(tasks.gate)(evaluate.result, rules.result)
+        # Not with `dataset`: these results are for tasks that are skipped if `plan` skips the run.
         results: RunResults = {
-            "dataset": dataset,
             "plan": plan,
             "tuning": tune.result,
             "training": train.result,
@@ -198,9 +198,16 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
             approval=approve.result,
             doc_md=DEPLOY_DOC,
         )
+        verification = typed_task(tasks.verify)(
+            {
+                "dataset": dataset,
+                "training": train.result,
+                "evaluation": evaluate.result,
+                "package": package,
+                "endpoint": deploy.result,
+            }
+        )
         results = {**results, "package": package, "approval": approve.result}
-        deployed: RunResults = {**results, "endpoint": deploy.result}
-        verification = typed_task(tasks.verify)(deployed)
 
         remember = typed_task(tasks.remember, trigger_rule=NOTHING_FAILED, show_return_value_in_logs=False)(
             results
@@ -210,7 +217,13 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
         report = ReportOperator(
             task_id="report",
             pipeline=pipeline,
-            results={**deployed, "verification": verification, "retired": retired},
+            results={
+                **results,
+                "dataset": dataset,
+                "endpoint": deploy.result,
+                "verification": verification,
+                "retired": retired,
+            },
             doc_md=REPORT_DOC,
         )
         report.as_teardown()  # runs whatever failed, and does not hide it
