@@ -55,7 +55,7 @@ def verify_endpoint(pipeline: Pipeline, results: RunResults, aws: Aws) -> Verifi
     try:
         result = _examine(pipeline, results, aws)
     except VerificationError as error:
-        log.warning("The model is taken out of service: %s", error)
+        log.warning("The model fails the check of its endpoint: %s", error)
         in_service = _restored(aws, endpoint)
         reject_or_log(aws, package, str(error))
         raise VerificationError(f"{error} {in_service}") from error

@@ -16,8 +16,8 @@ from botocore.config import Config
 from retraining.aws.clients import Aws
 from retraining.aws.s3 import write
 from retraining.config.pipeline import Pipeline
-from retraining.dataset.images import Look
-from retraining.dataset.listing import list_pictures
+from retraining.dataset.images import ImageFacts
+from retraining.dataset.listing import list_images
 from retraining.dataset.manifest import encode
 from retraining.deployment.predictions import compare, predict, sample
 from retraining.deployment.verify import plausible, verify_endpoint
@@ -162,9 +162,9 @@ def verify(pipeline: Pipeline, aws: Aws, upload: Any) -> Any:
         upload("verify/test", dict.fromkeys(NAMES, body))
         folder = f"verify/run-{uuid.uuid4().hex[:8]}"
         manifest = f"s3://{BUCKET}/{folder}/manifest.jsonl.gz"
-        pictures = list_pictures(aws.s3, BUCKET, "verify").pictures
-        looks = {picture.version: Look("5e" * 32, problem="is no picture") for picture in pictures}
-        write(aws.s3, manifest, encode(pictures, looks))
+        images = list_images(aws.s3, BUCKET, "verify").images
+        facts = {image.version: ImageFacts("5e" * 32, problem="is not an image") for image in images}
+        write(aws.s3, manifest, encode(images, facts))
         upload("verify/test", replaced or {})
         if predictions is not None:
             upload(folder, {"predictions.jsonl": predictions})
