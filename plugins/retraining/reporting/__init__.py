@@ -1,1 +1,1 @@
-"""What people get to see of a run: page, summary, notifications."""
+"""What people are told about a run: its report, its summary, notifications."""

@@ -1,4 +1,4 @@
-"""Notifications: what is said, that it arrives at real servers, and that no failure spreads."""
+"""Notifications: their content, that they arrive at real servers, and that no failure spreads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.dags.airflow_home import PLUGINS, migrate
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
 from tests.plugins.reporting.receivers import MailServer, WebServer, serving
 
-ERROR = "no pictures of {{ 7 * 7 }} <b> & `x`"
+ERROR = "no images of {{ 7 * 7 }} <b> & `x`"
 AIRFLOW = "http://airflow.example.com:8080"
 RUN_ID = "manual__2026-11-22T00:00:00+00:00"
 Load = Callable[[Pipeline], dict[str, DAG]]
@@ -64,7 +64,7 @@ def topic(runtime: RuntimeProcess) -> Iterator[tuple[str, WebServer]]:
 
 @pytest.fixture
 def told(pipeline: Pipeline, topic: tuple[str, WebServer]) -> Pipeline:
-    """A pipeline that tells everybody everything."""
+    """A pipeline that sends every event to every channel."""
     channels = Notifications(sns=Sns(topic_arn=topic[0]), slack=Slack(), email=Email(to=["me@example.com"]))
     return pipeline.model_copy(update={"notifications": channels})
 
@@ -157,7 +157,7 @@ def test_every_form_of_a_message_escapes_what_is_special_in_it() -> None:
 ENDS = {
     "fail": ("dog_breed: Failed", f"The run failed at train: {ERROR}", "train"),
     "skip": ("dog_breed: Nothing changed", "Nothing changed since Monday.", "plan"),
-    "pass": ("dog_breed: New model live", "The new model passed the check of its endpoint.", None),
+    "pass": ("dog_breed: New model live", "The new model passed its verification.", None),
 }
 
 
@@ -193,8 +193,8 @@ def _notice(server: WebServer) -> dict[str, Any] | None:
     return next((body for body in bodies if body["Type"] == "Notification"), None)
 
 
-class Asking:
-    """The task instance of a task that asks a person."""
+class Approving:
+    """The task instance of a task that waits for a person."""
 
     task_id = "approve"
 
@@ -203,7 +203,7 @@ class Asking:
         return {"sentence": f"{task_ids}: the challenger is better."}
 
 
-CONTEXT: Any = {"dag": DAG("dog_breed_retraining", schedule=None), "run_id": RUN_ID, "ti": Asking()}
+CONTEXT: Any = {"dag": DAG("dog_breed_retraining", schedule=None), "run_id": RUN_ID, "ti": Approving()}
 
 
 def test_a_person_is_asked(told: Pipeline, servers: Servers) -> None:
@@ -213,14 +213,14 @@ def test_a_person_is_asked(told: Pipeline, servers: Servers) -> None:
     assert "waiting for approval" in text
     assert "gate: the challenger is better." in text
     assert f"<{AIRFLOW}/dags/dog_breed_retraining/runs/manual__2026-11-22T00%3A00%3A00%2B00%3A00" in text
-    assert "/tasks/approve/required_actions|Answer in Airflow>" in text
+    assert "/tasks/approve/required_actions|Respond in Airflow>" in text
     assert servers.mail.mails[0]["Subject"] == "dog_breed: waiting for approval"
 
 
 def test_without_an_address_of_airflow_there_is_no_link(told: Pipeline, slack: WebServer) -> None:
     only = told.model_copy(update={"notifications": Notifications(slack=Slack())})
     RunNotifier(only, "approval")({**CONTEXT})
-    assert "|Answer" not in json.loads(slack.bodies[0])["text"]
+    assert "|Respond" not in json.loads(slack.bodies[0])["text"]
 
 
 def test_a_channel_that_fails_hides_no_other(
