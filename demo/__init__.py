@@ -1,1 +1,1 @@
-"""The demonstration: environments, services, a sample data set, and one run watched from the terminal."""
+"""The demonstration: environments, services, a sample dataset, and one run watched from the terminal."""

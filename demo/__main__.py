@@ -54,7 +54,7 @@ def trigger_command(settings: Settings, out: Console) -> bool:
 
 
 def trigger_asset_command(settings: Settings, out: Console) -> bool:
-    """A run by an update of the data set's asset, with the pipeline file's own values."""
+    """A run by an update of the dataset's asset, with the pipeline file's own values."""
     demo = Demo(settings, last_choice(settings.choice), out)
     succeeded = run_by_asset(demo)
     show_addresses(settings, out)

@@ -24,7 +24,7 @@ class TaskState:
 
     task_id: str
     state: str
-    tries: int
+    attempts: int
     started: datetime | None
     ended: datetime | None
 
@@ -51,12 +51,12 @@ def task_path(dag_id: str, run_id: str, task_id: str) -> str:
     return f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
 
 
-def content(answer: httpx.Response) -> Any:
-    """The JSON of an answer; DemoError with Airflow's own words for anything but success."""
-    if answer.is_error:
-        asked = f"{answer.request.method} {answer.request.url.path}"
-        raise DemoError(f"Airflow answered HTTP {answer.status_code} to {asked}: {answer.text}")
-    return answer.json()
+def content(response: httpx.Response) -> Any:
+    """The JSON of a response; DemoError with Airflow's own words for anything but success."""
+    if response.is_error:
+        asked = f"{response.request.method} {response.request.url.path}"
+        raise DemoError(f"Airflow responded with HTTP {response.status_code} to {asked}: {response.text}")
+    return response.json()
 
 
 class AirflowApi:
@@ -64,12 +64,12 @@ class AirflowApi:
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self.client = httpx.Client(base_url=url, timeout=30.0)
-        answer = self.client.post("/auth/token", json={"username": user, "password": password})
-        if answer.status_code != 201:
+        response = self.client.post("/auth/token", json={"username": user, "password": password})
+        if response.status_code != 201:
             raise DemoError(
-                f"Airflow at {url} refused the user {user}: HTTP {answer.status_code} {answer.text}"
+                f"Airflow at {url} refused the user {user}: HTTP {response.status_code} {response.text}"
             )
-        self.client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        self.client.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
 
     def __enter__(self) -> Self:
         return self
@@ -78,7 +78,7 @@ class AirflowApi:
         self.client.close()
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """The JSON answer; DemoError with Airflow's own words for anything but success."""
+        """The JSON response; DemoError with Airflow's own words for anything but success."""
         return content(self.client.request(method, f"/api/v2/{path}", **arguments))
 
     def wait_for_dag(self, dag_id: str) -> None:
@@ -138,8 +138,8 @@ class AirflowApi:
 
     def active_runs(self, dag_id: str) -> list[str]:
         """Ids of the runs that have not ended."""
-        answer = self.call("GET", f"dags/{dag_id}/dagRuns", params={"state": ["running", "queued"]})
-        return [run["dag_run_id"] for run in answer["dag_runs"]]
+        response = self.call("GET", f"dags/{dag_id}/dagRuns", params={"state": ["running", "queued"]})
+        return [run["dag_run_id"] for run in response["dag_runs"]]
 
     def end_run(self, dag_id: str, run_id: str) -> None:
         """Mark a run as failed, which ends its tasks."""
@@ -147,40 +147,42 @@ class AirflowApi:
         self.call("PATCH", path, params={"update_mask": "state"}, json={"state": "failed"})
 
     def run(self, dag_id: str, run_id: str) -> DagRun:
-        answer = self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")
-        return DagRun(run_id, answer["state"], moment(answer["start_date"]), moment(answer["end_date"]))
+        response = self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")
+        return DagRun(run_id, response["state"], moment(response["start_date"]), moment(response["end_date"]))
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
-        answer = self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances", params={"limit": 100})
+        response = self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances", params={"limit": 100})
         return [
             TaskState(
                 task_id=task["task_id"],
                 state=task["state"] or "waiting",
-                tries=task["try_number"],
+                attempts=task["try_number"],
                 started=moment(task["start_date"]),
                 ended=moment(task["end_date"]),
             )
-            for task in answer["task_instances"]
+            for task in response["task_instances"]
         ]
 
     def result(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """What a task returned; None where it returned nothing."""
         path = f"{task_path(dag_id, run_id, task_id)}/xcomEntries/return_value"
-        answer = self.client.get(f"/api/v2/{path}", params={"deserialize": True})
-        return None if answer.status_code == httpx.codes.NOT_FOUND else content(answer)["value"]
+        response = self.client.get(f"/api/v2/{path}", params={"deserialize": True})
+        return None if response.status_code == httpx.codes.NOT_FOUND else content(response)["value"]
 
     def asks(self, dag_id: str, run_id: str, task_id: str) -> bool:
-        """Whether a task rests until a person answers."""
+        """Whether a task waits for a person."""
         task = task_path(dag_id, run_id, task_id)
         rests = self.call("GET", task)["state"] == "awaiting_input"
         return rests and not self.call("GET", f"{task}/-1/hitlDetails")["response_received"]
 
-    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+    def respond(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
         question = f"{task_path(dag_id, run_id, task_id)}/-1/hitlDetails"
         self.call("PATCH", question, json={"chosen_options": [option], "params_input": {}})
 
     def log(self, dag_id: str, run_id: str, task: TaskState) -> list[Mapping[str, Any]]:
         """The log of the task's last try, one mapping a line (`event`, `level`, `error_detail`)."""
-        path = f"{task_path(dag_id, run_id, task.task_id)}/logs/{max(task.tries, 1)}"
-        answer = self.call("GET", path, params={"full_content": True}, headers={"Accept": "application/json"})
-        return [line if isinstance(line, dict) else {"event": str(line)} for line in answer["content"]]
+        path = f"{task_path(dag_id, run_id, task.task_id)}/logs/{max(task.attempts, 1)}"
+        response = self.call(
+            "GET", path, params={"full_content": True}, headers={"Accept": "application/json"}
+        )
+        return [line if isinstance(line, dict) else {"event": str(line)} for line in response["content"]]

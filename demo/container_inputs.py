@@ -1,4 +1,4 @@
-"""First start in containers: the bucket, the role and the sample data set in the local SageMaker's S3."""
+"""First start in containers: the bucket, the role and the sample dataset in the local SageMaker's S3."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from demo.upload import create_bucket_and_role, put_dataset, stored
 
 
 def main(url: str) -> int:
-    """Leave a data set that is there already as it is: it may be the user's own."""
+    """Leave a dataset that is there already as it is: it may be the user's own."""
     aws = Aws(url)
     create_bucket_and_role(aws)
     if stored(aws, f"datasets/{PIPELINE}/"):
-        print(f"There is a data set in s3://{aws.bucket}/datasets/{PIPELINE}/")
+        print(f"There is a dataset in s3://{aws.bucket}/datasets/{PIPELINE}/")
         return 0
     with tempfile.TemporaryDirectory() as folder:
         draw_dataset(Path(folder) / "sample", Plan())
         synced = put_dataset(aws, Path(folder) / "sample", lambda _done, _total: None)
-    print(f"{synced.uploaded} pictures put into s3://{aws.bucket}/datasets/{PIPELINE}/")
+    print(f"{synced.uploaded} images put into s3://{aws.bucket}/datasets/{PIPELINE}/")
     return 0
 
 

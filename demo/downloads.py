@@ -1,4 +1,4 @@
-"""Fetches what the demonstration can use when there is internet access: a data set and pretrained weights.
+"""Fetches what the demonstration can use when there is internet access: a dataset and pretrained weights.
 
 A download goes on where an interrupted one ended, and counts only once it has been checked.
 """
@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Archive:
-    """A data set in a zip file: its address, its only folder, and what must be in it."""
+    """A dataset in a zip file: its address, its only folder, and what must be in it."""
 
     url: str
     folder: str
@@ -69,16 +69,18 @@ def download(url: str, target: Path, progress: Progress) -> None:
 def fetch(url: str, part: Path, progress: Progress) -> None:
     done = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
-    with httpx.stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_SECONDS) as answer:
-        total = total_bytes(answer, done)
-        if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and done == total:
+    with httpx.stream(
+        "GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT_SECONDS
+    ) as response:
+        total = total_bytes(response, done)
+        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and done == total:
             return
-        if answer.is_error:
-            raise DemoError(f"{url} answered HTTP {answer.status_code}; is the address still right?")
-        resumed = answer.status_code == httpx.codes.PARTIAL_CONTENT
+        if response.is_error:
+            raise DemoError(f"{url} responded with HTTP {response.status_code}; is the address still right?")
+        resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
         done = done if resumed else 0
         with part.open("ab" if resumed else "wb") as file:
-            for block in answer.iter_raw():
+            for block in response.iter_raw():
                 file.write(block)
                 done += len(block)
                 progress(done, total)
@@ -86,12 +88,12 @@ def fetch(url: str, part: Path, progress: Progress) -> None:
             raise httpx.RemoteProtocolError(f"{done:,} of {total:,} bytes arrived")
 
 
-def total_bytes(answer: httpx.Response, done: int) -> int:
+def total_bytes(response: httpx.Response, done: int) -> int:
     """The whole file's length; 0 where the server does not tell it."""
-    if match := re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d+)", answer.headers.get("Content-Range", "")):
+    if match := re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d+)", response.headers.get("Content-Range", "")):
         return int(match[1])
-    length = int(answer.headers.get("Content-Length", 0))
-    return done + length if answer.status_code == httpx.codes.PARTIAL_CONTENT else length
+    length = int(response.headers.get("Content-Length", 0))
+    return done + length if response.status_code == httpx.codes.PARTIAL_CONTENT else length
 
 
 def check_dataset(folder: Path, archive: Archive) -> None:
@@ -107,7 +109,7 @@ def check_dataset(folder: Path, archive: Archive) -> None:
 
 
 def fetch_dataset(local: Path, progress: Progress, archive: Archive = DOG_IMAGES) -> Path:
-    """The data set's folder below `local`, downloaded and unpacked where it is not there yet."""
+    """The dataset's folder below `local`, downloaded and unpacked where it is not there yet."""
     folder = local / "data" / archive.folder
     if folder.exists():
         check_dataset(folder, archive)
@@ -135,13 +137,13 @@ def fetch_dataset(local: Path, progress: Progress, archive: Archive = DOG_IMAGES
 
 def weights_url(python: Path, arch: str) -> str:
     """Where torchvision's default weights of an architecture are; asks the torchvision of the environment."""
-    answer = subprocess.run(
+    response = subprocess.run(
         [python, "-c", WEIGHTS_URL_SCRIPT, arch], capture_output=True, text=True, check=False
     )
-    if answer.returncode:
-        reason = answer.stderr.strip().splitlines()[-1:]
+    if response.returncode:
+        reason = response.stderr.strip().splitlines()[-1:]
         raise DemoError(f"torchvision has no weights for ARCH={arch}: {' '.join(reason)}")
-    return answer.stdout.strip()
+    return response.stdout.strip()
 
 
 def check_hash(path: Path) -> None:

@@ -56,7 +56,7 @@ def task_table(tasks: tuple[TaskState, ...]) -> Table:
     for heading in ("task", "state", "time"):
         table.add_column(heading, justify="right" if heading == "time" else "left")
     for task in tasks:
-        retried = f" (try {task.tries})" if task.tries > 1 else ""
+        retried = f" (attempt {task.attempts})" if task.attempts > 1 else ""
         table.add_row(task.task_id, coloured(task.state) + retried, seconds(task.seconds))
     return table
 
@@ -125,7 +125,7 @@ def job_lines(title: str, before: Job | None, job: Job) -> Iterator[str]:
 
 
 def changes(before: View | None, view: View) -> Iterator[str]:
-    """One line for everything that is new since the last look."""
+    """One line for everything that is new since the last poll."""
     states: Mapping[str, str] = {task.task_id: task.state for task in before.tasks} if before else {}
     for task in view.tasks:
         if task.state != states.get(task.task_id, "waiting"):
@@ -143,26 +143,26 @@ def changes(before: View | None, view: View) -> Iterator[str]:
         )
 
 
-def watch(look: Callable[[], View], console: Console) -> View:
+def watch(poll: Callable[[], View], console: Console) -> View:
     """Show the run until it has ended; its last view."""
-    return watch_live(look, console) if console.is_terminal else watch_plain(look, console)
+    return watch_live(poll, console) if console.is_terminal else watch_plain(poll, console)
 
 
-def watch_live(look: Callable[[], View], console: Console) -> View:
+def watch_live(poll: Callable[[], View], console: Console) -> View:
     started = time.monotonic()
     with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
         while True:
-            view = look()
+            view = poll()
             live.update(render(view, time.monotonic() - started), refresh=True)
             if view.run.state in FINISHED_RUN:
                 return view
             time.sleep(POLL_SECONDS)
 
 
-def watch_plain(look: Callable[[], View], console: Console) -> View:
+def watch_plain(poll: Callable[[], View], console: Console) -> View:
     started, before = time.monotonic(), None
     while True:
-        view = look()
+        view = poll()
         for line in changes(before, view):
             console.print(
                 f"{time.monotonic() - started:6.1f} s  {line}", markup=False, highlight=False, soft_wrap=True

@@ -81,7 +81,7 @@ def metric_pairs(line: str) -> dict[str, float]:
 
 @dataclass
 class LogFollower:
-    """The epochs that a training job has logged, read on from where the last look ended."""
+    """The epochs that a training job has logged, read on from where the last poll ended."""
 
     aws: Aws
     job: str
@@ -98,12 +98,12 @@ class LogFollower:
 
     def find_stream(self) -> str | None:
         try:
-            answer = self.aws.logs.describe_log_streams(
+            response = self.aws.logs.describe_log_streams(
                 logGroupName=LOG_GROUP, logStreamNamePrefix=f"{self.job}/"
             )
         except self.aws.logs.exceptions.ResourceNotFoundException:
             return None
-        return next((stream["logStreamName"] for stream in answer["logStreams"]), None)
+        return next((stream["logStreamName"] for stream in response["logStreams"]), None)
 
     def read_on(self, stream: str) -> None:
         while True:
@@ -114,13 +114,13 @@ class LogFollower:
             }
             if self.token:
                 request["nextToken"] = self.token
-            answer = self.aws.logs.get_log_events(**request)
-            for event in answer["events"]:
+            response = self.aws.logs.get_log_events(**request)
+            for event in response["events"]:
                 if EPOCH_LINE.search(event["message"]):
                     self.epochs.append(metric_pairs(event["message"]))
-            if answer["nextForwardToken"] == self.token or not answer["events"]:
+            if response["nextForwardToken"] == self.token or not response["events"]:
                 return
-            self.token = answer["nextForwardToken"]
+            self.token = response["nextForwardToken"]
 
 
 @dataclass
@@ -135,7 +135,7 @@ class Observer:
     followers: dict[str, LogFollower] = field(default_factory=dict)
     finished: dict[str, Job] = field(default_factory=dict)
 
-    def look(self) -> View:
+    def poll(self) -> View:
         run = self.airflow.run(DAG_ID, self.run_id)
         places = {task_id: place for place, task_id in enumerate(self.order)}
         tasks = sorted(
@@ -181,26 +181,28 @@ class Observer:
     def job(self, name: str) -> Job:
         if name in self.finished:
             return self.finished[name]
-        answer = self.aws.sagemaker.describe_training_job(TrainingJobName=name)
+        response = self.aws.sagemaker.describe_training_job(TrainingJobName=name)
         follower = self.followers.setdefault(name, LogFollower(self.aws, name))
-        job = described_job(answer, follower.read())
+        job = described_job(response, follower.read())
         if job.ended and datetime.now(UTC) - job.ended > LAST_LINES:
             self.finished[name] = job
         return job
 
 
-def described_job(answer: DescribeTrainingJobResponseTypeDef, epochs: tuple[Mapping[str, float], ...]) -> Job:
-    hyperparameters = answer.get("HyperParameters", {})
-    metrics = {metric["MetricName"]: metric["Value"] for metric in answer.get("FinalMetricDataList", [])}
+def described_job(
+    response: DescribeTrainingJobResponseTypeDef, epochs: tuple[Mapping[str, float], ...]
+) -> Job:
+    hyperparameters = response.get("HyperParameters", {})
+    metrics = {metric["MetricName"]: metric["Value"] for metric in response.get("FinalMetricDataList", [])}
     return Job(
-        name=answer["TrainingJobName"],
-        status=answer["TrainingJobStatus"],
-        stage=answer["SecondaryStatus"],
-        created=answer["CreationTime"],
-        ended=answer.get("TrainingEndTime"),
+        name=response["TrainingJobName"],
+        status=response["TrainingJobStatus"],
+        stage=response["SecondaryStatus"],
+        created=response["CreationTime"],
+        ended=response.get("TrainingEndTime"),
         hyperparameters={name: value.strip('"') for name, value in hyperparameters.items()},
         metrics=metrics,
         objective=metrics.get(hyperparameters.get("_tuning_objective_metric", "").strip('"')),
-        failure=answer.get("FailureReason"),
+        failure=response.get("FailureReason"),
         epochs=epochs,
     )

@@ -1,4 +1,4 @@
-"""Says on the terminal how a run ended: its errors, or its figures and the endpoint's answers."""
+"""Says on the terminal how a run ended: its errors, or its figures and the endpoint's responses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from rich.console import Console
 
 from demo.airflow_api import AirflowApi, TaskState
 from demo.observation import View
-from demo.prediction import Answer
+from demo.prediction import EndpointResponse
 from demo.settings import DAG_ID, ENDPOINT, Settings
 
-BREEDS_SHOWN = 3
+CLASSES_SHOWN = 3
 ERRORS_SHOWN = 3
 
 
@@ -38,20 +38,20 @@ def show_failure(out: Console, settings: Settings, api: AirflowApi, view: View) 
             say(out, f"\nTask {task.task_id} failed:", style="bold red")
             for line in error_lines(api, view, task):
                 say(out, line)
-            say(out, f"Log: {logs / f'task_id={task.task_id}' / f'attempt={task.tries}.log'}")
+            say(out, f"Log: {logs / f'task_id={task.task_id}' / f'attempt={task.attempts}.log'}")
     for job in filter(None, [*(view.tuning.trials if view.tuning else ()), view.training]):
         if job.failure:
             say(out, f"Job {job.name} failed: {job.failure}")
 
 
-def show_answers(out: Console, answers: list[Answer]) -> None:
-    say(out, f"\nThe endpoint {ENDPOINT}, asked for pictures of the test set:", style="bold")
-    for answer in answers:
+def show_responses(out: Console, responses: list[EndpointResponse]) -> None:
+    say(out, f"\nThe endpoint {ENDPOINT}, on images of the test set:", style="bold")
+    for response in responses:
         guesses = ", ".join(
-            f"{guess['label']} {guess['probability']:.0%}" for guess in answer.predictions[:BREEDS_SHOWN]
+            f"{guess['label']} {guess['probability']:.0%}" for guess in response.predictions[:CLASSES_SHOWN]
         )
-        mark = "✓" if answer.right else "✗"
-        say(out, f"  {mark} {answer.expected}/{answer.image}: {guesses}")
+        mark = "✓" if response.right else "✗"
+        say(out, f"  {mark} {response.expected}/{response.image}: {guesses}")
 
 
 def show_decision(out: Console, report: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Asks the endpoint for breeds, the way any client of SageMaker does."""
+"""Sends images to the endpoint, the way any client of SageMaker does."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ CONTENT_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the endpoint said about one picture; `predictions` are sorted, the most probable first."""
+class EndpointResponse:
+    """The endpoint's response to one image; `predictions` are sorted, the most probable first."""
 
     image: str
     expected: str
@@ -29,8 +29,8 @@ class Answer:
         return bool(self.predictions) and self.predictions[0]["class"] == self.expected
 
 
-def pictures(dataset: Path, count: int) -> list[Path]:
-    """Up to `count` pictures of the test set, one of each class before any class's second."""
+def images(dataset: Path, count: int) -> list[Path]:
+    """Up to `count` images of the test set, one of each class before any class's second."""
     classes = [
         sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         for folder in sorted((dataset / "test").iterdir())
@@ -41,17 +41,17 @@ def pictures(dataset: Path, count: int) -> list[Path]:
     return rounds[:count]
 
 
-def ask(aws: Aws, endpoint: str, picture: Path) -> Answer:
-    """Raises DemoError where the endpoint does not answer."""
-    content_type = CONTENT_TYPES.get(picture.suffix.lower(), "application/x-image")
+def predict(aws: Aws, endpoint: str, image: Path) -> EndpointResponse:
+    """Raises DemoError where the endpoint does not respond."""
+    content_type = CONTENT_TYPES.get(image.suffix.lower(), "application/x-image")
     try:
-        answer = aws.runtime.invoke_endpoint(
+        response = aws.runtime.invoke_endpoint(
             EndpointName=endpoint,
             ContentType=content_type,
             Accept="application/json",
-            Body=picture.read_bytes(),
+            Body=image.read_bytes(),
         )
     except (ClientError, BotoCoreError) as error:
-        raise DemoError(f"The endpoint {endpoint} did not answer for {picture}: {error}") from error
-    body = json.loads(answer["Body"].read())
-    return Answer(picture.name, picture.parent.name, body["predictions"])
+        raise DemoError(f"The endpoint {endpoint} did not respond to {image}: {error}") from error
+    body = json.loads(response["Body"].read())
+    return EndpointResponse(image.name, image.parent.name, body["predictions"])

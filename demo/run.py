@@ -1,4 +1,4 @@
-"""One demonstration from the services to the endpoint's answers: what `make demo` and `make trigger` do."""
+"""One demonstration from the services to the endpoint's responses: what `make demo` and `make trigger` do."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from demo.airflow_api import AirflowApi
 from demo.aws import Aws
 from demo.live_view import watch
 from demo.observation import Observer
-from demo.outcome import say, show_answers, show_failure, show_outcome
-from demo.prediction import Answer, ask, pictures
+from demo.outcome import say, show_failure, show_outcome, show_responses
+from demo.prediction import EndpointResponse, images, predict
 from demo.run_report import Timings, report, write_report
 from demo.sample_dataset import Plan, draw_dataset
 from demo.settings import ASSET, DAG_ID, ENDPOINT, Choice, Settings, write_choice
 from demo.upload import Synced, create_bucket_and_role, dataset_files, put_dataset, put_weights
 
-PICTURES_SHOWN = 6
-# Few trials and small pictures, for a machine with two cores. Drawn dogs show on smaller ones than real dogs.
+IMAGES_SHOWN = 6
+# Few trials and small images, for a machine with two cores. Drawn dogs show on smaller ones than real dogs.
 SMALL_SEARCH: Mapping[str, Any] = {"max_jobs": 2, "max_parallel_jobs": 1, "epochs_max": 6}
 BAKE_SECONDS = 15  # on AWS alarms need whole minutes; here their periods end now
 IMAGE_SIZE = 128
@@ -85,14 +85,14 @@ def put_inputs(demo: Demo, aws: Aws) -> None:
     ) as bar:
         started = time.monotonic()
         create_bucket_and_role(aws)
-        task = bar.add_task("Data set into S3", total=None)
+        task = bar.add_task("Dataset into S3", total=None)
         images = put_dataset(
             aws, demo.dataset, lambda done, total: bar.update(task, completed=done, total=total)
         )
         weights = put_weights(aws, demo.choice.weights, demo.choice.arch, lambda _done, _total: None)
     elapsed = time.monotonic() - started
     demo.timings.add("inputs into S3", elapsed)
-    say(demo.out, f"  {show_sync('data set into S3', images)}: {elapsed:.1f} s")
+    say(demo.out, f"  {show_sync('dataset into S3', images)}: {elapsed:.1f} s")
     if demo.choice.weights:
         say(demo.out, f"  {show_sync('weights into S3', weights)}")
 
@@ -157,35 +157,35 @@ def run_dag(demo: Demo, api: AirflowApi, aws: Aws, conf: Mapping[str, Any] | Non
     api.unpause(DAG_ID)
     run_id = start_by_asset(api) if conf is None else api.trigger(DAG_ID, conf)
     say(demo.out, f"\n{DAG_ID} {run_id}")
-    view = watch(Observer(api, aws, run_id, since, api.task_order(DAG_ID)).look, demo.out)
+    view = watch(Observer(api, aws, run_id, since, api.task_order(DAG_ID)).poll, demo.out)
     demo.timings.add("run", time.monotonic() - started)
-    endpoint, answers = describe_endpoint(aws), list[Answer]()
+    endpoint, responses = describe_endpoint(aws), list[EndpointResponse]()
     succeeded = view.run.state == "success"
     try:
         if succeeded:
-            with demo.step("endpoint's answers"):
-                answers = [ask(aws, ENDPOINT, picture) for picture in pictures(demo.dataset, PICTURES_SHOWN)]
-            show_answers(demo.out, answers)
+            with demo.step("endpoint's responses"):
+                responses = [predict(aws, ENDPOINT, image) for image in images(demo.dataset, IMAGES_SHOWN)]
+            show_responses(demo.out, responses)
         else:
             show_failure(demo.out, demo.settings, api, view)
     finally:
-        content = report(view, conf or {}, endpoint, answers, demo.timings)
+        content = report(view, conf or {}, endpoint, responses, demo.timings)
         content["report"] = api.result(DAG_ID, run_id, "report")
         write_report(demo.settings.report, content)
     show_outcome(demo.out, demo.settings, content)
-    return succeeded and bool(answers)
+    return succeeded and bool(responses)
 
 
 def prepare_dataset(demo: Demo) -> None:
-    """Draw the sample, or look at the user's data set; DemoError before anything has been started."""
+    """Draw the sample, or check the user's dataset; DemoError before anything has been started."""
     if demo.choice.data is None:
-        with demo.step("sample data set"):
+        with demo.step("sample dataset"):
             draw_dataset(demo.dataset, Plan())
     dataset_files(demo.dataset)
 
 
 def run_demo(demo: Demo, *, end_earlier: bool) -> bool:
-    """The whole demonstration; whether the run succeeded and the endpoint answered.
+    """The whole demonstration; whether the run succeeded and the endpoint responded.
 
     A demonstration ends a run that is still going (`end_earlier`) and runs on unchanged data, too; any other
     run waits for the one before, and is skipped if nothing changed.
@@ -201,9 +201,9 @@ def run_demo(demo: Demo, *, end_earlier: bool) -> bool:
 
 
 def run_by_asset(demo: Demo) -> bool:
-    """A run started by the data set's asset, as a producer of data would; its outcome.
+    """A run started by the dataset's asset, as a producer of data would; its outcome.
 
-    The data set of the last `make demo` goes into S3 again, so that what changed in its folder counts.
+    The dataset of the last `make demo` goes into S3 again, so that what changed in its folder counts.
     """
     prepare_dataset(demo)
     aws, airflow = start_services(demo)

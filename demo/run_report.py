@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.observation import Job, View
-from demo.prediction import Answer
+from demo.prediction import EndpointResponse
 from demo.settings import DAG_ID
 
 Interval = tuple[datetime, datetime]
@@ -91,16 +91,22 @@ def tuning_report(view: View) -> dict[str, Any] | None:
     }
 
 
-def endpoint_report(endpoint: Mapping[str, Any] | None, answers: Sequence[Answer]) -> dict[str, Any] | None:
+def endpoint_report(
+    endpoint: Mapping[str, Any] | None, responses: Sequence[EndpointResponse]
+) -> dict[str, Any] | None:
     if endpoint is None:
         return None
     return {
         "name": endpoint["EndpointName"],
         "status": endpoint["EndpointStatus"],
         "config": endpoint["EndpointConfigName"],
-        "answers": [
-            {"image": answer.image, "expected": answer.expected, "predictions": list(answer.predictions)}
-            for answer in answers
+        "responses": [
+            {
+                "image": response.image,
+                "expected": response.expected,
+                "predictions": list(response.predictions),
+            }
+            for response in responses
         ],
     }
 
@@ -109,7 +115,7 @@ def report(
     view: View,
     conf: Mapping[str, Any],
     endpoint: Mapping[str, Any] | None,
-    answers: Sequence[Answer],
+    responses: Sequence[EndpointResponse],
     timings: Timings,
 ) -> dict[str, Any]:
     training = job_report(view.training) if view.training else None
@@ -125,7 +131,7 @@ def report(
             {
                 "task_id": task.task_id,
                 "state": task.state,
-                "tries": task.tries,
+                "attempts": task.attempts,
                 "seconds": None if task.seconds is None else round(task.seconds, 2),
             }
             for task in view.tasks
@@ -134,7 +140,7 @@ def report(
         "best_hyperparameters": tuned or (training["hyperparameters"] if training else {}),
         "training": training,
         "metrics": training["metrics"] if training else {},
-        "endpoint": endpoint_report(endpoint, answers),
+        "endpoint": endpoint_report(endpoint, responses),
         "timing": timing(view, endpoint, timings),
     }
 

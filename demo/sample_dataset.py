@@ -1,6 +1,6 @@
-"""Draws a data set of invented dog breeds, so that the demonstration needs no download.
+"""Draws a dataset of invented dog breeds, so that the demonstration needs no download.
 
-Every image is drawn from its own random generator, seeded by the data set's seed and the image's place in it:
+Every image is drawn from its own random generator, seeded by the dataset's seed and the image's place in it:
 any image can be drawn alone, and the same seed gives the same bytes (for one version of Pillow). A breed is a
 coat, a build, ears and a tail; what varies within it is pose, size, direction, shade, scene, light and noise.
 """
@@ -335,7 +335,7 @@ def draw_image(breed: Breed, side: int, rng: np.random.Generator) -> Image.Image
 
 
 def images(plan: Plan) -> Iterator[tuple[Path, Image.Image]]:
-    """Every image with its path below the data set's folder: split/breed/file."""
+    """Every image with its path below the dataset's folder: split/breed/file."""
     for split_index, (split, count) in enumerate(plan.splits().items()):
         for breed_index, breed in enumerate(BREEDS):
             for index in range(count):
@@ -350,7 +350,7 @@ def fingerprint(plan: Plan) -> str:
 
 
 def draw_dataset(folder: Path, plan: Plan) -> bool:
-    """Draw the data set into `folder` unless it lies there already; whether it was drawn now."""
+    """Draw the dataset into `folder` unless it lies there already; whether it was drawn now."""
     marker = folder / DONE
     wanted = fingerprint(plan)
     if marker.exists() and marker.read_text() == wanted:

@@ -58,7 +58,7 @@ class Settings:
 class Choice:
     """What a run is about: the data, the starting weights, and the DAG's parameters.
 
-    `data` None is the sample data set, `weights` None random initialisation.
+    `data` None is the sample dataset, `weights` None random initialisation.
     """
 
     data: Path | None = None

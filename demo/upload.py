@@ -1,7 +1,7 @@
-"""Puts the run's input into S3: the bucket, the role, the data set and the starting weights.
+"""Puts the run's input into S3: the bucket, the role, the dataset and the starting weights.
 
 A prefix is made to hold what its folder holds: what is there already (by size and ETag) is skipped, and what
-the folder does not have is removed, so that one data set never mixes with the last one.
+the folder does not have is removed, so that one dataset never mixes with the last one.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def create_bucket_and_role(aws: Aws) -> None:
 
 
 def dataset_files(folder: Path) -> dict[str, Path]:
-    """Every file of the data set by its path below the folder; DemoError where it is no data set."""
+    """Every file of the dataset by its path below the folder; DemoError where it is no dataset."""
     missing = [split for split in SPLITS if not (folder / split).is_dir()]
     if missing:
         raise DemoError(
-            f"DATA={folder} has no folder {', '.join(missing)}: a data set has train/, valid/ and test/, "
-            "each with one folder of pictures for every class"
+            f"DATA={folder} has no folder {', '.join(missing)}: a dataset has train/, valid/ and test/, "
+            "each with one folder of images for every class"
         )
     return {
         path.relative_to(folder).as_posix(): path

@@ -51,12 +51,12 @@ def leaking_data(world: World) -> None:
     expect_stopped_before_tuning(world, data.leaking, "also in another split")
 
 
-def ruined_breed(world: World) -> None:
+def ruined_class(world: World) -> None:
     before = world.configuration()
-    run = world.retrain(data.ruined_breed)
+    run = world.retrain(data.ruined_class)
     expect_kept_out(world, run, before)
     failed = [check["name"] for check in run.result("gate")["checks"] if not check["passed"]]
-    expect(failed == ["class_regression"], f"the breed rule alone blocks, not {failed}", run)
+    expect(failed == ["class_regression"], f"the recall limit of classes alone blocks, not {failed}", run)
 
 
 def worse_challenger(world: World) -> None:
@@ -67,7 +67,7 @@ def worse_challenger(world: World) -> None:
 
 def denied_approval(world: World) -> None:
     before = world.configuration()
-    run = world.retrain(answer="Reject")
+    run = world.retrain(response="Reject")
     expect(run.state == "success" and run.task("approve") == "success", "the run asks for approval", run)
     expect(run.result("gate")["approved"], "the gate lets the model pass", run)
     expect(not run.result("approve")["approved"], "the approval was denied", run)
@@ -91,12 +91,12 @@ def slow_model(world: World) -> None:
     expect_rolled_back(world, "is slow", task="deploy", because="latency")
 
 
-def model_that_answers_5xx(world: World) -> None:
-    expect_rolled_back(world, "answers 5xx", task="deploy", because="5xx")
+def model_that_fails_requests(world: World) -> None:
+    expect_rolled_back(world, "responds with 5xx", task="deploy", because="5xx")
 
 
 def wrong_predictions(world: World) -> None:
-    expect_rolled_back(world, "answers wrongly", task="verify", because="otherwise than the evaluation")
+    expect_rolled_back(world, "predicts wrongly", task="verify", because="otherwise than the evaluation")
 
 
 def manual_rollback(world: World) -> None:
@@ -110,17 +110,17 @@ def manual_rollback(world: World) -> None:
 DRILLS = (
     Drill("first model, no champion → live", first_model),
     Drill("unchanged data → skipped", unchanged_data),
-    Drill("damaged pictures → stopped before tuning", damaged_data),
-    Drill("test pictures in training → stopped before tuning", leaking_data),
-    Drill("one breed ruined → blocked by the breed rule", ruined_breed),
+    Drill("damaged images → stopped before tuning", damaged_data),
+    Drill("test images in training → stopped before tuning", leaking_data),
+    Drill("one class ruined → blocked by the recall limit of classes", ruined_class),
     Drill("labels shuffled → champion stays", worse_challenger),
     Drill("approval denied → champion stays", denied_approval),
     Drill("better challenger → live", better_challenger),
     Drill("model fails to load → rolled back", model_that_does_not_load),
     Drill("slow model → alarm, rolled back", slow_model),
-    Drill("5xx under traffic → alarm, rolled back", model_that_answers_5xx, CANARY_PERCENT / 100),
+    Drill("5xx under traffic → alarm, rolled back", model_that_fails_requests, CANARY_PERCENT / 100),
     Drill("wrong predictions → verify rolls back", wrong_predictions),
-    Drill("manual rollback → the model before", manual_rollback),
+    Drill("manual rollback → the previous model", manual_rollback),
 )
 
 

@@ -16,29 +16,29 @@ def model_fn(model_dir: str) -> Classifier:
 _quick = predict_fn
 
 
-def predict_fn(picture: Image.Image, classifier: Classifier) -> dict[str, Any]:
+def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
     import time
 
     time.sleep({slow_seconds})
-    return _quick(picture, classifier)
+    return _quick(image, classifier)
 """,
-    "answers 5xx": """
+    "responds with 5xx": """
 
-def predict_fn(picture: Image.Image, classifier: Classifier) -> dict[str, Any]:
-    raise RuntimeError("drill: this model answers no request")
+def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
+    raise RuntimeError("drill: this model fails every request")
 """,
-    "answers wrongly": """
+    "predicts wrongly": """
 
 _right = predict_fn
 
 
-def predict_fn(picture: Image.Image, classifier: Classifier) -> dict[str, Any]:
-    answer = _right(picture, classifier)
-    found = answer["predictions"]
+def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
+    response = _right(image, classifier)
+    found = response["predictions"]
     classes = [guess["class"] for guess in found]
     for guess, name in zip(found, classes[1:] + classes[:1]):
         guess["class"], guess["label"] = name, label(name)
-    return answer
+    return response
 """,
 }
 """Python that is appended to inference.py, by what the model then does."""

@@ -1,4 +1,4 @@
-"""A client that asks the endpoint for pictures without a pause, and counts what goes wrong."""
+"""A client that sends images to the endpoint without a pause, and counts what goes wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WORKERS = 4
 PAUSE_SECONDS = 0.25  # of a worker between two requests, so that a run has cores left
-WAIT_SECONDS = 0.5  # between two looks for an endpoint that is not there yet
+WAIT_SECONDS = 0.5  # between two requests to an endpoint that does not exist yet
 SHOWN = 3
 
 
@@ -41,10 +41,10 @@ class Tally:
 class Traffic:
     """Requests from several threads, beginning when the endpoint exists. A failed one is not sent again."""
 
-    def __init__(self, aws: Aws, endpoint: str, pictures: Sequence[bytes]) -> None:
+    def __init__(self, aws: Aws, endpoint: str, images: Sequence[bytes]) -> None:
         self._aws = aws
         self._endpoint = endpoint
-        self._pictures = pictures
+        self._images = images
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._tally = Tally()
@@ -72,7 +72,7 @@ class Traffic:
         self._wait_for_endpoint()
         number = first
         while not self._ended.is_set():
-            reason = self._ask(client, self._pictures[number % len(self._pictures)])
+            reason = self._ask(client, self._images[number % len(self._images)])
             with self._lock:
                 self._tally.requests += 1
                 self._tally.failures.update([reason] if reason else [])
@@ -88,13 +88,13 @@ class Traffic:
             if found["EndpointStatus"] == "InService":
                 return
 
-    def _ask(self, client: SageMakerRuntimeClient, picture: bytes) -> str | None:
+    def _ask(self, client: SageMakerRuntimeClient, image: bytes) -> str | None:
         """Why a request failed, or None."""
         try:
-            answer = client.invoke_endpoint(
-                EndpointName=self._endpoint, ContentType="image/jpeg", Body=picture
+            response = client.invoke_endpoint(
+                EndpointName=self._endpoint, ContentType="image/jpeg", Body=image
             )
-            answer["Body"].read()
+            response["Body"].read()
         except ClientError as error:
             status = error.response.get("OriginalStatusCode") or error.response["ResponseMetadata"].get(
                 "HTTPStatusCode"

@@ -29,18 +29,18 @@ ROLLBACK = f"{PIPELINE}_rollback"
 CANARY_PERCENT = 10
 RUN_SECONDS = 900.0
 POLL_SECONDS = 0.5
-# Of a person. Airflow 3.3.2 may take up an answer within a second before it has noted that the task rests;
-# the task then fails and asks again in its next try.
+# A person's time to think. Airflow 3.3.2 loses a response that arrives before it has noted that the task
+# waits: the task then fails, and asks again in its next attempt.
 THINKING_SECONDS = 5.0
 
-# What differs from the dog breeds' pipeline: small pictures and a small network for speed, short bake times,
+# What differs from the dog breed pipeline: small images and a small network for speed, short bake times,
 # no rules, and a gate that lets an equally good model pass, because most drills deploy one.
 CHANGES: Mapping[str, Any] = {
     "model": {"arch": "resnet18", "trainable": "all", "image_size": 48},
     "hyperparameters": {"lr": 0.1, "batch-size": 16, "epochs": 5},
     "tuning": {"max_jobs": 2, "max_parallel_jobs": 1},
     "evaluation": {"latency_images": 0, "bootstrap_samples": 1000},  # untimed: faults show in service only
-    "gate": {"min_improvement": -0.1, "max_breed_regression": 0.3},
+    "gate": {"min_improvement": -0.1, "max_class_regression": 0.3},
     "deployment": {
         "strategy": "canary",
         "share_percent": CANARY_PERCENT,
@@ -104,20 +104,20 @@ class World:
         self,
         change: data.Change = data.clean,
         fault: str | None = None,
-        answer: str | None = None,
+        response: str | None = None,
         **params: Any,
     ) -> Run:
-        """A run on a data set with a change and code with a fault; `answer` is a person's to the approval."""
+        """A run on changed data and faulty code; `response` is a person's to the request for approval."""
         self.put_dataset(change)
         write_source(ROOT / "sagemaker_code", source(self.settings), fault)
         self.wait_for_quiet_alarms()
-        conf = {"skip_tuning": True, "approval": answer is not None, **params}
-        return self.run(RETRAINING, conf, answer)
+        conf = {"skip_tuning": True, "approval": response is not None, **params}
+        return self.run(RETRAINING, conf, response)
 
     def roll_back(self) -> Run:
         return self.run(ROLLBACK, {})
 
-    def run(self, dag_id: str, conf: Mapping[str, Any], answer: str | None = None) -> Run:
+    def run(self, dag_id: str, conf: Mapping[str, Any], response: str | None = None) -> Run:
         """Trigger a DAG and wait for its end. Raises TimeoutError."""
         run_id = self.api.trigger(dag_id, conf)
         deadline = time.monotonic() + RUN_SECONDS
@@ -126,9 +126,9 @@ class World:
             if state in FINISHED_RUN:
                 tasks = {task.task_id: task for task in self.api.tasks(dag_id, run_id)}
                 return Run(self.api, dag_id, run_id, state, tasks)
-            if answer is not None and self.api.asks(dag_id, run_id, "approve"):
+            if response is not None and self.api.asks(dag_id, run_id, "approve"):
                 time.sleep(THINKING_SECONDS)
-                self.api.answer(dag_id, run_id, "approve", answer)
+                self.api.respond(dag_id, run_id, "approve", response)
             time.sleep(POLL_SECONDS)
         raise TimeoutError(f"{dag_id} {run_id} did not end within {RUN_SECONDS:.0f} s")
 
@@ -182,7 +182,7 @@ def write_dags(folder: Path, name: str, changes: Mapping[str, Any]) -> None:
         (folder / path.name).write_bytes(path.read_bytes())
     content = yaml.safe_load((ROOT / "dags" / "pipelines" / "dog_breed.yaml").read_text())
     for key, value in {"name": name, "schedule": None, **changes}.items():
-        content[key] = {**content[key], **value} if value and isinstance(value, dict) else value
+        content[key] = {**content.get(key, {}), **value} if value and isinstance(value, dict) else value
     (folder / "pipelines" / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
@@ -222,9 +222,9 @@ def stop(settings: Settings) -> None:
 
 
 def traffic(world: World) -> Traffic:
-    """A client that sends the data set's test pictures."""
+    """A client that sends the dataset's test images."""
     data.draw(world.base, world.settings.local / "data" / "current", data.clean)
-    pictures = [
-        path.read_bytes() for breed in data.breeds(world.base, "test") for path in data.pictures(breed)
+    images = [
+        path.read_bytes() for folder in data.classes(world.base, "test") for path in data.images(folder)
     ]
-    return Traffic(world.aws, PIPELINE, pictures)
+    return Traffic(world.aws, PIPELINE, images)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from airflow.sdk import DAG, BaseOperator
+from airflow.providers.amazon.aws.operators import sagemaker
+from airflow.providers.amazon.aws.operators.sagemaker import SageMakerBaseOperator
+from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
 from retraining.config.pipeline import load_pipelines
 from retraining.operators.endpoint import EndpointOperator
@@ -65,13 +67,11 @@ def test_tasks_run_in_this_order(dag: DAG) -> None:
     ],
 )
 def test_jobs_run_by_the_providers_operators_over_one_connection(
-    dag: DAG, task_id: str, operator: type[BaseOperator], name: str
+    dag: DAG, task_id: str, operator: type[SageMakerBaseOperator], name: str
 ) -> None:
-    from airflow.providers.amazon.aws.operators import sagemaker
-
     task = dag.get_task(task_id)
-    assert type(task) is operator
-    assert getattr(sagemaker, name) in operator.__bases__
+    assert isinstance(task, operator)
+    assert getattr(sagemaker, name) in type(task).__bases__
     assert task.operator_name == name
     assert task.aws_conn_id == "aws_default"
 

@@ -20,7 +20,7 @@ from demo.settings import DemoError
 
 @dataclass
 class FileServer:
-    """Serves `files`; the next answer ends after `break_after` bytes where that is set."""
+    """Serves `files`; the next response ends after `break_after` bytes where that is set."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -33,14 +33,14 @@ class FileServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                server.answer(self)
+                server.response(self)
 
             def log_message(self, *_: object) -> None:
                 pass
 
         return Handler
 
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
+    def response(self, request: BaseHTTPRequestHandler) -> None:
         asked = request.headers["Range"]
         self.asked.append(asked)
         content = self.files.get(request.path.lstrip("/"))
@@ -85,7 +85,7 @@ def zipped(*names: str) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as file:
         for name in names:
-            file.writestr(name, f"picture {name}")
+            file.writestr(name, f"image {name}")
     return packed.getvalue()
 
 
@@ -128,7 +128,7 @@ def test_a_part_that_is_already_whole_is_taken(server: FileServer, tmp_path: Pat
 
 
 def test_a_refusal_names_the_address_and_the_status(server: FileServer, tmp_path: Path) -> None:
-    with pytest.raises(DemoError, match=rf"{server.url}/gone answered HTTP 404"):
+    with pytest.raises(DemoError, match=rf"{server.url}/gone responded with HTTP 404"):
         download(f"{server.url}/gone", tmp_path / "gone", ignore)
 
 
@@ -138,7 +138,7 @@ def test_a_data_set_is_unpacked_checked_and_then_found(server: FileServer, tmp_p
     folder = fetch_dataset(tmp_path, ignore, archive(server))
 
     assert folder == tmp_path / "data" / "dogs"
-    assert (folder / "train" / "002.B" / "b.jpg").read_text() == "picture dogs/train/002.B/b.jpg"
+    assert (folder / "train" / "002.B" / "b.jpg").read_text() == "image dogs/train/002.B/b.jpg"
     assert fetch_dataset(tmp_path, ignore, archive(server)) == folder
     assert len(server.asked) == 1
 

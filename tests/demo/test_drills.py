@@ -1,4 +1,4 @@
-"""What the drills are made of: broken data sets, broken code, and a client that counts."""
+"""What the drills are made of: broken datasets, broken code, and a client that counts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def contents(folder: Path) -> Counter[bytes]:
 
 def test_labels_are_shuffled_and_no_picture_is_lost(folder: Path, drawn: Path) -> None:
     data.confused(folder)
-    first, *others = data.breeds(folder)
+    first, *others = data.classes(folder)
     assert contents(first) == contents(drawn / "train" / first.name)
     assert contents(folder / "train") == contents(drawn / "train")
     assert any(contents(breed) != contents(drawn / "train" / breed.name) for breed in others)
@@ -51,7 +51,7 @@ def test_labels_are_shuffled_and_no_picture_is_lost(folder: Path, drawn: Path) -
 
 def test_damaged_pictures_cannot_be_read(folder: Path) -> None:
     data.damaged(folder)
-    first, second, third, *_ = data.pictures(data.breeds(folder)[0])
+    first, second, third, *_ = data.images(data.classes(folder)[0])
     with pytest.raises(OSError, match=r"(?i)truncated"), Image.open(first) as image:
         image.load()
     with pytest.raises(UnidentifiedImageError):
@@ -62,7 +62,7 @@ def test_damaged_pictures_cannot_be_read(folder: Path) -> None:
 
 def test_leaking_pictures_stand_in_two_splits(folder: Path, drawn: Path) -> None:
     data.leaking(folder)
-    assert len(contents(folder / "train") & contents(drawn / "test")) == len(data.breeds(folder))
+    assert len(contents(folder / "train") & contents(drawn / "test")) == len(data.classes(folder))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -120,7 +120,7 @@ def test_the_client_counts_every_failed_request_once(endpoint: str) -> None:
         total.failures += taken.failures
         return total.requests >= 9
 
-    with Traffic(Aws(endpoint), "any", [b"picture"]) as client:
+    with Traffic(Aws(endpoint), "any", [b"image"]) as client:
         wait_for(counted, 30, "nine requests")
     counted()
     assert total.failed == total.requests // 3

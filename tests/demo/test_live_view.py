@@ -38,7 +38,7 @@ def test_the_tables_show_tasks_the_best_trial_and_the_epochs() -> None:
     Console(file=out, width=120).print(render(late(), 50.0))
     for expected in (
         "plan",
-        "(try 2)",
+        "(attempt 2)",
         "Tuning tune",
         "0.8000 ★",
         "Training train-1: Completed, 15 s",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from demo.observation import metric_pairs
-from demo.prediction import Answer, pictures
+from demo.prediction import EndpointResponse, images
 from demo.run_report import Timings, covered, report, write_report
 from tests.demo.views import at, early, late
 
@@ -31,17 +31,17 @@ def test_a_finished_run_is_recorded_whole() -> None:
     timings = Timings()
     timings.add("run", 51.0)
     timings.add("local SageMaker", 2.0)
-    answer = Answer("a.jpg", "001.A", [{"class": "001.A", "label": "A", "probability": 0.9}])
+    response = EndpointResponse("a.jpg", "001.A", [{"class": "001.A", "label": "A", "probability": 0.9}])
 
-    content = report(late(), {"max_jobs": 1}, ENDPOINT, [answer], timings)
+    content = report(late(), {"max_jobs": 1}, ENDPOINT, [response], timings)
 
     assert content["state"] == "success"
     assert content["best_hyperparameters"] == {"lr": "0.05123"}
     assert content["metrics"] == {"test_accuracy": 0.75}
-    assert content["tasks"][1] == {"task_id": "tune", "state": "success", "tries": 2, "seconds": 18.0}
+    assert content["tasks"][1] == {"task_id": "tune", "state": "success", "attempts": 2, "seconds": 18.0}
     assert content["tuning"]["trials"][0]["objective"] == 0.8
     assert content["tuning"]["trials"][0]["hyperparameters"] == {"lr": "0.05123", "epochs": "5"}
-    assert content["endpoint"]["answers"][0]["predictions"][0]["label"] == "A"
+    assert content["endpoint"]["responses"][0]["predictions"][0]["label"] == "A"
     assert content["timing"] == {
         "steps": {"run": 51.0, "local SageMaker": 2.0},
         "wall_seconds": 53.0,
@@ -77,4 +77,4 @@ def test_pictures_come_from_every_class_before_any_class_gives_a_second(
         path = tmp_path / "test" / name[0] / f"{name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert [path.stem for path in pictures(tmp_path, count)] == names
+    assert [path.stem for path in images(tmp_path, count)] == names

@@ -38,9 +38,9 @@ def ignore(_done: int, _total: int) -> None:
 def dataset(tmp_path: Path) -> Path:
     for split in ("train", "valid", "test"):
         for name in ("001.A", "002.B"):
-            picture = tmp_path / "data" / split / name / "picture.jpg"
-            picture.parent.mkdir(parents=True)
-            picture.write_text(f"{split} {name}")
+            image = tmp_path / "data" / split / name / "image.jpg"
+            image.parent.mkdir(parents=True)
+            image.write_text(f"{split} {name}")
     return tmp_path / "data"
 
 
@@ -56,11 +56,11 @@ def test_only_what_changed_is_put_and_what_is_gone_is_removed(aws: Aws, dataset:
     assert seen[-1] == (6, 6)
     assert put_dataset(aws, dataset, ignore) == Synced(uploaded=0, present=6, removed=0)
 
-    (dataset / "test" / "001.A" / "picture.jpg").write_text("TEST 001.A")
-    (dataset / "train" / "002.B" / "picture.jpg").unlink()
+    (dataset / "test" / "001.A" / "image.jpg").write_text("TEST 001.A")
+    (dataset / "train" / "002.B" / "image.jpg").unlink()
 
     assert put_dataset(aws, dataset, ignore) == Synced(uploaded=1, present=4, removed=1)
-    assert sorted(stored(aws, "datasets/dog_breed/train/")) == ["001.A/picture.jpg"]
+    assert sorted(stored(aws, "datasets/dog_breed/train/")) == ["001.A/image.jpg"]
 
 
 def test_hidden_files_and_other_folders_stay_behind(aws: Aws, dataset: Path) -> None:

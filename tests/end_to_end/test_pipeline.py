@@ -1,4 +1,4 @@
-"""The whole pipeline on real pictures: Airflow runs the DAG, the local SageMaker its jobs.
+"""The whole pipeline on real images: Airflow runs the DAG, the local SageMaker its jobs.
 
 Nothing is replaced: what runs is `make demo DATA=... WEIGHTS=...`, with fewer trials and epochs.
 """
@@ -20,7 +20,7 @@ from rich.console import Console
 
 from demo import services
 from demo.aws import Aws
-from demo.prediction import ask
+from demo.prediction import predict
 from demo.run import Demo, run_demo
 from demo.settings import ENDPOINT, ROOT, Choice, DemoError, Settings
 
@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(
         not (DATASET.is_dir() and WEIGHTS.is_file()),
-        reason="the pictures and weights are not there: set SHARED_DATA to their folder",
+        reason="the images and weights are not there: set SHARED_DATA to their folder",
     ),
 ]
 
@@ -93,20 +93,20 @@ def test_the_model_has_learned(finished: Finished) -> None:
 
 
 def test_the_endpoint_gives_the_models_answers_for_the_whole_test_set(finished: Finished) -> None:
-    pictures = sorted(DATASET.glob("test/*/*"))
+    images = sorted(DATASET.glob("test/*/*"))
     with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(lambda picture: ask(finished.aws, ENDPOINT, picture), pictures))
-    accuracy = sum(answer.right for answer in answers) / len(answers)
+        responses = list(pool.map(lambda image: predict(finished.aws, ENDPOINT, image), images))
+    accuracy = sum(response.right for response in responses) / len(responses)
     assert accuracy == pytest.approx(finished.record["metrics"]["test_accuracy"], abs=1e-4)
 
 
 def test_the_endpoint_refuses_a_text_and_goes_on_serving(finished: Finished) -> None:
     runtime = finished.aws.runtime
     with pytest.raises(runtime.exceptions.ModelError) as refused:
-        runtime.invoke_endpoint(EndpointName=ENDPOINT, ContentType="image/jpeg", Body=b"not a picture")
+        runtime.invoke_endpoint(EndpointName=ENDPOINT, ContentType="image/jpeg", Body=b"not a image")
     assert dict(refused.value.response)["OriginalStatusCode"] == 400
-    picture = next(DATASET.glob("test/*/*"))
-    assert ask(finished.aws, ENDPOINT, picture).predictions
+    image = next(DATASET.glob("test/*/*"))
+    assert predict(finished.aws, ENDPOINT, image).predictions
 
 
 def test_the_record_divides_the_time_into_jobs_and_orchestration(finished: Finished) -> None:

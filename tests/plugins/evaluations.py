@@ -1,11 +1,11 @@
-"""Evaluations as evaluate.py writes them, made of numbers of right answers."""
+"""Evaluations as evaluate.py writes them, made from numbers of correct predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-NO_RULES: dict[str, Any] = {"mode": "service", "rules": [], "blocking": [], "report": None}
+NO_RULES: Any = {"mode": "service", "rules": [], "blocking": [], "report": None, "report_url": None}
 CHARTS = ["confusion_matrix.png", "recall_by_class.png"]
 
 
@@ -13,31 +13,31 @@ def evaluation_document(
     challenger: Mapping[str, int],
     champion: Mapping[str, int] | None = None,
     *,
-    pictures: int | Mapping[str, int] = 10,
+    images: int | Mapping[str, int] = 10,
     lower_bound: float | None = None,
     confidence: float = 0.95,
-) -> dict[str, Any]:
-    """The document of models that have so many `pictures` of each class right.
+) -> Any:
+    """The document of models that predict so many of the test images of each class correctly.
 
-    A class that a model's mapping lacks is not known to it. `pictures` may say how many of each class there
-    are; `lower_bound` of the accuracy's difference is the difference itself unless given.
+    A model does not know the classes that its mapping lacks. `images` is the number of test images of every
+    class, or of each one; `lower_bound` of the accuracy's difference is the difference itself unless given.
     """
     given = {"challenger": challenger, **({"champion": champion} if champion is not None else {})}
     union = sorted({name for right in given.values() for name in right})
-    shown = dict.fromkeys(union, pictures) if isinstance(pictures, int) else {**pictures}
+    shown = dict.fromkeys(union, images) if isinstance(images, int) else {**images}
     total = sum(shown.values())
     known = {role: set(right) for role, right in given.items()}
     other = known.get("champion", known["challenger"])
     models = {role: _model(right, union, shown, total) for role, right in given.items()}
     return {
-        "format_version": 1,
-        "test": {"pictures": total, "classes": sum(count > 0 for count in shown.values())},
+        "format_version": 2,
+        "test": {"images": total, "classes": sum(count > 0 for count in shown.values())},
         "classes": {
             "union": union,
             "common": sorted(known["challenger"] & other),
             "only_challenger": sorted(known["challenger"] - other),
             "only_champion": sorted(other - known["challenger"]),
-            "without_pictures": [name for name in union if not shown[name]],
+            "without_images": [name for name in union if not shown[name]],
         },
         "models": {"champion": None, **models},
         "comparison": _comparison(

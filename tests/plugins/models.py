@@ -1,12 +1,15 @@
-"""Small models that answer what a test wants, and the requests that put them into service."""
+"""Small models that respond as a test wants, and the requests that put them into service."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow.sdk import Context
 from retraining.aws.clients import Aws
+from retraining.operators.endpoint import EndpointOperator
 from retraining.registry.registry import ensure_group, mark_live
+from retraining.runs.results import EndpointResult
 
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
 from tests.plugins.conftest import INFERENCE_IMAGE, archive
@@ -14,13 +17,13 @@ from tests.plugins.conftest import INFERENCE_IMAGE, archive
 VARIANT = "AllTraffic"
 ENVIRONMENT = {"SAGEMAKER_PROGRAM": "inference.py"}
 
-# Answers `answer`, or what it is sent where that is None. `load` and `predict` are statements.
+# Responds with `response`, or with the request if that is None. `load` and `predict` are statements.
 _SCRIPT = """
 import time
 
 def model_fn(model_dir, context=None):
     {load}
-    return {answer!r}
+    return {response!r}
 
 def input_fn(body, content_type):
     return body
@@ -34,23 +37,23 @@ def output_fn(prediction, accept):
 """
 
 
-def model_archive(answer: str | None = None, *, load: str = "pass", predict: str = "pass") -> bytes:
-    """A model.tar.gz of a model that echoes, or always answers `answer`."""
-    return archive(code__inference=_SCRIPT.format(answer=answer, load=load, predict=predict))
+def model_archive(response: str | None = None, *, load: str = "pass", predict: str = "pass") -> bytes:
+    """A model.tar.gz of a model that echoes, or always responds with `response`."""
+    return archive(code__inference=_SCRIPT.format(response=response, load=load, predict=predict))
 
 
 def put_model(
-    s3: Any, key: str, answer: str | None = None, *, load: str = "pass", predict: str = "pass"
+    s3: Any, key: str, response: str | None = None, *, load: str = "pass", predict: str = "pass"
 ) -> str:
     """Put a model's archive into the bucket; its URI."""
-    s3.put_object(Bucket=BUCKET, Key=key, Body=model_archive(answer, load=load, predict=predict))
+    s3.put_object(Bucket=BUCKET, Key=key, Body=model_archive(response, load=load, predict=predict))
     return f"s3://{BUCKET}/{key}"
 
 
 def deployment_request(
     name: str, endpoint: str, artifact: str, *, tags: dict[str, str] | None = None, **members: Any
-) -> dict[str, Any]:
-    """The request of EndpointOperator for one model; `members` go into its endpoint configuration."""
+) -> Any:
+    """The `config` of EndpointOperator for one model; `members` go into its endpoint configuration."""
     container = {
         "Image": INFERENCE_IMAGE,
         "ModelDataUrl": artifact,
@@ -79,6 +82,12 @@ def deployment_request(
         },
         "Endpoint": {"EndpointName": endpoint, "EndpointConfigName": name, "Tags": []},
     }
+
+
+def deploy(config: Any, **arguments: Any) -> EndpointResult:
+    """Put a model into service as the task `deploy` does; `arguments` are those of EndpointOperator."""
+    result: EndpointResult = EndpointOperator(task_id="deploy", config=config, **arguments).execute(Context())
+    return result
 
 
 def register_model(aws: Aws, group: str, artifact: str, live: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Clients that ask an endpoint without a pause, as users do while it is updated."""
+"""A client that sends requests to an endpoint without a break, as users do while it is updated."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _PAUSE_SECONDS = 0.02  # leaves the processor to what is under test
 
 @dataclass
 class Seen:
-    """What the clients saw."""
+    """What the client saw."""
 
-    answered: int = 0
+    succeeded: int = 0
     failed: int = 0
 
     @property
     def requests(self) -> int:
-        return self.answered + self.failed
+        return self.succeeded + self.failed
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def traffic(runtime: RuntimeProcess, endpoint: str) -> Iterator[Seen]:
                 client.invoke_endpoint(EndpointName=endpoint, ContentType="text/plain", Body=b"?")[
                     "Body"
                 ].read()
-                seen.answered += 1
+                seen.succeeded += 1
             except (ClientError, BotoCoreError):
                 seen.failed += 1
 

@@ -1,1 +1,1 @@
-"""A model into service and out of it: endpoint, alarms, verification, retirement, rollback."""
+"""Putting a model into service and taking it out: endpoint, alarms, verification, retirement, rollback."""

@@ -1,51 +1,50 @@
-"""Endpoints as they run: what is in service, what is on its way, and how to go back.
-
-Import inside a task only: it loads boto3.
-"""
+"""The state of an endpoint: what it serves, how far an update is, and how to restore a configuration."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from botocore.exceptions import ClientError
+from functools import partial
+from typing import TYPE_CHECKING
 
 from retraining.aws.clients import Aws
-from retraining.aws.responses import archive_of, primary_container
+from retraining.aws.responses import archive_of, or_none, primary_container
 from retraining.deployment.alarms import AlarmState, alarm_states
 from retraining.errors import DeploymentError
+from retraining.jobs.polling import endpoint_polls
 from retraining.planning.deployment import STARTUP_SECONDS
+
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker.type_defs import (
+        DescribeEndpointConfigOutputTypeDef,
+        DescribeEndpointOutputTypeDef,
+        DescribeModelOutputTypeDef,
+        ProductionVariantOutputTypeDef,
+    )
 
 log = logging.getLogger(__name__)
 
-Answer = Mapping[str, Any]
-
 MOVING = {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
+"""Statuses of an endpoint that SageMaker is still working on."""
 PREVIOUS_TAG = "previous"
-"""Tag of an endpoint configuration: the one that it replaced."""
-
-_POLL_SECONDS = 2.0
-_MISSING = {"ValidationException", "ResourceNotFound"}
+"""Tag of an endpoint configuration: the name of the configuration that it replaced."""
 
 
 @dataclass(frozen=True)
 class Serving:
-    """What an endpoint configuration serves."""
+    """An endpoint configuration and its model."""
 
-    config: Answer
-    model: Answer
+    config: DescribeEndpointConfigOutputTypeDef
+    model: DescribeModelOutputTypeDef
 
     @property
     def config_name(self) -> str:
-        return str(self.config["EndpointConfigName"])
+        return self.config["EndpointConfigName"]
 
     @property
-    def variant(self) -> Answer:
-        variant: Answer = self.config["ProductionVariants"][0]
-        return variant
+    def variant(self) -> ProductionVariantOutputTypeDef:
+        return self.config["ProductionVariants"][0]
 
     @property
     def artifact(self) -> str | None:
@@ -54,10 +53,10 @@ class Serving:
 
 
 @dataclass
-class Watch:
-    """Follows an endpoint until it rests, and logs whatever changes on the way.
+class EndpointWatch:
+    """Polls an endpoint until SageMaker has finished with it, and logs every change.
 
-    `fired` keeps the alarms that were on at any look since `begin`: they may be off again when somebody asks.
+    `fired` keeps the alarms that were on at any poll since `begin`: they may be off again by the end.
     """
 
     aws: Aws
@@ -67,32 +66,31 @@ class Watch:
     _shown: dict[str, str] = field(default_factory=dict)
 
     def begin(self, alarms: Sequence[str]) -> None:
-        """From here on these alarms watch; what any did before is not the deployment's."""
+        """Watch these alarms from now on, and forget which ones fired before the deployment."""
         self.alarms, self.fired = alarms, {}
 
-    def rest(self, limit_seconds: float) -> Answer | None:
-        """The endpoint's description once nothing goes on any more; None where it does not exist.
+    def rest(self, limit_seconds: float) -> DescribeEndpointOutputTypeDef | None:
+        """Wait for the end of any change; the endpoint's description, or None if it does not exist.
 
-        Raises DeploymentError after `limit_seconds`.
+        Raises DeploymentError if it still changes after `limit_seconds`.
         """
-        deadline = time.monotonic() + limit_seconds
-        while True:
+        for seconds in endpoint_polls():
             description = describe_endpoint(self.aws, self.endpoint)
             if description is None:
-                return None
+                break
             self._show(description)
             if description["EndpointStatus"] not in MOVING:
-                return description
-            if time.monotonic() > deadline:
+                break
+            if seconds > limit_seconds:
                 raise DeploymentError(
                     f"The endpoint {self.endpoint} is still {description['EndpointStatus']} after "
                     f"{limit_seconds:.0f} s: {stage(description) or 'no stage is known'}. SageMaker goes on "
-                    "with it: clear this task to follow it further, or raise "
-                    "deployment.max_runtime_seconds in the pipeline file."
+                    "with it: clear this task to keep waiting, or raise deployment.max_runtime_seconds in "
+                    "the pipeline file."
                 )
-            time.sleep(_POLL_SECONDS)
+        return description
 
-    def _show(self, description: Answer) -> None:
+    def _show(self, description: DescribeEndpointOutputTypeDef) -> None:
         self._changed("status", f"The endpoint {self.endpoint} is {description['EndpointStatus']}")
         if text := stage(description):
             self._changed("stage", text)
@@ -109,23 +107,13 @@ class Watch:
             log.info("%s", text)
 
 
-def describe_endpoint(aws: Aws, endpoint: str) -> Answer | None:
-    """DescribeEndpoint's answer, or None where there is no such endpoint."""
-    return or_none(lambda: aws.sagemaker.describe_endpoint(EndpointName=endpoint))
+def describe_endpoint(aws: Aws, endpoint: str) -> DescribeEndpointOutputTypeDef | None:
+    """The DescribeEndpoint response, or None if the endpoint does not exist."""
+    return or_none(partial(aws.sagemaker.describe_endpoint, EndpointName=endpoint))
 
 
-def or_none(describe: Callable[[], Answer]) -> Answer | None:
-    """A description, or None where SageMaker knows nothing of the name."""
-    try:
-        return describe()
-    except ClientError as error:
-        if error.response["Error"]["Code"] in _MISSING:
-            return None
-        raise
-
-
-def stage(description: Answer) -> str:
-    """How far an update is, in a sentence; empty where none goes on or SageMaker does not say."""
+def stage(description: DescribeEndpointOutputTypeDef) -> str:
+    """The progress of an update in a sentence; empty if none is running or SageMaker reports none."""
     pending = description.get("PendingDeploymentSummary")
     if not pending:
         return ""
@@ -136,34 +124,35 @@ def stage(description: Answer) -> str:
         status["Status"] + (f", {status['StatusMessage']}" if status.get("StatusMessage") else "")
         for status in statuses
     ]
-    return f"On its way to {pending['EndpointConfigName']}: {'; '.join(texts) or 'just begun'}"
+    return f"Updating to {pending['EndpointConfigName']}: {'; '.join(texts) or 'just begun'}"
 
 
 def serving(aws: Aws, config: str) -> Serving | None:
-    """What a configuration serves, by its first variant; None where it or its model is gone."""
-    described = or_none(lambda: aws.sagemaker.describe_endpoint_config(EndpointConfigName=config))
+    """The configuration with its first variant's model; None if either of them was deleted."""
+    described = _describe_config(aws, config)
     if described is None:
         return None
     name = described["ProductionVariants"][0]["ModelName"]
-    model = or_none(lambda: aws.sagemaker.describe_model(ModelName=name))
+    model = or_none(partial(aws.sagemaker.describe_model, ModelName=name))
     return None if model is None else Serving(described, model)
 
 
 def models_of(aws: Aws, config: str) -> list[str]:
-    """Names of the models of a configuration; none where it is gone."""
-    described = or_none(lambda: aws.sagemaker.describe_endpoint_config(EndpointConfigName=config))
+    """Names of a configuration's models; none if the configuration was deleted."""
+    described = _describe_config(aws, config)
     variants = described["ProductionVariants"] if described else []
     return [variant["ModelName"] for variant in variants if "ModelName" in variant]
 
 
 def remember_previous(aws: Aws, config: str, previous: str | None) -> None:
-    """Write down, on a configuration, which one it is about to replace."""
-    tags: list[Any] = [{"Key": PREVIOUS_TAG, "Value": previous or ""}]
-    aws.sagemaker.add_tags(ResourceArn=_config_arn(aws, config), Tags=tags)
+    """Tag a configuration with the name of the one that it is about to replace."""
+    aws.sagemaker.add_tags(
+        ResourceArn=_config_arn(aws, config), Tags=[{"Key": PREVIOUS_TAG, "Value": previous or ""}]
+    )
 
 
 def remembered_previous(aws: Aws, config: str) -> str | None:
-    """The configuration that this one replaced; None where it was the endpoint's first."""
+    """The configuration that this one replaced; None if it was the endpoint's first."""
     return tags_of(aws, _config_arn(aws, config)).get(PREVIOUS_TAG) or None
 
 
@@ -174,26 +163,32 @@ def tags_of(aws: Aws, arn: str) -> dict[str, str]:
 
 
 def restore(aws: Aws, endpoint: str, config: str, *, instead_of: str) -> None:
-    """Bring a configuration back into service, all at once, and wait until it serves.
+    """Put a configuration back into service, with all traffic at once, and wait until it serves.
 
-    Raises DeploymentError where the endpoint does not run `instead_of`, or does not get there.
+    Raises DeploymentError if the endpoint does not run `instead_of`, or does not serve `config` in the end.
     """
-    watch = Watch(aws, endpoint)
-    running = (watch.rest(STARTUP_SECONDS) or {}).get("EndpointConfigName")
+    watch = EndpointWatch(aws, endpoint)
+    current = watch.rest(STARTUP_SECONDS)
+    running = current["EndpointConfigName"] if current else None
     if running != instead_of:
         raise DeploymentError(
-            f"The endpoint {endpoint} runs {running}, not {instead_of} any more: another deployment came "
-            "between."
+            f"The endpoint {endpoint} no longer runs {instead_of} but {running}: another deployment has "
+            "changed it in the meantime."
         )
     log.warning("Restoring %s at the endpoint %s", config, endpoint)
     aws.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=config)
-    after = watch.rest(STARTUP_SECONDS) or {}
-    if after.get("EndpointStatus") != "InService" or after.get("EndpointConfigName") != config:
+    after = watch.rest(STARTUP_SECONDS)
+    if after is None:
+        raise DeploymentError(f"The endpoint {endpoint} was deleted while {config} was being restored.")
+    if after["EndpointStatus"] != "InService" or after["EndpointConfigName"] != config:
         raise DeploymentError(
-            f"The endpoint {endpoint} is {after.get('EndpointStatus')} with "
-            f"{after.get('EndpointConfigName')}: {after.get('FailureReason', 'no reason given')}. Read its "
-            "log and start the rollback DAG."
+            f"The endpoint {endpoint} is {after['EndpointStatus']} with {after['EndpointConfigName']}: "
+            f"{after.get('FailureReason', 'no reason given')}. Read its log and start the rollback DAG."
         )
+
+
+def _describe_config(aws: Aws, config: str) -> DescribeEndpointConfigOutputTypeDef | None:
+    return or_none(partial(aws.sagemaker.describe_endpoint_config, EndpointConfigName=config))
 
 
 def _config_arn(aws: Aws, config: str) -> str:

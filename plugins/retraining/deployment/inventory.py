@@ -1,4 +1,4 @@
-"""What a pipeline's runs have left in SageMaker and S3, and what of it is in use."""
+"""What a pipeline's runs have left in SageMaker and S3, and which of it is in use."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from botocore.exceptions import ClientError
-
 from retraining.aws.clients import Aws
-from retraining.aws.responses import archive_of, primary_container
+from retraining.aws.responses import archive_of, or_none, primary_container
 from retraining.config.pipeline import Pipeline
-from retraining.deployment.endpoint import MOVING, describe_endpoint, models_of, or_none, tags_of
-from retraining.registry.registry import artifact_of
+from retraining.deployment.endpoint import MOVING, describe_endpoint, models_of, tags_of
+from retraining.registry.registry import artifact_of, version_pages
 from retraining.runs.context import RunLocation
 from retraining.runs.naming import run_pattern
 
 PIPELINE_TAG = "pipeline"
+"""Tag of a model or an endpoint configuration: the name of its pipeline."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What the endpoints of the account and region use, in service or on its way there.
+    """What the endpoints of the account and region serve or are being updated to.
 
-    `unknown` are endpoints on the move of which SageMaker does not say whereto.
+    `artifacts` are archive URIs; `unknown` are endpoints in a change whose target SageMaker does not name.
     """
 
     configs: frozenset[str]
@@ -36,7 +35,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Names of what belongs to a pipeline, newest first; `packages` are artifacts by ARN."""
+    """Names of what belongs to a pipeline, newest first; `packages` are archive URIs by ARN."""
 
     models: list[str]
     configs: list[str]
@@ -45,9 +44,9 @@ class Inventory:
 
 
 def usage(aws: Aws) -> Usage:
-    """Look at every endpoint, also those of other pipelines: they may have borrowed a model."""
+    """Describe every endpoint, including those of other pipelines, which may serve this one's models."""
     configs: set[str] = set()
-    unknown = []
+    unknown: list[str] = []
     for page in aws.sagemaker.get_paginator("list_endpoints").paginate():
         for endpoint in page["Endpoints"]:
             description = describe_endpoint(aws, endpoint["EndpointName"])
@@ -63,7 +62,7 @@ def usage(aws: Aws) -> Usage:
 
 
 def inventory(pipeline: Pipeline, location: RunLocation, aws: Aws) -> Inventory:
-    """Everything that carries the pipeline's tag and a run's name, its run folders, and its packages."""
+    """The pipeline's run folders and packages, and whatever has its tag and the name of one of its runs."""
     pattern = run_pattern(pipeline.slug)
     return Inventory(
         models=_own_models(aws, pattern, pipeline.name),
@@ -74,19 +73,19 @@ def inventory(pipeline: Pipeline, location: RunLocation, aws: Aws) -> Inventory:
 
 
 def artifacts(aws: Aws, models: Iterable[str]) -> frozenset[str]:
-    """URIs of the archives of these models, as far as they exist."""
+    """Archive URIs of these models, if they still exist."""
     described = (or_none(partial(aws.sagemaker.describe_model, ModelName=name)) for name in models)
     return frozenset(uri for model in described if model and (uri := archive_of(primary_container(model))))
 
 
 def folder_of(artifact: str, location: RunLocation) -> str | None:
-    """The run folder that an archive lies in, or None where that is none of the pipeline's."""
+    """The run folder that holds an archive, or None if it is outside the pipeline's folder."""
     base = location.shared_uri("")
     return artifact.removeprefix(base).split("/")[0] if artifact.startswith(base) else None
 
 
 def is_of_run(name: str, run: str) -> bool:
-    """Whether a name is a run's, of any attempt."""
+    """Whether a name is that of one of the run's attempts."""
     return name == run or name.startswith(f"{run}-r")
 
 
@@ -116,16 +115,12 @@ def _newest(found: Iterable[tuple[datetime, str]]) -> list[str]:
 
 
 def _belongs(aws: Aws, arn: str, pipeline: str) -> bool:
-    try:
-        return tags_of(aws, arn).get(PIPELINE_TAG) == pipeline
-    except ClientError as error:
-        if error.response["Error"]["Code"] in {"ValidationException", "ResourceNotFound"}:
-            return False  # deleted since it was listed
-        raise
+    """Whether a resource has the pipeline's tag; false if it was deleted after it was listed."""
+    return (or_none(partial(tags_of, aws, arn)) or {}).get(PIPELINE_TAG) == pipeline
 
 
 def _run_folders(aws: Aws, pattern: re.Pattern[str], location: RunLocation) -> list[str]:
-    """By the time in their names."""
+    """Sorted by the time in their names."""
     prefix = f"{location.shared}/"
     pages = aws.s3.get_paginator("list_objects_v2").paginate(
         Bucket=location.bucket, Prefix=prefix, Delimiter="/"
@@ -137,13 +132,9 @@ def _run_folders(aws: Aws, pattern: re.Pattern[str], location: RunLocation) -> l
 
 
 def _packages(aws: Aws, group: str) -> dict[str, str]:
-    """Artifacts of all the versions of a group, by ARN; none where there is no such group."""
-    if or_none(lambda: aws.sagemaker.describe_model_package_group(ModelPackageGroupName=group)) is None:
-        return {}
-    pages = aws.sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group)
-    arns = [summary["ModelPackageArn"] for page in pages for summary in page["ModelPackageSummaryList"]]
-    described = {
-        arn: or_none(partial(aws.sagemaker.describe_model_package, ModelPackageName=arn)) for arn in arns
-    }
+    """Archive URIs of all versions of a group, by ARN; none if there is no such group."""
+    describe = aws.sagemaker.describe_model_package
+    arns = [arn for page in version_pages(aws, group) for arn in page]
+    described = {arn: or_none(partial(describe, ModelPackageName=arn)) for arn in arns}
     archives = {arn: artifact_of(package) for arn, package in described.items() if package}
     return {arn: archive for arn, archive in archives.items() if archive}

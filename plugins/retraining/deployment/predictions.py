@@ -1,4 +1,4 @@
-"""Test pictures sent to an endpoint: which ones, what it answers, and how long that takes."""
+"""Test images for an endpoint: choosing and sending them, and comparing predictions with the evaluation's."""
 
 from __future__ import annotations
 
@@ -8,56 +8,74 @@ import math
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from retraining.aws.clients import Aws
+from retraining.aws.s3 import read
 from retraining.errors import VerificationError
+from retraining.planning.evaluation import PREDICTIONS
+from retraining.runs.results import ClassProbability, Latency, Prediction
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 log = logging.getLogger(__name__)
 
-_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
-_ANY_IMAGE = "application/x-image"
+ANY_IMAGE = "application/x-image"
+CONTENT_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
+"""Content types of requests by the image file's suffix; ANY_IMAGE for others."""
+_GOLDEN_RATIO = 0.618033988749895
 
 
-def test_prefix(dataset: Mapping[str, Any]) -> str:
-    """Key prefix of the test split, with a slash at its end."""
-    return f"{dataset['prefix']}/test/".lstrip("/")
+@dataclass(frozen=True)
+class Comparison:
+    """A prediction compared with the evaluation's for the same image.
+
+    `difference` is between the probabilities that the two give to the class that the evaluation predicted.
+    """
+
+    same_class: bool
+    difference: float
+    agrees: bool
+
+
+def test_prefix(prefix: str) -> str:
+    """Key prefix of the test split of the dataset with this prefix, with a slash at its end."""
+    return f"{prefix}/test/".lstrip("/")
 
 
 def test_keys(
-    s3: S3Client, dataset: Mapping[str, Any], etags: Mapping[str, str] | None
+    s3: S3Client, bucket: str, prefix: str, etags: Mapping[str, str] | None
 ) -> dict[str, list[str]]:
-    """Keys of the test pictures, by class.
+    """Keys of the test images of the dataset with this prefix, by class.
 
-    With `etags`, those that the pictures had once, by their paths below the data set's prefix, only pictures
-    that still have theirs; the log says how many others there are.
+    `etags` are earlier ETags by the images' paths below the dataset's prefix. If given, images that are new
+    or have changed since are left out, and the log says how many.
     """
-    prefix = test_prefix(dataset)
+    below = test_prefix(prefix)
     keys: dict[str, list[str]] = {}
-    others = []
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=dataset["bucket"], Prefix=prefix):
+    changed = []
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below):
         for entry in page.get("Contents", []):
-            path = entry["Key"].removeprefix(prefix)
+            path = entry["Key"].removeprefix(below)
             label, _, name = path.partition("/")
             if not name:
                 continue
             if etags is None or etags.get(f"test/{path}") == entry["ETag"].strip('"'):
                 keys.setdefault(label, []).append(entry["Key"])
             else:
-                others.append(path)
-    if others:
-        log.warning("%d test pictures are new or changed and passed over, such as %s", len(others), others[0])
+                changed.append(path)
+    if changed:
+        log.warning("%d test images are new or changed and left out, such as %s", len(changed), changed[0])
     return keys
 
 
 def sample(keys_by_class: Mapping[str, list[str]], limit: int | None) -> list[str]:
-    """Up to `limit` keys, one of each class in turn, evenly over a class's sorted keys; always the same."""
+    """Up to `limit` keys, from each class in turn, spread evenly over its sorted keys; deterministic."""
     total = sum(len(keys) for keys in keys_by_class.values())
     limit = total if limit is None else min(limit, total)
     classes = {label: _spread(sorted(keys)) for label, keys in sorted(keys_by_class.items())}
@@ -70,28 +88,27 @@ def sample(keys_by_class: Mapping[str, list[str]], limit: int | None) -> list[st
     return [key for key, _ in zip(rounds, range(limit), strict=False)]
 
 
-def ask(aws: Aws, endpoint: str, bucket: str, key: str) -> dict[str, Any]:
-    """The endpoint's answer to one picture.
+def predict(aws: Aws, endpoint: str, bucket: str, key: str) -> Prediction:
+    """The endpoint's prediction for one image, whose folder is its true class.
 
-    Returns `{image, class, predicted, probability, milliseconds, top}`; `class` is the true one. Raises
-    VerificationError where there is no answer, or none that can be read.
+    Raises VerificationError if the endpoint does not respond, or if the response cannot be read.
     """
-    picture = aws.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    image = aws.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     path = PurePosixPath(key)
     started = time.perf_counter()
     try:
-        answer = aws.runtime.invoke_endpoint(
+        response = aws.runtime.invoke_endpoint(
             EndpointName=endpoint,
-            ContentType=_TYPES.get(path.suffix.lower(), _ANY_IMAGE),
+            ContentType=CONTENT_TYPES.get(path.suffix.lower(), ANY_IMAGE),
             Accept="application/json",
-            Body=picture,
+            Body=image,
         )
-        top = json.loads(answer["Body"].read())["predictions"]
+        top = json.loads(response["Body"].read())["predictions"]
         milliseconds = round((time.perf_counter() - started) * 1000, 1)
         predicted, probability = str(top[0]["class"]), float(top[0]["probability"])
     except (ClientError, BotoCoreError, ValueError, TypeError, KeyError, IndexError) as error:
         raise VerificationError(
-            f"The endpoint {endpoint} did not answer for s3://{bucket}/{key}: {error}"
+            f"The endpoint {endpoint} gave no prediction for s3://{bucket}/{key}: {error}"
         ) from error
     return {
         "image": f"s3://{bucket}/{key}",
@@ -103,9 +120,9 @@ def ask(aws: Aws, endpoint: str, bucket: str, key: str) -> dict[str, Any]:
     }
 
 
-def latency(answers: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Milliseconds of at least one request: `{median, p95, max}`, p95 by nearest rank."""
-    times = sorted(float(answer["milliseconds"]) for answer in answers)
+def latency(predictions: Iterable[Prediction]) -> Latency:
+    """Latency of at least one prediction, in milliseconds; p95 by nearest rank."""
+    times = sorted(prediction["milliseconds"] for prediction in predictions)
     return {
         "median": round(statistics.median(times), 1),
         "p95": times[math.ceil(0.95 * len(times)) - 1],
@@ -113,6 +130,39 @@ def latency(answers: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
+def offline_predictions(s3: S3Client, output: str) -> dict[str, ClassProbability]:
+    """The challenger's best class for each image, from an evaluation's output folder.
+
+    By the image's key below the test prefix; empty if the evaluation left no predictions.
+    """
+    rows = [json.loads(line) for line in (read(s3, f"{output}/{PREDICTIONS}") or b"").splitlines()]
+    best = {row["key"]: row["challenger"] for row in rows}
+    return {
+        key: {"class": str(row["class"]), "probability": float(row["probability"])}
+        for key, row in best.items()
+    }
+
+
+def compare(top: Sequence[ClassProbability], offline: ClassProbability, tolerance: float) -> Comparison:
+    """Compare an endpoint's best classes, best first, with the evaluation's prediction.
+
+    They agree if the evaluation's class has the same probability here and is the best here, each within the
+    tolerance. So two almost equal classes may swap places, as they do when another machine rounds
+    differently. A class that is not among the best is taken to have the highest probability that it can have:
+    the smallest of theirs, or what they leave of 1 if that is less.
+    """
+    probabilities = {str(entry["class"]): float(entry["probability"]) for entry in top}
+    best = float(top[0]["probability"])
+    highest = min(*probabilities.values(), max(0.0, 1 - sum(probabilities.values())))
+    own = probabilities.get(offline["class"], highest)
+    difference = abs(own - offline["probability"])
+    return Comparison(
+        same_class=top[0]["class"] == offline["class"],
+        difference=difference,
+        agrees=difference <= tolerance and best - own <= 2 * tolerance,
+    )
+
+
 def _spread(keys: Sequence[str]) -> list[str]:
-    """The keys in an order whose every beginning is spread over all of them (steps of the golden ratio)."""
-    return [key for _, key in sorted(((n * 0.618033988749895) % 1, key) for n, key in enumerate(keys))]
+    """The keys in an order of which every beginning is spread over all of them (golden-ratio sequence)."""
+    return [key for _, key in sorted(((n * _GOLDEN_RATIO) % 1, key) for n, key in enumerate(keys))]

@@ -1,55 +1,56 @@
-"""Going back: the model that was in service before, from the registry, into the endpoint that runs.
+"""Rollback: the previous live model, from the registry, goes back into service at the running endpoint.
 
-Everything but the model stays as it is: machines, capture of data, execution role, network.
+Only the model changes; instances, data capture, execution role and network stay as they are.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from retraining.aws.clients import Aws, bucket_of, split_uri
-from retraining.aws.responses import as_json
+from retraining.aws.clients import Aws
 from retraining.aws.s3 import exists
 from retraining.config.pipeline import Pipeline
-from retraining.deployment.alarms import alarm_requests
-from retraining.deployment.endpoint import Serving, Watch, remembered_previous, serving
-from retraining.deployment.inventory import is_of_run
-from retraining.deployment.predictions import ask, latency, sample, test_keys
+from retraining.dataset.listing import dataset_location
+from retraining.deployment.endpoint import EndpointWatch, Serving, remembered_previous, serving
+from retraining.deployment.inventory import PIPELINE_TAG, is_of_run
+from retraining.deployment.predictions import latency, predict, sample, test_keys
 from retraining.deployment.verify import check_in_service, check_model
 from retraining.errors import RollbackError
-from retraining.planning.deployment import STARTUP_SECONDS, all_at_once
+from retraining.planning.deployment import STARTUP_SECONDS, alarm_requests, all_at_once
 from retraining.registry.registry import (
     LIVE_SINCE,
     artifact_of,
+    mark_live,
     package_of,
     previous_live,
-    proved,
-    rejected,
+    reject,
 )
 from retraining.runs.naming import run_name
+from retraining.runs.results import DeploymentRequest, EndpointResult, RollbackChoice, RollbackResult
 
 if TYPE_CHECKING:
     from airflow.sdk.types import DagRunProtocol as DagRun
+    from mypy_boto3_cloudwatch.type_defs import PutMetricAlarmInputTypeDef
+    from mypy_boto3_sagemaker.type_defs import (
+        ContainerDefinitionTypeDef,
+        CreateEndpointConfigInputTypeDef,
+        CreateModelInputTypeDef,
+        ModelPackageContainerDefinitionOutputTypeDef,
+        TagTypeDef,
+    )
 
 log = logging.getLogger(__name__)
 
-Result = Mapping[str, Any]
-
-_PICTURES = 10
-_KEPT_OF_MODEL = ("ExecutionRoleArn", "VpcConfig", "EnableNetworkIsolation")
-_KEPT_OF_CONFIG = ("DataCaptureConfig", "KmsKeyId")
-_KEPT_OF_CONTAINER = ("Image", "ModelDataUrl", "ModelDataSource", "Environment")
+_IMAGES = 10
 
 
-def choose(pipeline: Pipeline, aws: Aws, dag_run: DagRun) -> dict[str, Any]:
-    """Find the model to go back to, and build the deployment that does it; again the same where the run has
-    deployed it already.
+def choose(pipeline: Pipeline, aws: Aws, dag_run: DagRun) -> RollbackChoice:
+    """Find the model to go back to, and build its deployment.
 
-    Returns `{request, replaced: {config, artifact, package or None}, target: {package, version, artifact,
-    live_since}}`; `request` is that of EndpointOperator. Raises RollbackError where there is none.
+    If this run has deployed it already (a retry), the choice is the same again.
+    Raises RollbackError if there is no such model.
     """
     live, group = _in_service(pipeline, aws), pipeline.package_group
     name = run_name(pipeline.slug, dag_run.run_id, dag_run.run_after)
@@ -66,60 +67,69 @@ def choose(pipeline: Pipeline, aws: Aws, dag_run: DagRun) -> dict[str, Any]:
     artifact, version = artifact_of(package), package["ModelPackageVersion"]
     if artifact is None or not exists(aws.s3, artifact):
         raise RollbackError(
-            f"Version {version} of {group} was in service before, but its archive {artifact} is gone. "
-            "Restore the object, or reject the version so that a rollback passes over it."
+            f"Version {version} of {group} was in service before, but its archive {artifact} was deleted. "
+            "Restore the object, or reject the version so that a rollback skips it."
         )
-    current = package_of(aws, group, replaced.artifact) if replaced.artifact else None
-    target = {
-        "package": package["ModelPackageArn"],
-        "version": version,
-        "artifact": artifact,
-        "live_since": package["CustomerMetadataProperties"].get(LIVE_SINCE),
-    }
+    since = package["CustomerMetadataProperties"].get(LIVE_SINCE)
     log.info(
-        "From %s (%s) back to version %s, in service since %s: %s",
+        "Rolling back from %s (%s) to version %s, in service since %s: %s",
         replaced.config_name,
         replaced.artifact,
         version,
-        target["live_since"],
+        since,
         artifact,
     )
+    current = package_of(aws, group, replaced.artifact) if replaced.artifact else None
+    container = package["InferenceSpecification"]["Containers"][0]
+    alarms = alarm_requests(pipeline.deployment.alarms, pipeline.endpoint_name, live.variant["VariantName"])
     return {
-        "request": _request(pipeline, name, live, package),
+        "deployment": _deployment(pipeline, name, live, container, alarms),
+        "alarms": alarms,
+        "replaces": live.config_name,
+        "package": package["ModelPackageArn"],
         "replaced": {
             "config": replaced.config_name,
             "artifact": replaced.artifact,
             "package": current["ModelPackageArn"] if current else None,
         },
-        "target": target,
+        "target": {
+            "package": package["ModelPackageArn"],
+            "version": version,
+            "artifact": artifact,
+            "live_since": since,
+        },
     }
 
 
-def settle_rollback(
-    *, pipeline: Pipeline, chosen: Result, endpoint: Result, aws: Aws, who: str | None, why: str
-) -> dict[str, Any]:
-    """Check that the chosen model serves, and write down in the registry what was done.
+def finish_rollback(
+    pipeline: Pipeline,
+    chosen: RollbackChoice,
+    endpoint: EndpointResult,
+    aws: Aws,
+    *,
+    who: str | None,
+    why: str,
+) -> RollbackResult:
+    """Check that the chosen model serves, and record the rollback in the registry.
 
-    The model that was replaced is rejected in any case: a later rollback must not lead back to it.
-    Returns `{endpoint, config, replaced, target, sentence, images, latency_ms or None}`.
-    Raises VerificationError where another model serves, or the endpoint does not answer.
+    The replaced model is rejected in any case, so that no later rollback leads back to it.
+    Raises VerificationError if another model serves, or if the endpoint does not respond.
     """
     target, replaced = chosen["target"], chosen["replaced"]
     check_in_service(aws, endpoint["name"], endpoint["config"])
     check_model(aws, endpoint["config"], target["artifact"])
     now = datetime.now(UTC)
     sentence = (
-        f"Rolled back by {who or 'an unnamed user'} on {now:%Y-%m-%d %H:%M} UTC "
-        f"({why or 'no reason given'}): {pipeline.endpoint_name} went from {replaced['config']} to version "
-        f"{target['version']}."
+        f"Rolled back by {who or 'somebody'} on {now:%Y-%m-%d %H:%M} UTC ({why or 'no reason given'}): "
+        f"{pipeline.endpoint_name} went from {replaced['config']} to version {target['version']}."
     )
     if replaced["package"]:
-        rejected(aws, replaced["package"], sentence)
-    bucket, keys = _pictures(pipeline, aws)
-    answers = [ask(aws, endpoint["name"], bucket, key) for key in keys]
-    for answer in answers:
-        log.info("%(image)s: %(predicted)s (%(probability).2f), %(milliseconds).0f ms", answer)
-    proved(aws, target["package"], now, endpoint["config"])
+        reject(aws, replaced["package"], sentence)
+    bucket, keys = _test_images(pipeline, aws)
+    predictions = [predict(aws, endpoint["name"], bucket, key) for key in keys]
+    for prediction in predictions:
+        log.info("%(image)s: %(predicted)s (%(probability).2f), %(milliseconds).0f ms", prediction)
+    mark_live(aws, target["package"], now, endpoint["config"])
     log.info("%s", sentence)
     return {
         "endpoint": endpoint["name"],
@@ -127,86 +137,101 @@ def settle_rollback(
         "replaced": replaced,
         "target": target,
         "sentence": sentence,
-        "images": len(answers),
-        "latency_ms": latency(answers) if answers else None,
+        "images": len(predictions),
+        "latency_ms": latency(predictions) if predictions else None,
     }
 
 
 def _replaced_by(live: Serving, aws: Aws) -> Serving:
-    """What this run's own configuration has replaced already. Raises RollbackError where that is gone."""
+    """What this run's configuration has replaced. Raises RollbackError if that was deleted."""
     previous = remembered_previous(aws, live.config_name)
     replaced = serving(aws, previous) if previous else None
     if replaced is None:
         raise RollbackError(
             f"{live.config_name}, which this run deployed, is in service, but {previous}, which it replaced, "
-            "is gone. Start another rollback to go back further."
+            "was deleted. Start another rollback to go back further."
         )
     return replaced
 
 
 def _in_service(pipeline: Pipeline, aws: Aws) -> Serving:
     name = pipeline.endpoint_name
-    description = Watch(aws, name).rest(pipeline.deployment.max_runtime_seconds + STARTUP_SECONDS)
+    limit_seconds = pipeline.deployment.max_runtime_seconds + STARTUP_SECONDS
+    description = EndpointWatch(aws, name).rest(limit_seconds)
     if description is None or description["EndpointStatus"] != "InService":
         status = description["EndpointStatus"] if description else "not there"
         raise RollbackError(f"The endpoint {name} is {status}: start {pipeline.dag_id} to deploy a model.")
     live = serving(aws, description["EndpointConfigName"])
     if live is None:
         raise RollbackError(
-            f"The endpoint {name} runs {description['EndpointConfigName']}, which was deleted, as was what "
-            "it would be rebuilt from. SageMaker does not update such an endpoint: delete it and start "
+            f"The endpoint {name} runs {description['EndpointConfigName']}, but that configuration or its "
+            "model was deleted, and SageMaker does not update such an endpoint. Delete it and start "
             f"{pipeline.dag_id}."
         )
     return live
 
 
-def _request(pipeline: Pipeline, name: str, live: Serving, package: Result) -> dict[str, Any]:
-    """The request of EndpointOperator. Alarms that are on already do not hold it up."""
-    container = package["InferenceSpecification"]["Containers"][0]
-    tags = [{"Key": "pipeline", "Value": pipeline.name}, {"Key": "run", "Value": name}]
+def _deployment(
+    pipeline: Pipeline,
+    name: str,
+    live: Serving,
+    container: ModelPackageContainerDefinitionOutputTypeDef,
+    alarms: list[PutMetricAlarmInputTypeDef],
+) -> DeploymentRequest:
+    """The live deployment with the model of `container`."""
+    tags: list[TagTypeDef] = [{"Key": PIPELINE_TAG, "Value": pipeline.name}, {"Key": "run", "Value": name}]
     deployment = pipeline.deployment
-    alarms = alarm_requests(deployment.alarms, pipeline.endpoint_name, live.variant["VariantName"])
-    bake = min(deployment.bake_seconds, deployment.alarms.period_seconds) if alarms else 0
-    guard = all_at_once(deployment.max_runtime_seconds, bake, [alarm["AlarmName"] for alarm in alarms])
-    request = {
-        "Model": {
-            "ModelName": name,
-            "PrimaryContainer": _members(container, _KEPT_OF_CONTAINER),
-            "Tags": tags,
-            **_members(live.model, _KEPT_OF_MODEL),
-        },
-        "EndpointConfig": {
-            "EndpointConfigName": name,
-            "ProductionVariants": [{**live.variant, "ModelName": name}],
-            "Tags": tags,
-            **_members(live.config, _KEPT_OF_CONFIG),
-        },
+    bake_seconds = min(deployment.bake_seconds, deployment.alarms.period_seconds) if alarms else 0
+    guard = all_at_once(
+        deployment.max_runtime_seconds, bake_seconds, [alarm["AlarmName"] for alarm in alarms]
+    )
+    config: CreateEndpointConfigInputTypeDef = {
+        "EndpointConfigName": name,
+        "ProductionVariants": [{**live.variant, "ModelName": name}],
+        "Tags": tags,
+    }
+    if capture := live.config.get("DataCaptureConfig"):
+        config["DataCaptureConfig"] = capture
+    if key := live.config.get("KmsKeyId"):
+        config["KmsKeyId"] = key
+    return {
+        "Model": _model(name, live, container, tags),
+        "EndpointConfig": config,
         "Endpoint": {
             "EndpointName": pipeline.endpoint_name,
             "EndpointConfigName": name,
             "DeploymentConfig": guard,
         },
-        "Alarms": alarms,
-        "Package": package["ModelPackageArn"],
-        "Replaces": live.config_name,
-        "PatienceSeconds": 0,
     }
-    plain: dict[str, Any] = as_json(request)
-    return plain
 
 
-def _members(answer: Result, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: answer[name] for name in names if answer.get(name)}
+def _model(
+    name: str,
+    live: Serving,
+    packaged: ModelPackageContainerDefinitionOutputTypeDef,
+    tags: list[TagTypeDef],
+) -> CreateModelInputTypeDef:
+    container: ContainerDefinitionTypeDef = {"Image": packaged["Image"]}
+    if url := packaged.get("ModelDataUrl"):
+        container["ModelDataUrl"] = url
+    if source := packaged.get("ModelDataSource"):
+        container["ModelDataSource"] = source
+    if environment := packaged.get("Environment"):
+        container["Environment"] = environment
+    model: CreateModelInputTypeDef = {"ModelName": name, "PrimaryContainer": container, "Tags": tags}
+    if role := live.model.get("ExecutionRoleArn"):
+        model["ExecutionRoleArn"] = role
+    if network := live.model.get("VpcConfig"):
+        model["VpcConfig"] = network
+    if live.model.get("EnableNetworkIsolation"):
+        model["EnableNetworkIsolation"] = True
+    return model
 
 
-def _pictures(pipeline: Pipeline, aws: Aws) -> tuple[str, list[str]]:
-    """Bucket and keys of a few pictures of the test split; none where the data set is elsewhere by now."""
-    prefix = pipeline.dataset.prefix or f"datasets/{pipeline.name}"
-    if prefix.startswith("s3://"):
-        bucket, prefix = split_uri(prefix)
-    else:
-        bucket = bucket_of(aws, pipeline.bucket)
-    keys = sample(test_keys(aws.s3, {"bucket": bucket, "prefix": prefix.strip("/")}, None), _PICTURES)
+def _test_images(pipeline: Pipeline, aws: Aws) -> tuple[str, list[str]]:
+    """Bucket and keys of a few images of the test split; none if the dataset has moved."""
+    bucket, prefix = dataset_location(pipeline.dataset_prefix, pipeline.bucket, aws)
+    keys = sample(test_keys(aws.s3, bucket, prefix, None), _IMAGES)
     if not keys:
-        log.warning("No test pictures in s3://%s/%s: the endpoint is not asked anything", bucket, prefix)
+        log.warning("No test images in s3://%s/%s: no predictions are checked", bucket, prefix)
     return bucket, keys

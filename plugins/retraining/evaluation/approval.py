@@ -1,4 +1,4 @@
-"""A person's word on a model that the gate let through: what is shown, and what the answer means."""
+"""A person's approval of a model that the gate let pass: the request for it, and what the response means."""
 
 from __future__ import annotations
 
@@ -7,59 +7,58 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from retraining.aws.s3 import link
+from retraining.formatting import money
+from retraining.runs.results import (
+    ApprovalResult,
+    DebuggerResult,
+    Decision,
+    GateFigures,
+    GateResult,
+    ModelFigures,
+    PackageResult,
+    RunFacts,
+)
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-Result = Mapping[str, Any]
 
-_FIGURES = {
-    "accuracy": "Accuracy",
-    "top5_accuracy": "Top-5 accuracy",
-    "macro_f1": "Macro F1",
-    "calibration_error": "Calibration error",
-    "latency_ms": "Latency of a picture on the CPU, ms",
-    "parameters": "Parameters",
-}
-
-
-def approved_or_skip(approval: Result) -> None:
+def approved_or_skip(approval: ApprovalResult) -> None:
     """Raises AirflowSkipException, with the decision as its text, for a model that stays out."""
     if not approval["approved"]:
         raise AirflowSkipException(approval["sentence"])
 
 
-def decision(approved: bool, sentence: str, by: str | None = None, at: str | None = None) -> dict[str, Any]:
-    """What the task `approve` returns; `at` in ISO 8601."""
-    return {"approved": approved, "sentence": sentence, "by": by, "at": at}
-
-
-def without_asking(run: Result, gate: Result) -> dict[str, Any] | None:
-    """The gate's decision where nobody is to be asked, else None. `run` is the plan's part of that name."""
+def without_asking(run: RunFacts, gate: Decision) -> ApprovalResult | None:
+    """The gate's decision if nobody is to be asked, else None."""
     if gate["approved"] and run["approval"]:
         return None
-    return decision(gate["approved"], gate["sentence"])
+    return _decision(gate["approved"], gate["sentence"])
 
 
-def answered(event: Result, gate: Result, approve: str, hours: float | None) -> dict[str, Any]:
-    """The decision in an answer of Airflow's human-in-the-loop operator; no answer in time is a no."""
+def decision_of(
+    event: Mapping[str, Any], gate: Decision, approve_option: str, hours: float | None
+) -> ApprovalResult:
+    """The decision in an event of Airflow's human-in-the-loop operator; no response in time is a no."""
     if event.get("timedout") or event.get("error_type") == "timeout":
         limit = f"within {hours:g} hours" if hours else "in time"
-        return decision(False, f"The challenger stays out: nobody answered {limit}.")
+        return _decision(False, f"The challenger stays out: nobody responded {limit}.")
     user = event.get("responded_by_user") or {}
     by = user.get("name") or user.get("id") or "somebody"
     at = event["responded_at"].isoformat(timespec="seconds")
-    if approve in event["chosen_options"]:
-        return decision(True, f"Approved by {by}. {gate['sentence']}", by, at)
-    return decision(False, f"The challenger stays out: {by} rejected it. The gate had let it pass.", by, at)
+    if approve_option in event["chosen_options"]:
+        return _decision(True, f"Approved by {by}. {gate['sentence']}", by, at)
+    return _decision(False, f"The challenger stays out: {by} rejected it. The gate had let it pass.", by, at)
 
 
-def subject(run: Result, package: Result) -> str:
+def subject(run: RunFacts, package: PackageResult) -> str:
     """The headline of the request."""
     return f"Put version {package['version']} of {package['group']} into service at {run['endpoint']}?"
 
 
-def body(run: Result, gate: Result, debugger: Result | None, s3: S3Client) -> str:
-    """The comparison as Markdown: figures, classes that lose most, rules, cost, and links to the charts."""
+def body(run: RunFacts, gate: GateResult, debugger: DebuggerResult | None, s3: S3Client) -> str:
+    """The comparison in Markdown: figures, weakest classes, Debugger rules, cost, and links to the charts."""
     parts = [
         gate["sentence"],
         _figures(gate["figures"]),
@@ -71,25 +70,39 @@ def body(run: Result, gate: Result, debugger: Result | None, s3: S3Client) -> st
     return "\n\n".join(part for part in parts if part)
 
 
-def _figures(figures: Result) -> str:
-    champion = figures["champion"] or {}
+def _decision(approved: bool, sentence: str, by: str | None = None, at: str | None = None) -> ApprovalResult:
+    return {"approved": approved, "sentence": sentence, "by": by, "at": at}
+
+
+def _figures(figures: GateFigures) -> str:
+    champion = _cells(figures["champion"]) if figures["champion"] else {}
     rows = [
-        (title, _number(champion.get(name)), _number(figures["challenger"][name]))
-        for name, title in _FIGURES.items()
+        (title, champion.get(title, "none"), cell) for title, cell in _cells(figures["challenger"]).items()
     ]
     return _table(("", "champion", "challenger"), rows)
 
 
-def _classes(figures: Result) -> str:
+def _cells(model: ModelFigures) -> dict[str, str]:
+    return {
+        "Accuracy": _number(model["accuracy"]),
+        "Top-5 accuracy": _number(model["top5_accuracy"]),
+        "Macro F1": _number(model["macro_f1"]),
+        "Calibration error": _number(model["calibration_error"]),
+        "Latency of an image on the CPU, ms": _number(model["latency_ms"]),
+        "Parameters": _number(model["parameters"]),
+    }
+
+
+def _classes(figures: GateFigures) -> str:
     rows = [
         (row["class"], str(row["support"]), _number(row["champion"]), _number(row["challenger"]))
-        for row in figures["worst_breeds"]
+        for row in figures["weakest_classes"]
     ]
     title = "Recall of the classes that lose most" if figures["champion"] else "Lowest recall"
-    return f"**{title}**\n\n" + _table(("class", "pictures", "champion", "challenger"), rows) if rows else ""
+    return f"**{title}**\n\n" + _table(("class", "images", "champion", "challenger"), rows) if rows else ""
 
 
-def _rules(debugger: Result | None) -> str:
+def _rules(debugger: DebuggerResult | None) -> str:
     rows = [
         (rule["rule"], rule["status"], rule["policy"], rule["finding"] or rule["details"] or "")
         for rule in (debugger["rules"] if debugger else [])
@@ -97,17 +110,13 @@ def _rules(debugger: Result | None) -> str:
     return "**Debugger rules**\n\n" + _table(("rule", "status", "policy", "finding"), rows) if rows else ""
 
 
-def _cost(run: Result) -> str:
-    from retraining.costs.estimate import money
-
+def _cost(run: RunFacts) -> str:
     cost = run["cost"]
-    monthly = money(cost["endpoint"]["usd_per_month"])
-    return f"This run may cost {money(cost['max_usd'])} by its limits; the endpoint costs {monthly} a month."
+    limit, monthly = money(cost["max_usd"]), money(cost["endpoint"]["usd_per_month"])
+    return f"By its limits, this run costs {limit} at most; the endpoint costs {monthly} a month."
 
 
-def _charts(gate: Result, s3: S3Client) -> str:
-    from retraining.aws.s3 import link
-
+def _charts(gate: GateResult, s3: S3Client) -> str:
     links = [
         f"[{uri.rpartition('/')[2].removesuffix('.png').replace('_', ' ')}]({link(s3, uri, 'image/png')})"
         for uri in gate["charts"]

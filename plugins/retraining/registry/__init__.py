@@ -1,1 +1,1 @@
-"""The model registry."""
+"""The model registry: a version for every run's model."""

@@ -1,7 +1,7 @@
-"""A version of the model registry as a request: the model, where it came from, and how good it is.
+"""The request for a version in the model registry: the model, where it came from, and how good it is.
 
-A version in a group has no tags of its own, so what is known of it stands in CustomerMetadataProperties: at
-most 50 texts of 256 characters.
+A version in a group cannot have tags, so its origin and its figures are in CustomerMetadataProperties, which
+takes at most 50 texts of 256 characters.
 """
 
 from __future__ import annotations
@@ -9,19 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from retraining.config.pipeline import Pipeline
 from retraining.planning.evaluation import MODEL_QUALITY
+from retraining.runs.results import DeploymentRequest, RunFacts, RunResults, TrainingResult
 
-Request = dict[str, Any]
-Result = Mapping[str, Any]
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker.literals import ModelApprovalStatusType
+    from mypy_boto3_sagemaker.type_defs import (
+        CreateModelPackageInputTypeDef,
+        InferenceSpecificationTypeDef,
+        MetadataPropertiesTypeDef,
+        MetricsSourceTypeDef,
+    )
+
+CONTENT_TYPES = ("image/jpeg", "image/png", "application/x-image")
+RESPONSE_TYPES = ("application/json",)
 
 _DESCRIPTION_LIMIT = 1024
-_CONTENT_TYPES = ["image/jpeg", "image/png", "application/x-image"]
-_ANSWER_TYPES = ["application/json"]
-_FIGURES = ("accuracy", "top5_accuracy", "macro_f1")  # of the challenger, in the metadata
 _MOST_METADATA = 50
 _KEPT_FREE = 4  # for what is added to a version later
 _KEY_LIMIT, _VALUE_LIMIT = 128, 256
@@ -29,34 +35,21 @@ _NOT_IN_METADATA = re.compile(r"[^\w\s.:/=+\-@]")  # the API's pattern: letters,
 
 
 def package_request(
-    *,
-    pipeline: Pipeline,
-    plan: Result,
-    dataset: Result,
-    training: Result,
-    evaluation: Result,
-    gate: Result,
-    candidates: Result,
-    tuning: Result | None,
-    rules: str,
-) -> Request:
-    """The CreateModelPackage request but for its approval status; `rules` is the rule table's URI."""
-    run = plan["run"]
+    pipeline: Pipeline, results: RunResults, rules: str, status: ModelApprovalStatusType
+) -> CreateModelPackageInputTypeDef:
+    """The CreateModelPackage request; `rules` is the URI of the rule table."""
+    run, training, evaluation = results["plan"]["run"], results["training"], results["evaluation"]
+    quality: MetricsSourceTypeDef = {
+        "ContentType": "application/json",
+        "S3Uri": f"{evaluation['output']}/{MODEL_QUALITY}",
+    }
     return {
+        "ModelApprovalStatus": status,
         "ModelPackageGroupName": pipeline.package_group,
-        "ModelPackageDescription": description(f"{run['name']}: {gate['sentence']}"),
-        "InferenceSpecification": _inference(pipeline, plan["deployment"], training),
-        "ModelMetrics": _metrics(evaluation),
-        "CustomerMetadataProperties": _metadata(
-            run=run,
-            dataset=dataset,
-            training=training,
-            evaluation=evaluation,
-            gate=gate,
-            candidates=candidates,
-            tuning=tuning,
-            rules=rules,
-        ),
+        "ModelPackageDescription": description(f"{run['name']}: {results['gate']['sentence']}"),
+        "InferenceSpecification": _inference(pipeline, results["plan"]["deployment"], training),
+        "ModelMetrics": {"ModelQuality": {"Statistics": quality}},
+        "CustomerMetadataProperties": _metadata(results, rules),
         "MetadataProperties": _lineage(run, training),
         "Domain": "COMPUTER_VISION",
         "Task": "IMAGE_CLASSIFICATION",
@@ -65,80 +58,70 @@ def package_request(
 
 
 def description(text: str) -> str:
-    """A text as the registry takes it for a description: on one line, and not too long."""
+    """The text as a description for the registry: on one line, cut to 1,024 characters."""
     return " ".join(text.split())[:_DESCRIPTION_LIMIT]
 
 
 def _token(group: str, run: str, artifact: str) -> str:
-    """The same for every try of a run to register the same model: 36 letters and digits at most."""
+    """The same for every attempt of a run to register the same model; at most 36 letters and digits."""
     return hashlib.sha256(f"{group} {run} {artifact}".encode()).hexdigest()[:36]
 
 
-def _inference(pipeline: Pipeline, deployment: Result, training: Result) -> Request:
+def _inference(
+    pipeline: Pipeline, deployment: DeploymentRequest, training: TrainingResult
+) -> InferenceSpecificationTypeDef:
     planned = deployment["Model"]["PrimaryContainer"]
-    container = {
-        "Image": planned["Image"],
-        "Environment": planned["Environment"],
-        "ModelDataUrl": training["model_artifact"],
-        "Framework": "PYTORCH",
-        "FrameworkVersion": pipeline.endpoint.framework_version,
-    }
     return {
-        "Containers": [container],
-        "SupportedContentTypes": _CONTENT_TYPES,
-        "SupportedResponseMIMETypes": _ANSWER_TYPES,
+        "Containers": [
+            {
+                "Image": planned["Image"],
+                "Environment": planned["Environment"],
+                "ModelDataUrl": training["model_artifact"],
+                "Framework": "PYTORCH",
+                "FrameworkVersion": pipeline.endpoint.framework_version,
+            }
+        ],
+        "SupportedContentTypes": CONTENT_TYPES,
+        "SupportedResponseMIMETypes": RESPONSE_TYPES,
     }
 
 
-def _metrics(evaluation: Result) -> Request:
-    statistics = {"ContentType": "application/json", "S3Uri": f"{evaluation['output']}/{MODEL_QUALITY}"}
-    return {"ModelQuality": {"Statistics": statistics}}
-
-
-def _lineage(run: Result, training: Result) -> dict[str, str]:
-    """AWS's MetadataProperties: the code archive is named by its digest, which stands for a commit."""
-    code = str(run["code"])
+def _lineage(run: RunFacts, training: TrainingResult) -> MetadataPropertiesTypeDef:
+    """AWS's MetadataProperties; the digest of the code archive stands for a commit."""
     return {
-        "CommitId": code.split("/")[-2],
-        "Repository": code,
-        "GeneratedBy": training["Training"]["TrainingJobArn"],
+        "CommitId": run["code"].split("/")[-2],
+        "Repository": run["code"],
+        "GeneratedBy": training["arn"],
         "ProjectId": run["pipeline"],
     }
 
 
-def _metadata(
-    *,
-    run: Result,
-    dataset: Result,
-    training: Result,
-    evaluation: Result,
-    gate: Result,
-    candidates: Result,
-    tuning: Result | None,
-    rules: str,
-) -> dict[str, str]:
-    """Where the version came from and how good it is, as texts that the registry takes."""
-    champion = candidates["champion"]
-    improvement = gate["figures"]["improvement"] or {}
-    values = {
+def _metadata(results: RunResults, rules: str) -> dict[str, str]:
+    """Origin and figures of the version, as texts that the registry accepts."""
+    run, training, evaluation = results["plan"]["run"], results["training"], results["evaluation"]
+    figures, tuning, champion = results["gate"]["figures"], results.get("tuning"), evaluation["champion"]
+    challenger, improvement = figures["challenger"], figures["improvement"]
+    values: dict[str, str | float | None] = {
         "pipeline": run["pipeline"],
         "run": run["name"],
         "run-id": run["run_id"],
         "code": run["code"],
-        "data": dataset["uri"],
-        "data-digest": dataset["digest"],
-        "fingerprint": _digest(run.get("fingerprint")),
+        "data": run["dataset"]["uri"],
+        "data-digest": run["dataset"]["digest"],
+        "fingerprint": _digest(run["fingerprint"]),
         "training-job": training["job"],
         "tuning-job": tuning["job"] if tuning else None,
         "evaluation-job": evaluation["job"],
         "evaluation": evaluation["output"],
         "rules": rules,
-        "gate": "approved" if gate["approved"] else "rejected",
+        "gate": "approved" if results["gate"]["approved"] else "rejected",
         "champion": (champion["package"] or champion["artifact"]) if champion else "none",
-        **{name: gate["figures"]["challenger"].get(name) for name in _FIGURES},
-        "champion-accuracy": (gate["figures"]["champion"] or {}).get("accuracy"),
-        "improvement": improvement.get("difference"),
-        "improvement-lower-bound": improvement.get("lower_bound"),
+        "accuracy": challenger["accuracy"],
+        "top5_accuracy": challenger["top5_accuracy"],
+        "macro_f1": challenger["macro_f1"],
+        "champion-accuracy": figures["champion"]["accuracy"] if figures["champion"] else None,
+        "improvement": improvement["difference"] if improvement else None,
+        "improvement-lower-bound": improvement["lower_bound"] if improvement else None,
         **{
             f"hyperparameter:{name}": value
             for name, value in sorted(training["hyperparameters"].items())
@@ -157,8 +140,6 @@ def _text(value: object) -> str:
     return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
-def _digest(fingerprint: Any) -> str | None:
-    """A digest of the run's fingerprint, which names data, code, weights and settings."""
-    if fingerprint is None or isinstance(fingerprint, str):
-        return fingerprint
-    return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
+def _digest(document: object) -> str:
+    """SHA-256 of the document as JSON, in hex digits."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

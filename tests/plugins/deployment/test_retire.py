@@ -1,4 +1,4 @@
-"""What retiring deletes and what it must not: real models, configurations, endpoints and folders."""
+"""What retiring deletes and what it keeps: real models, configurations, endpoints and folders."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import Context
 from retraining.aws.clients import Aws
 from retraining.config.pipeline import Pipeline
 from retraining.deployment.retire import retire
-from retraining.operators.declared import EndpointOperator
-from retraining.registry.registry import rejected
+from retraining.registry.registry import reject
 from retraining.runs.context import RunLocation
 from retraining.runs.naming import run_name, run_pattern
 
 from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import wait_for
-from tests.plugins.models import deployment_request, put_model, register_model
+from tests.plugins.models import deploy, deployment_request, put_model, register_model
 
 KEEP = 2
 RUNS = 6
@@ -27,7 +25,7 @@ RUNS = 6
 
 @pytest.fixture
 def own(pipeline: Pipeline) -> Pipeline:
-    """A pipeline of this test's own, which keeps two of everything."""
+    """A pipeline of this test's own, which keeps two of each kind."""
     kept = pipeline.retire.model_copy(update={"keep": KEEP})
     name = f"dogs_{uuid.uuid4().hex[:6]}"
     endpoint = pipeline.endpoint.model_copy(update={"name": None})
@@ -42,8 +40,8 @@ def runs(own: Pipeline) -> list[str]:
 
 
 @pytest.fixture
-def requests(own: Pipeline, runs: list[str], aws: Aws) -> list[dict[str, Any]]:
-    """Each run's deployment, with model and configuration that exist."""
+def requests(own: Pipeline, runs: list[str], aws: Aws) -> list[Any]:
+    """Each run's deployment request, whose model and configuration exist."""
     made = []
     for run in runs:
         folder = f"retraining/{own.name}/{run}"
@@ -59,28 +57,28 @@ def requests(own: Pipeline, runs: list[str], aws: Aws) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def packages(own: Pipeline, runs: list[str], requests: list[dict[str, Any]], aws: Aws) -> list[str]:
-    """Each run's version in the registry: the first two were live, later ones rejected, the last is new."""
+def packages(own: Pipeline, runs: list[str], requests: list[Any], aws: Aws) -> list[str]:
+    """Each run's version in the registry: two were live first, three were rejected, one is new."""
     arns = []
     for number, (run, request) in enumerate(zip(runs, requests, strict=True)):
         artifact = request["Model"]["PrimaryContainer"]["ModelDataUrl"]
         arns.append(register_model(aws, own.package_group, artifact, run if number < 2 else None))
     for arn in arns[2:-1]:
-        rejected(aws, arn, "worse")
+        reject(aws, arn, "worse")
     return arns
 
 
 @pytest.fixture
-def in_service(own: Pipeline, requests: list[dict[str, Any]], aws: Aws) -> Iterator[str]:
+def in_service(own: Pipeline, requests: list[Any], aws: Aws) -> Iterator[str]:
     """The pipeline's endpoint serves the second run's model, which replaced the first one's."""
     for request in requests[:2]:
-        EndpointOperator(task_id="deploy", config=request).execute(Context())
+        deploy(request)
     yield own.endpoint_name
     aws.sagemaker.delete_endpoint(EndpointName=own.endpoint_name)
 
 
 @pytest.fixture
-def elsewhere(own: Pipeline, runs: list[str], requests: list[dict[str, Any]], aws: Aws) -> str:
+def elsewhere(own: Pipeline, runs: list[str], requests: list[Any], aws: Aws) -> str:
     """Somebody else's endpoint, which is being updated from the fourth run's configuration to the third's."""
     name = f"{own.slug}-elsewhere"
     aws.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=runs[3])
@@ -96,8 +94,8 @@ def elsewhere(own: Pipeline, runs: list[str], requests: list[dict[str, Any]], aw
 
 def folders(own: Pipeline, aws: Aws) -> set[str]:
     prefix = f"retraining/{own.name}/"
-    answer = aws.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
-    return {entry["Key"].removeprefix(prefix).split("/")[0] for entry in answer.get("Contents", [])}
+    listed = aws.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+    return {entry["Key"].removeprefix(prefix).split("/")[0] for entry in listed.get("Contents", [])}
 
 
 def test_what_is_old_and_unused_goes_and_nothing_else(
@@ -112,7 +110,7 @@ def test_what_is_old_and_unused_goes_and_nothing_else(
     other = deployment_request(name, "other", artifact, tags={"pipeline": "another"})
     aws.sagemaker.create_model(**other["Model"])
     aws.s3.put_object(Bucket=BUCKET, Key=f"retraining/{own.name}/code/0123/sourcedir.tar.gz", Body=b"x")
-    place = RunLocation(BUCKET, own.name, runs[-1])
+    location = RunLocation(BUCKET, own.name, runs[-1])
 
     result = retire(own, location, aws)
     gone, stay = runs[2:4], [runs[5], runs[4], runs[1], runs[0]]
@@ -129,14 +127,14 @@ def test_what_is_old_and_unused_goes_and_nothing_else(
     assert left == {*packages[:2], *packages[4:]}
 
     again = retire(own, location, aws)
-    assert [again[kind] for kind in ("models", "configs", "folders", "packages")] == [[], [], [], []]
+    assert [again["models"], again["configs"], again["folders"], again["packages"]] == [[], [], [], []]
     assert again["kept"] == result["kept"]
 
 
-def test_what_an_endpoint_moves_from_and_to_stays(
+def test_what_an_endpoint_is_updated_from_and_to_stays(
     own: Pipeline, runs: list[str], elsewhere: str, aws: Aws
 ) -> None:
-    place = RunLocation(BUCKET, own.name, runs[-1])
+    location = RunLocation(BUCKET, own.name, runs[-1])
     moving = aws.sagemaker.describe_endpoint(EndpointName=elsewhere)
     assert moving["EndpointStatus"] == "Updating"
     result = retire(own, location, aws)

@@ -1,4 +1,4 @@
-"""Which model a rollback leads to, what it leaves as it is, and when it does nothing."""
+"""Which model a rollback leads to, what it leaves unchanged, and when it does nothing."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import cast
 
 import pytest
-from airflow.sdk import Context
 from airflow.sdk.types import DagRunProtocol
 from retraining.aws.clients import Aws
 from retraining.config.pipeline import Pipeline
-from retraining.deployment.rollback import choose, settle_rollback
+from retraining.deployment.rollback import choose, finish_rollback
 from retraining.errors import DeploymentError, RollbackError, VerificationError
-from retraining.operators.declared import EndpointOperator
+from retraining.runs.results import EndpointResult, RollbackChoice, RollbackResult
 
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import picture
-from tests.plugins.models import deployment_request, put_model, register_model
+from tests.plugins.models import deploy, deployment_request, put_model, register_model
 
-ANSWER = '{"predictions": [{"class": "a", "probability": 1.0}]}'
+RESPONSE = '{"predictions": [{"class": "a", "probability": 1.0}]}'
 CAPTURE = {
     "EnableCapture": True,
     "InitialSamplingPercentage": 50,
@@ -66,31 +65,34 @@ def own(pipeline: Pipeline, aws: Aws) -> Iterator[Pipeline]:
 def live(own: Pipeline, aws: Aws) -> Callable[..., Version]:
     """Deploys a version and registers it as one that is in service."""
 
-    def deploy(number: int, answer: str = ANSWER) -> Version:
+    def put(number: int, response: str = RESPONSE) -> Version:
         config = f"{own.slug}-v{number}"
-        artifact = put_model(aws.s3, f"rollback/{own.name}/{number}/model.tar.gz", answer)
+        artifact = put_model(aws.s3, f"rollback/{own.name}/{number}/model.tar.gz", response)
         request = deployment_request(config, own.endpoint_name, artifact, DataCaptureConfig=CAPTURE)
-        run(request)
+        deploy(request)
         return Version(config, artifact, register_model(aws, own.package_group, artifact, config))
 
-    return deploy
+    return put
 
 
-def run(request: dict[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = EndpointOperator(task_id="deploy", config=request).execute(Context())
-    return result
-
-
-def chosen(own: Pipeline, aws: Aws, run_id: str = "manual") -> dict[str, Any]:
+def chosen(own: Pipeline, aws: Aws, run_id: str = "manual") -> RollbackChoice:
     return choose(own, aws, cast("DagRunProtocol", Run(run_id)))
 
 
-def roll_back(own: Pipeline, aws: Aws, run_id: str) -> dict[str, Any]:
-    found = chosen(own, aws, run_id)
-    endpoint = run(found["request"])
-    return settle_rollback(
-        pipeline=own, chosen=found, endpoint=endpoint, aws=aws, who="ann", why="confuses cats"
+def run(choice: RollbackChoice) -> EndpointResult:
+    """Deploy the choice as the rollback DAG does."""
+    return deploy(
+        choice["deployment"],
+        alarms=choice["alarms"],
+        package=choice["package"],
+        replaces=choice["replaces"],
+        patience_seconds=0,
     )
+
+
+def roll_back(own: Pipeline, aws: Aws, run_id: str) -> RollbackResult:
+    choice = chosen(own, aws, run_id)
+    return finish_rollback(own, choice, run(choice), aws, who="ann", why="confuses cats")
 
 
 def status(aws: Aws, package: str) -> tuple[str, str]:
@@ -141,26 +143,26 @@ def test_an_endpoint_that_changed_meanwhile_is_left_alone(
     found = chosen(own, aws)
     third = live(3)
     with pytest.raises(DeploymentError, match=f"runs {third.config}, not .*-v2 any more"):
-        run(found["request"])
+        run(found)
     assert status(aws, third.package)[0] == "Approved"
 
 
-def test_a_model_that_does_not_answer_is_said_and_the_replaced_one_is_rejected_all_the_same(
+def test_a_model_without_predictions_is_an_error_and_the_replaced_one_is_rejected_all_the_same(
     own: Pipeline, live: Callable[..., Version], aws: Aws
 ) -> None:
     live(1, "no JSON")
     second = live(2)
     aws.s3.put_object(Bucket=BUCKET, Key=f"datasets/{own.name}/test/a/1.jpg", Body=picture())
-    with pytest.raises(VerificationError, match="did not answer"):
+    with pytest.raises(VerificationError, match="gave no prediction"):
         roll_back(own, aws, "one")
     assert status(aws, second.package)[0] == "Rejected"
 
 
-def test_an_archive_that_is_gone_is_named(own: Pipeline, live: Callable[..., Version], aws: Aws) -> None:
+def test_a_deleted_archive_is_named(own: Pipeline, live: Callable[..., Version], aws: Aws) -> None:
     first = live(1)
     live(2)
     aws.s3.delete_object(Bucket=BUCKET, Key=first.artifact.removeprefix(f"s3://{BUCKET}/"))
-    with pytest.raises(RollbackError, match=r"Version 1 of .* archive s3://.* is gone"):
+    with pytest.raises(RollbackError, match=r"Version 1 of .* archive s3://.* was deleted"):
         chosen(own, aws)
 
 

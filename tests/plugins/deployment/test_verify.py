@@ -1,4 +1,4 @@
-"""The check of the endpoint's answers: against the evaluation, or the accuracy; and the way back."""
+"""The check of the endpoint's predictions, against the evaluation or the accuracy, and the restoration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 
 import boto3
 import pytest
-from airflow.sdk import Context
 from botocore.config import Config
 from retraining.aws.clients import Aws
 from retraining.aws.s3 import write
@@ -20,16 +19,15 @@ from retraining.config.pipeline import Pipeline
 from retraining.dataset.images import Look
 from retraining.dataset.listing import list_pictures
 from retraining.dataset.manifest import encode
-from retraining.deployment.agreement import Offline, compare
-from retraining.deployment.predictions import ask, sample
+from retraining.deployment.predictions import compare, predict, sample
 from retraining.deployment.verify import plausible, verify_endpoint
 from retraining.errors import VerificationError
-from retraining.operators.declared import EndpointOperator
-from retraining.registry.registry import LIVE_CONFIG, rejected
+from retraining.registry.registry import LIVE_CONFIG, reject
+from retraining.runs.results import ClassProbability, EndpointResult, VerificationResult
 
 from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import RuntimeProcess
-from tests.plugins.models import deployment_request, put_model, register_model
+from tests.plugins.models import deploy, deployment_request, put_model, register_model
 from tests.plugins.traffic import traffic
 
 KEYS = {label: [f"test/{label}/{n:03}.jpg" for n in range(50)] for label in ("a", "b", "c")}
@@ -44,7 +42,7 @@ def test_a_sample_is_even_over_the_classes_and_always_the_same() -> None:
 
 
 @pytest.mark.parametrize("limit", [None, 150, 1000])
-def test_a_large_limit_takes_every_picture_once(limit: int | None) -> None:
+def test_a_large_limit_takes_every_image_once(limit: int | None) -> None:
     assert sorted(sample(KEYS, limit)) == sorted(key for keys in KEYS.values() for key in keys)
 
 
@@ -70,7 +68,7 @@ def test_a_sample_is_believed_within_four_standard_errors(
     assert plausible(accuracy, expected, count) is believed
 
 
-def answers(**probabilities: float) -> list[dict[str, Any]]:
+def best(**probabilities: float) -> list[ClassProbability]:
     """An endpoint's best classes, best first."""
     return [{"class": name, "probability": value} for name, value in probabilities.items()]
 
@@ -78,35 +76,35 @@ def answers(**probabilities: float) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("top", "same_class", "agrees"),
     [
-        (answers(a=0.9, b=0.05), True, True),
-        (answers(a=0.9005, b=0.05), True, True),
-        (answers(a=0.88, b=0.05), True, False),
-        (answers(b=0.9, a=0.05), False, False),
-        (answers(b=0.9), False, False),
+        (best(a=0.9, b=0.05), True, True),
+        (best(a=0.9005, b=0.05), True, True),
+        (best(a=0.88, b=0.05), True, False),
+        (best(b=0.9, a=0.05), False, False),
+        (best(b=0.9), False, False),
     ],
 )
-def test_answers_agree_within_the_tolerance(
-    top: list[dict[str, Any]], same_class: bool, agrees: bool
+def test_predictions_agree_within_the_tolerance(
+    top: list[ClassProbability], same_class: bool, agrees: bool
 ) -> None:
-    comparison = compare(top, Offline("a", 0.9), 0.001)
+    comparison = compare(top, {"class": "a", "probability": 0.9}, 0.001)
     assert (comparison.same_class, comparison.agrees) == (same_class, agrees)
 
 
 @pytest.mark.parametrize(
     ("top", "agrees"),
     [
-        (answers(b=0.4502, a=0.4498), True),
-        (answers(b=0.46, a=0.45), False),
-        (answers(b=0.2, c=0.2, d=0.2, e=0.2), False),
+        (best(b=0.4502, a=0.4498), True),
+        (best(b=0.46, a=0.45), False),
+        (best(b=0.2, c=0.2, d=0.2, e=0.2), False),
     ],
 )
-def test_nearly_equal_classes_may_change_places(top: list[dict[str, Any]], agrees: bool) -> None:
-    assert compare(top, Offline("a", 0.45), 0.001).agrees is agrees
+def test_nearly_equal_classes_may_swap_places(top: list[ClassProbability], agrees: bool) -> None:
+    assert compare(top, {"class": "a", "probability": 0.45}, 0.001).agrees is agrees
 
 
 def test_a_class_below_the_best_five_can_be_as_good_as_they_are() -> None:
-    even = answers(**dict.fromkeys("bcdef", 0.0083))
-    assert compare(even, Offline("a", 0.0083), 0.001).agrees
+    even = best(**dict.fromkeys("bcdef", 0.0083))
+    assert compare(even, {"class": "a", "probability": 0.0083}, 0.001).agrees
 
 
 RED, BLUE = "001.Red", "002.Blue"
@@ -118,44 +116,49 @@ def says(label: str, probability: float = 0.9) -> bytes:
 
 
 def offline(label: str, probability: float = 0.9, names: list[str] = NAMES) -> bytes:
-    """The evaluation's predictions.jsonl: the same answer for each picture."""
-    answer = {"class": label, "probability": probability}
-    rows = [{"key": n, "true": n.split("/")[0], "challenger": answer, "champion": None} for n in names]
+    """The evaluation's predictions.jsonl: the same prediction for each image."""
+    same = {"class": label, "probability": probability}
+    rows = [{"key": n, "true": n.split("/")[0], "challenger": same, "champion": None} for n in names]
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 @pytest.fixture(scope="module")
-def deployed(runtime: RuntimeProcess) -> Iterator[Callable[[int], dict[str, Any]]]:
-    """Deploys versions of a model that echoes: the pictures of a data set are its answers."""
+def deployed(runtime: RuntimeProcess) -> Iterator[Callable[[int], EndpointResult]]:
+    """Deploys versions of a model that echoes: the images of a dataset are its responses."""
     name = f"verify-{uuid.uuid4().hex[:8]}"
 
-    def deploy(version: int) -> dict[str, Any]:
+    def put(version: int) -> EndpointResult:
         artifact = put_model(runtime.client("s3"), f"verify/{name}/{version}/model.tar.gz")
-        request = deployment_request(f"{name}-{version}", name, artifact)
-        result = EndpointOperator(task_id="deploy", config=request).execute(Context())
-        return {**result, "artifact": artifact}
+        return deploy(deployment_request(f"{name}-{version}", name, artifact))
 
-    deploy(1)
-    yield deploy
+    put(1)
+    yield put
     runtime.client("sagemaker").delete_endpoint(EndpointName=name)
+
+
+def artifact_of(endpoint: EndpointResult) -> str:
+    """URI of the archive that the endpoint serves."""
+    version = endpoint["config"].removeprefix(f"{endpoint['name']}-")
+    return f"s3://{BUCKET}/verify/{endpoint['name']}/{version}/model.tar.gz"
 
 
 @pytest.fixture
 def verify(pipeline: Pipeline, aws: Aws, upload: Any) -> Any:
-    """Runs the check on two classes of 15 pictures, where the endpoint always answers `body`, but for those
-    pictures that are `replaced` after the check of the data set.
+    """Runs the check on two classes of 15 images, for which the endpoint always responds with `body`, except
+    for the images that are `replaced` after the check of the dataset. `artifact` is the trained model's.
     """
 
     def run(
-        endpoint: dict[str, Any],
+        endpoint: EndpointResult,
         body: bytes,
         trained: float | None = None,
         predictions: bytes | None = None,
         *,
         package: str | None = None,
+        artifact: str | None = None,
         replaced: dict[str, bytes] | None = None,
         **limits: Any,
-    ) -> dict[str, Any]:
+    ) -> VerificationResult:
         upload("verify/test", dict.fromkeys(NAMES, body))
         folder = f"verify/run-{uuid.uuid4().hex[:8]}"
         manifest = f"s3://{BUCKET}/{folder}/manifest.jsonl.gz"
@@ -165,27 +168,28 @@ def verify(pipeline: Pipeline, aws: Aws, upload: Any) -> Any:
         upload("verify/test", replaced or {})
         if predictions is not None:
             upload(folder, {"predictions.jsonl": predictions})
-        arn = package or register_model(aws, endpoint["name"], endpoint["artifact"])
-        metrics = {} if trained is None else {"test:accuracy": trained}
-        return verify_endpoint(
-            pipeline=pipeline.model_copy(update={"verify": pipeline.verify.model_copy(update=limits)}),
-            dataset={"bucket": BUCKET, "prefix": "verify", "manifest": manifest},
-            training={"metrics": metrics, "model_artifact": endpoint["artifact"]},
-            evaluation={"output": f"s3://{BUCKET}/{folder}"},
-            endpoint=endpoint,
-            package={"arn": arn},
-            aws=aws,
-        )
+        results: Any = {
+            "dataset": {"bucket": BUCKET, "prefix": "verify", "manifest": manifest},
+            "training": {
+                "metrics": {} if trained is None else {"test:accuracy": trained},
+                "model_artifact": artifact or artifact_of(endpoint),
+            },
+            "evaluation": {"output": f"s3://{BUCKET}/{folder}"},
+            "endpoint": endpoint,
+            "package": {"arn": package or register_model(aws, endpoint["name"], artifact_of(endpoint))},
+        }
+        limited = pipeline.model_copy(update={"verify": pipeline.verify.model_copy(update=limits)})
+        return verify_endpoint(limited, results, aws)
 
     return run
 
 
 @pytest.fixture(scope="module")
-def first(deployed: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+def first(deployed: Callable[[int], EndpointResult]) -> EndpointResult:
     return {**deployed(1), "previous": None}
 
 
-def test_the_answers_are_compared_with_the_evaluation(verify: Any, first: dict[str, Any]) -> None:
+def test_the_predictions_are_compared_with_the_evaluation(verify: Any, first: EndpointResult) -> None:
     result = verify(first, says(RED), 0.99, offline(RED, 0.9004))
     assert (result["images"], result["compared"], result["agreement"]) == (30, 30, 1.0)
     assert result["max_probability_difference"] == pytest.approx(0.0004)
@@ -195,16 +199,18 @@ def test_the_answers_are_compared_with_the_evaluation(verify: Any, first: dict[s
     assert result["latency_ms"].keys() == {"median", "p95", "max"}
 
 
-def test_a_picture_that_was_replaced_meanwhile_does_not_count(
-    verify: Any, first: dict[str, Any], caplog: pytest.LogCaptureFixture
+def test_an_image_that_was_replaced_meanwhile_does_not_count(
+    verify: Any, first: EndpointResult, caplog: pytest.LogCaptureFixture
 ) -> None:
     result = verify(first, says(RED), predictions=offline(RED), replaced={NAMES[0]: says(BLUE)})
     assert (result["images"], result["compared"]) == (29, 29)
-    assert f"1 test pictures are new or changed and passed over, such as {NAMES[0]}" in caplog.text
+    assert f"1 test images are new or changed and left out, such as {NAMES[0]}" in caplog.text
 
 
-def test_a_model_that_hangs_does_not_answer(aws: Aws, upload: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    upload("verify/hanging", {"a/1.jpg": b"a picture"})
+def test_a_model_that_hangs_gives_no_prediction(
+    aws: Aws, upload: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload("verify/hanging", {"a/1.jpg": b"an image"})
     with socket.create_server(("127.0.0.1", 0)) as silent:
         runtime = boto3.client(
             "sagemaker-runtime",
@@ -215,11 +221,11 @@ def test_a_model_that_hangs_does_not_answer(aws: Aws, upload: Any, monkeypatch: 
             config=Config(read_timeout=0.5, retries={"total_max_attempts": 1}),
         )
         monkeypatch.setitem(vars(aws), "runtime", runtime)
-        with pytest.raises(VerificationError, match=r"did not answer .*1\.jpg: Read timeout"):
-            ask(aws, "hanging", BUCKET, "verify/hanging/a/1.jpg")
+        with pytest.raises(VerificationError, match=r"gave no prediction for .*1\.jpg: Read timeout"):
+            predict(aws, "hanging", BUCKET, "verify/hanging/a/1.jpg")
 
 
-def test_without_predictions_the_accuracy_counts(verify: Any, first: dict[str, Any]) -> None:
+def test_without_predictions_the_accuracy_counts(verify: Any, first: EndpointResult) -> None:
     result = verify(first, says(RED), 0.5)
     assert (result["images"], result["compared"], result["accuracy"]) == (30, 0, 0.5)
     assert (result["agreement"], result["trained_accuracy"]) == (None, 0.5)
@@ -230,31 +236,31 @@ def test_without_predictions_the_accuracy_counts(verify: Any, first: dict[str, A
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"body": says(RED), "predictions": offline(BLUE)}, r"30 of 30 test pictures otherwise"),
-        ({"body": says(RED), "trained": 1.0}, r"gets 0\.500 of 30 test pictures right, .* model 1\.000"),
+        ({"body": says(RED), "predictions": offline(BLUE)}, r"predictions for 30 of 30 test images differ"),
+        ({"body": says(RED), "trained": 1.0}, r"has accuracy 0\.500 on 30 test images, .* model 1\.000"),
         ({"body": says(RED), "max_latency_ms": 0.01}, r"verify\.max_latency_ms allows 0 ms"),
-        ({"body": b"no JSON", "trained": 0.5}, r"did not answer for s3://.*/verify/test/"),
-        ({"body": b"{}", "trained": 0.5}, "did not answer"),
-        ({"body": b'{"predictions": []}', "trained": 0.5}, "did not answer"),
+        ({"body": b"no JSON", "trained": 0.5}, r"gave no prediction for s3://.*/verify/test/"),
+        ({"body": b"{}", "trained": 0.5}, "gave no prediction"),
+        ({"body": b'{"predictions": []}', "trained": 0.5}, "gave no prediction"),
     ],
 )
-def test_what_is_wrong_is_said_and_a_first_model_stays(
-    verify: Any, first: dict[str, Any], arguments: dict[str, Any], reason: str, aws: Aws
+def test_an_error_says_what_is_wrong_and_a_first_model_stays(
+    verify: Any, first: EndpointResult, arguments: dict[str, Any], reason: str, aws: Aws
 ) -> None:
     with pytest.raises(VerificationError, match=reason) as error:
         verify(first, **arguments)
-    assert f"no configuration before {first['config']} to go back to" in str(error.value)
+    assert f"no previous configuration to restore, so {first['config']} stays in service" in str(error.value)
     described = aws.sagemaker.describe_endpoint(EndpointName=first["name"])
     assert described["EndpointConfigName"] == first["config"]
 
 
-def test_the_model_before_comes_back_without_a_gap(
-    verify: Any, deployed: Callable[[int], dict[str, Any]], aws: Aws, runtime: RuntimeProcess
+def test_the_previous_model_is_restored_without_a_gap(
+    verify: Any, deployed: Callable[[int], EndpointResult], aws: Aws, runtime: RuntimeProcess
 ) -> None:
     second = deployed(2)
     name, before = second["name"], second["previous"]
-    package = register_model(aws, name, second["artifact"])
-    rejected(aws, package, "An earlier deployment was rolled back.")
+    package = register_model(aws, name, artifact_of(second))
+    reject(aws, package, "An earlier deployment was rolled back.")
     assert verify(second, says(RED), predictions=offline(RED), package=package)["agreement"] == 1.0
     described = aws.sagemaker.describe_model_package(ModelPackageName=package)
     assert described["CustomerMetadataProperties"][LIVE_CONFIG] == second["config"]
@@ -262,14 +268,14 @@ def test_the_model_before_comes_back_without_a_gap(
 
     with (
         traffic(runtime, name) as seen,
-        pytest.raises(VerificationError, match=f"otherwise.*{before} is in service at {name} again"),
+        pytest.raises(VerificationError, match=f"differ.*{before} is in service at {name} again"),
     ):
         verify(second, says(RED), predictions=offline(BLUE), package=package)
-    assert (seen.answered > 0, seen.failed) == (True, 0)
+    assert (seen.succeeded > 0, seen.failed) == (True, 0)
     assert aws.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"] == before
     described = aws.sagemaker.describe_model_package(ModelPackageName=package)
     assert described["ModelApprovalStatus"] == "Rejected"
-    assert "otherwise than the evaluation" in described["ApprovalDescription"]
+    assert "differ from the evaluation's" in described["ApprovalDescription"]
     assert LIVE_CONFIG not in described.get("CustomerMetadataProperties", {})
 
     with pytest.raises(VerificationError, match=f"InService with {before}, not {second['config']}"):
@@ -278,20 +284,20 @@ def test_the_model_before_comes_back_without_a_gap(
 
 
 def test_a_registry_that_refuses_hides_nothing(
-    verify: Any, deployed: Callable[[int], dict[str, Any]], aws: Aws, caplog: pytest.LogCaptureFixture
+    verify: Any, deployed: Callable[[int], EndpointResult], aws: Aws, caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint = deployed(4)
     package = "arn:aws:sagemaker:us-east-1:123456789012:model-package/no-such-group/1"
-    with pytest.raises(VerificationError, match=f"otherwise.*{endpoint['previous']} is in service"):
+    with pytest.raises(VerificationError, match=f"differ.*{endpoint['previous']} is in service"):
         verify(endpoint, says(RED), predictions=offline(BLUE), package=package)
     assert f"{package} could not be rejected in the registry" in caplog.text
 
 
 def test_another_model_under_the_configuration_is_found(
-    verify: Any, deployed: Callable[[int], dict[str, Any]], aws: Aws
+    verify: Any, deployed: Callable[[int], EndpointResult], aws: Aws
 ) -> None:
     found = deployed(3)
-    package = register_model(aws, found["name"], found["artifact"])
-    endpoint = {**found, "artifact": f"s3://{BUCKET}/another/model.tar.gz"}
+    package = register_model(aws, found["name"], artifact_of(found))
+    other = f"s3://{BUCKET}/another/model.tar.gz"
     with pytest.raises(VerificationError, match=r"serves s3://.*, not s3://.*/another/model\.tar\.gz"):
-        verify(endpoint, says(RED), predictions=offline(RED), package=package)
+        verify(found, says(RED), predictions=offline(RED), package=package, artifact=other)

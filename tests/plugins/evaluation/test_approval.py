@@ -1,4 +1,4 @@
-"""The approval: what a person is shown, and what each answer does, in an Airflow that really waits."""
+"""The approval: what a person is shown, and what each response does, in an Airflow that really waits."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from airflow.sdk.exceptions import AirflowSkipException
 from retraining.aws.clients import Aws
 from retraining.aws.s3 import write
 from retraining.config.sections import Gate
-from retraining.evaluation.approval import answered, approved_or_skip, body, decision, subject, without_asking
+from retraining.evaluation.approval import approved_or_skip, body, decision_of, subject, without_asking
 from retraining.evaluation.gate import decide
+from retraining.runs.results import ApprovalResult
 
 from tests.dags.airflow_home import BUCKET, REPOSITORY, migrate
 from tests.local_sagemaker.runtime_process import wait_for
@@ -30,7 +31,7 @@ RULE = {
     "finding": "loss 0.9 | twice the training's",
     "details": "",
 }
-RULES = {**NO_RULES, "rules": [RULE]}
+RULES: Any = {**NO_RULES, "rules": [RULE]}
 COST = {"max_usd": 4.2, "endpoint": {"usd_per_month": 83.95}}
 
 DAG_FILE = """
@@ -39,8 +40,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from airflow.sdk import dag, task
-from retraining.operators.declared import ApprovalOperator
 from retraining.config.pipeline import Pipeline, load_pipeline
+from retraining.operators.approval import ApprovalOperator
 
 given = json.loads(Path(__file__).with_suffix(".json").read_text())
 pipeline = load_pipeline(Path(given["pipeline"]))
@@ -49,7 +50,7 @@ pipeline = Pipeline.model_validate({**pipeline.model_dump(), "approval": given["
 @dag(dag_id=given["dag_id"], schedule=None)
 def asking():
     @task
-    def choose_model(approval):
+    def deploy(approval):
         from retraining.evaluation.approval import approved_or_skip
 
         approved_or_skip(approval)
@@ -62,7 +63,7 @@ def asking():
         package=given["package"],
         debugger=given["debugger"],
     )
-    choose_model(approve.output)
+    deploy(approve.output)
 
 asking()
 """
@@ -78,14 +79,14 @@ def database() -> None:
 
 
 @pytest.fixture
-def gate_decision() -> dict[str, Any]:
+def gate_decision() -> Any:
     document = evaluation_document({"a.Akita": 9, "b.Boxer": 5}, {"a.Akita": 6, "b.Boxer": 6})
     charts = [f"s3://{BUCKET}/approval/evaluation/confusion_matrix.png"]
     return {**decide(Gate(min_improvement=-1), document, NO_RULES), "charts": charts}
 
 
 @pytest.fixture
-def package(aws: Aws) -> dict[str, Any]:
+def package(aws: Aws) -> Any:
     """A version that waits for approval."""
     group = f"approval-{uuid.uuid4().hex[:6]}"
     artifact = write(aws.s3, f"s3://{BUCKET}/{group}/model.tar.gz", b"a model")
@@ -93,14 +94,23 @@ def package(aws: Aws) -> dict[str, Any]:
     return {"group": group, "version": 1, "arn": arn, "status": "PendingManualApproval"}
 
 
-def run_part(approval: bool = True) -> dict[str, Any]:
+def run_facts(approval: bool = True) -> Any:
     """The plan's part `run`."""
     return {"name": "dog-breed-1", "endpoint": "dog-breed", "approval": approval, "cost": COST}
 
 
-def status(aws: Aws, package: dict[str, Any]) -> tuple[str, str]:
+def status(aws: Aws, package: Any) -> tuple[str, str]:
     version = aws.sagemaker.describe_model_package(ModelPackageName=package["arn"])
     return version["ModelApprovalStatus"], version.get("ApprovalDescription", "")
+
+
+def decision(approved: bool, sentence: str, by: str | None = None, at: str | None = None) -> ApprovalResult:
+    return {"approved": approved, "sentence": sentence, "by": by, "at": at}
+
+
+def gated(sentence: str, approved: bool = True) -> Any:
+    """As much of the gate's decision as the approval reads."""
+    return {"approved": approved, "sentence": sentence}
 
 
 def test_a_model_that_stays_out_skips_the_deployment_with_its_reason() -> None:
@@ -113,9 +123,9 @@ def test_a_model_that_stays_out_skips_the_deployment_with_its_reason() -> None:
 def test_nobody_is_asked_where_the_gate_said_no_or_the_run_does_not_want_it(
     approved: bool, wanted: bool
 ) -> None:
-    gate = {"approved": approved, "sentence": "Because."}
-    assert without_asking(run_part(wanted), gate) == decision(approved, "Because.")
-    assert without_asking(run_part(), {"approved": True, "sentence": ""}) is None
+    gate = gated("Because.", approved)
+    assert without_asking(run_facts(wanted), gate) == decision(approved, "Because.")
+    assert without_asking(run_facts(), gated("")) is None
 
 
 @pytest.mark.parametrize(
@@ -125,45 +135,42 @@ def test_nobody_is_asked_where_the_gate_said_no_or_the_run_does_not_want_it(
         {"error": "too late", "error_type": "timeout"},
     ],
 )
-def test_no_answer_in_time_is_a_no(event: dict[str, Any]) -> None:
-    result = answered(event, {"sentence": "It goes live."}, "Approve", 72)
-    assert result == decision(False, "The challenger stays out: nobody answered within 72 hours.")
+def test_no_response_in_time_is_a_no(event: dict[str, Any]) -> None:
+    result = decision_of(event, gated("It goes live."), "Approve", 72)
+    assert result == decision(False, "The challenger stays out: nobody responded within 72 hours.")
 
 
-def test_an_answer_carries_who_and_when() -> None:
+def test_a_decision_says_who_and_when() -> None:
     event = {
         "chosen_options": ["Approve"],
         "responded_by_user": {"id": "1", "name": "Ada"},
         "responded_at": datetime(2026, 11, 22, 8, 0, tzinfo=UTC),
         "timedout": False,
     }
-    result = answered(event, {"sentence": "It goes live."}, "Approve", 72)
+    result = decision_of(event, gated("It goes live."), "Approve", 72)
     assert result == decision(
         True, "Approved by Ada. It goes live.", by="Ada", at="2026-11-22T08:00:00+00:00"
     )
-    denied = answered({**event, "chosen_options": ["Reject"]}, {"sentence": "It goes live."}, "Approve", 72)
+    denied = decision_of({**event, "chosen_options": ["Reject"]}, gated("It goes live."), "Approve", 72)
     assert denied["approved"] is False
     assert "Ada rejected it" in denied["sentence"]
 
 
-def test_the_request_shows_figures_classes_rules_cost_and_charts(
-    gate_decision: dict[str, Any], aws: Aws
-) -> None:
-    text = body(run_part(), gate_decision, RULES, aws.s3)
+def test_the_request_shows_figures_classes_rules_cost_and_charts(gate_decision: Any, aws: Aws) -> None:
+    text = body(run_facts(), gate_decision, RULES, aws.s3)
     assert text.startswith(gate_decision["sentence"])
     assert "| Accuracy | 0.600 | 0.700 |" in text
     assert "| b.Boxer | 10 | 0.600 | 0.500 |" in text
     assert "| Overfit | IssuesFound | warn | loss 0.9 \\| twice the training's |" in text
     assert "$4.20" in text
     assert "[confusion matrix](http" in text
-    assert subject(run_part(), {"group": "dog-breed", "version": 7}) == (
-        "Put version 7 of dog-breed into service at dog-breed?"
-    )
+    version: Any = {"group": "dog-breed", "version": 7}
+    assert subject(run_facts(), version) == ("Put version 7 of dog-breed into service at dog-breed?")
 
 
 def test_the_first_model_is_shown_without_a_champion(aws: Aws) -> None:
-    first = {**decide(Gate(), evaluation_document({"a.Akita": 9}), NO_RULES), "charts": []}
-    text = body(run_part(), first, None, aws.s3)
+    first: Any = {**decide(Gate(), evaluation_document({"a.Akita": 9}), NO_RULES), "charts": []}
+    text = body(run_facts(), first, None, aws.s3)
     assert "| Accuracy | none | 0.900 |" in text
     assert "Lowest recall" in text
 
@@ -172,11 +179,11 @@ Ask = Callable[..., Any]
 
 
 @pytest.fixture
-def ask(database: None, tmp_path: Path, gate_decision: dict[str, Any], package: dict[str, Any]) -> Ask:
-    """Runs a DAG of the operator and the task after it; `answer` is called once the task waits."""
+def ask(database: None, tmp_path: Path, gate_decision: Any, package: Any) -> Ask:
+    """Runs a DAG of the operator and the task after it; `respond` is called once the task waits."""
 
     def run(
-        answer: Callable[[Any], None] | None = None, hours: float | None = 72, approval: bool = True
+        respond: Callable[[Any], None] | None = None, hours: float | None = 72, approval: bool = True
     ) -> Any:
         from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
@@ -185,7 +192,7 @@ def ask(database: None, tmp_path: Path, gate_decision: dict[str, Any], package: 
             "dag_id": name,
             "pipeline": str(REPOSITORY / "dags" / "pipelines" / "dog_breed.yaml"),
             "approval": {"required": True, "timeout_hours": hours},
-            "plan": {"run": run_part(approval)},
+            "plan": {"run": run_facts(approval)},
             "gate": gate_decision,
             "package": package,
             "debugger": RULES,
@@ -195,7 +202,7 @@ def ask(database: None, tmp_path: Path, gate_decision: dict[str, Any], package: 
         bag = DagBag(str(tmp_path))
         assert bag.import_errors == {}
         sync_bag_to_db(bag, "dags-folder", None)
-        person = threading.Thread(target=_answer_when_asked, args=(name, answer))
+        person = threading.Thread(target=_respond_when_asked, args=(name, respond))
         person.start()
         try:
             return bag.dags[name].test()
@@ -205,8 +212,8 @@ def ask(database: None, tmp_path: Path, gate_decision: dict[str, Any], package: 
     return run
 
 
-def _answer_when_asked(dag_id: str, answer: Callable[[Any], None] | None) -> None:
-    """Wait for the DAG's task to wait for input, then answer, as the API server does in its own process."""
+def _respond_when_asked(dag_id: str, respond: Callable[[Any], None] | None) -> None:
+    """Wait until the DAG's task waits for input, then respond, as the API server does in its own process."""
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
     from sqlalchemy import select
@@ -218,13 +225,13 @@ def _answer_when_asked(dag_id: str, answer: Callable[[Any], None] | None) -> Non
             )
             return session.scalar(query) == "awaiting_input"
 
-    if answer is None:
+    if respond is None:
         return
     try:
         wait_for(waiting, 60, "a request for approval", every=0.2)
-        answer(dag_id)
+        respond(dag_id)
     except BaseException:
-        _give_up(dag_id)  # or the run would wait for an answer for ever
+        _give_up(dag_id)  # otherwise the run would wait for ever
         raise
 
 
@@ -237,10 +244,10 @@ def _give_up(dag_id: str) -> None:
         session.execute(update(TaskInstance).where(TaskInstance.dag_id == dag_id).values(state="failed"))
 
 
-def respond(option: str) -> Callable[[str], None]:
-    """What the API server does with a person's answer."""
+def choose(option: str) -> Callable[[str], None]:
+    """What the API server does with a person's response."""
 
-    def answer(dag_id: str) -> None:
+    def respond(dag_id: str) -> None:
         from airflow.models.hitl import HITLUser
         from airflow.models.taskinstance import TaskInstance
         from airflow.models.trigger import handle_event_submit
@@ -265,11 +272,11 @@ def respond(option: str) -> Callable[[str], None]:
             payload = TriggerEvent(detail.as_resume_event_payload())  # type: ignore[no-untyped-call]
             handle_event_submit(payload, task_instance=waiting, session=session)
 
-    return answer
+    return respond
 
 
 def sweep(dag_id: str) -> None:
-    """The scheduler's own look for requests whose time has passed."""
+    """The scheduler's own check for requests that have timed out."""
     from airflow.jobs.job import Job
     from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
 
@@ -284,34 +291,32 @@ def outcome(run: Any) -> tuple[dict[str, str], dict[str, Any]]:
     return {name: str(task.state) for name, task in tasks.items()}, returned
 
 
-def test_an_approval_resumes_the_run(ask: Ask, aws: Aws, package: dict[str, Any]) -> None:
-    states, result = outcome(ask(respond("Approve")))
-    assert states == {"approve": "success", "choose_model": "success"}
+def test_an_approval_resumes_the_run(ask: Ask, aws: Aws, package: Any) -> None:
+    states, result = outcome(ask(choose("Approve")))
+    assert states == {"approve": "success", "deploy": "success"}
     assert (result["approved"], result["by"]) == (True, "Ada")
     assert status(aws, package)[0] == "Approved"
     assert status(aws, package)[1].startswith("Approved by Ada.")
 
 
-def test_a_denial_skips_the_deployment_and_rejects_the_version(
-    ask: Ask, aws: Aws, package: dict[str, Any]
-) -> None:
-    run = ask(respond("Reject"))
+def test_a_denial_skips_the_deployment_and_rejects_the_version(ask: Ask, aws: Aws, package: Any) -> None:
+    run = ask(choose("Reject"))
     states, result = outcome(run)
-    assert states == {"approve": "success", "choose_model": "skipped"}
+    assert states == {"approve": "success", "deploy": "skipped"}
     assert run.state == "success"
     assert result["approved"] is False
     assert status(aws, package) == ("Rejected", result["sentence"])
 
 
-def test_silence_is_a_no(ask: Ask, aws: Aws, package: dict[str, Any]) -> None:
+def test_silence_is_a_no(ask: Ask, aws: Aws, package: Any) -> None:
     states, result = outcome(ask(sweep, hours=1e-6))
-    assert states == {"approve": "success", "choose_model": "skipped"}
-    assert "nobody answered" in result["sentence"]
+    assert states == {"approve": "success", "deploy": "skipped"}
+    assert "nobody responded" in result["sentence"]
     assert status(aws, package)[0] == "Rejected"
 
 
-def test_a_run_that_wants_no_approval_does_not_wait(ask: Ask, aws: Aws, package: dict[str, Any]) -> None:
+def test_a_run_that_wants_no_approval_does_not_wait(ask: Ask, aws: Aws, package: Any) -> None:
     states, result = outcome(ask(approval=False))
-    assert states == {"approve": "success", "choose_model": "success"}
+    assert states == {"approve": "success", "deploy": "success"}
     assert result["by"] is None
     assert status(aws, package)[0] == "PendingManualApproval"  # `register` gave such a run its status

@@ -1,4 +1,4 @@
-"""What a run compares itself with, and what it is going to replace."""
+"""What a run's model is compared with, and which configuration it will replace."""
 
 from __future__ import annotations
 
@@ -7,51 +7,51 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from airflow.sdk import Context
 from retraining.aws.clients import Aws
-from retraining.config.pipeline import Pipeline
-from retraining.evaluation.champion import evaluation_request
-from retraining.operators.declared import EndpointOperator
-from retraining.registry.registry import rejected
+from retraining.aws.s3 import split_uri
+from retraining.errors import CandidateError
+from retraining.evaluation.champion import find_candidates
+from retraining.registry.registry import reject
 
 from tests.dags.airflow_home import BUCKET
-from tests.plugins.models import deployment_request, put_model, register_model
-
-PLANNED: dict[str, Any] = {
-    "AppSpecification": {"ContainerArguments": []},
-    "ProcessingInputs": [],
-    "ProcessingOutputConfig": {"Outputs": [{"S3Output": {"S3Uri": f"s3://{BUCKET}/candidates"}}]},
-}
+from tests.plugins.models import deploy, deployment_request, put_model, register_model
 
 
 @pytest.fixture
-def served(aws: Aws) -> Iterator[dict[str, Any]]:
-    """The request of a deployment that was done; its name is that of the endpoint, too."""
+def served(aws: Aws) -> Iterator[Any]:
+    """The request of a finished deployment; the endpoint has the same name as its configuration."""
     name = f"candidates-{uuid.uuid4().hex[:8]}"
     request = deployment_request(name, name, put_model(aws.s3, f"candidates/{name}/model.tar.gz"))
-    EndpointOperator(task_id="deploy", config=request).execute(Context())
+    deploy(request)
     yield request
     aws.sagemaker.delete_endpoint(EndpointName=name)
 
 
-def test_a_rejected_model_in_service_is_no_champion_but_is_replaced(
-    served: dict[str, Any], pipeline: Pipeline, aws: Aws
-) -> None:
+def test_a_rejected_model_in_service_is_no_champion_but_is_replaced(served: Any, aws: Aws) -> None:
     name = served["Endpoint"]["EndpointName"]
-    ours = pipeline.model_copy(update={"model_package_group": name})
-    arn = register_model(aws, name, served["Model"]["PrimaryContainer"]["ModelDataUrl"], name)
-    training = {"model_artifact": f"s3://{BUCKET}/candidates/{name}/challenger/model.tar.gz"}
+    artifact = served["Model"]["PrimaryContainer"]["ModelDataUrl"]
+    challenger = f"s3://{BUCKET}/candidates/{name}/challenger/model.tar.gz"
+    arn = register_model(aws, name, artifact, name)
 
-    found = evaluation_request(PLANNED, served, training, ours, aws)
-    assert (found["champion"]["package"], found["replaces"]) == (arn, name)
-    rejected(aws, arn, "It answers otherwise than the evaluation did.")
-    found = evaluation_request(PLANNED, served, training, ours, aws)
-    assert (found["champion"], found["replaces"]) == (None, name)
-    assert "--champion" not in found["request"]["AppSpecification"]["ContainerArguments"]
+    found = find_candidates(challenger, name, name, aws)
+    assert found == {
+        "challenger": challenger,
+        "champion": {"endpoint": name, "config": name, "model": name, "artifact": artifact, "package": arn},
+        "replaces": name,
+    }
+    reject(aws, arn, "Its predictions differ from the evaluation's.")
+    found = find_candidates(challenger, name, name, aws)
+    assert found == {"challenger": challenger, "champion": None, "replaces": name}
 
 
-def test_without_an_endpoint_there_is_neither(pipeline: Pipeline, aws: Aws) -> None:
-    deployment = {"Endpoint": {"EndpointName": "no-such-endpoint"}}
-    training = {"model_artifact": "s3://any/model.tar.gz"}
-    found = evaluation_request(PLANNED, deployment, training, pipeline, aws)
+def test_a_deleted_archive_of_the_champion_is_an_error(served: Any, aws: Aws) -> None:
+    name = served["Endpoint"]["EndpointName"]
+    _, key = split_uri(served["Model"]["PrimaryContainer"]["ModelDataUrl"])
+    aws.s3.delete_object(Bucket=BUCKET, Key=key)
+    with pytest.raises(CandidateError, match=rf"serves {name}, whose model s3://.*{key} is no longer in S3"):
+        find_candidates("s3://any/model.tar.gz", name, name, aws)
+
+
+def test_without_an_endpoint_there_is_neither(aws: Aws) -> None:
+    found = find_candidates("s3://any/model.tar.gz", "no-such-endpoint", "no-such-group", aws)
     assert (found["champion"], found["replaces"]) == (None, None)

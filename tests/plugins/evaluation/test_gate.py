@@ -1,4 +1,4 @@
-"""The gate: which model goes live, and how the decision is put into words."""
+"""The gate: which model goes live, and the sentence that explains the decision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from retraining.aws.s3 import write_json
 from retraining.config.pipeline import Pipeline
 from retraining.config.sections import Gate
 from retraining.errors import CandidateError
-from retraining.evaluation.gate import decide, gate, signed, table
+from retraining.evaluation.gate import decide, gate, table
+from retraining.formatting import signed
+from retraining.runs.results import Decision
 
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.evaluations import NO_RULES, evaluation_document
@@ -19,15 +21,15 @@ DOGS = {"a.Akita": 6, "b.Boxer": 6, "c.Collie": 6}
 
 
 def better(**right: int) -> dict[str, int]:
-    """The champion's right answers, but for those given by the class's first letter."""
+    """The champion's correct predictions, except for classes that are given by their first letter."""
     return {name: right.get(name[0], count) for name, count in DOGS.items()}
 
 
-def decided(document: dict[str, Any], debugger: dict[str, Any] = NO_RULES, **settings: float) -> Any:
+def decided(document: Any, debugger: Any = NO_RULES, **settings: float) -> Decision:
     return decide(Gate(**settings), document, debugger)
 
 
-def failed(decision: dict[str, Any]) -> list[str]:
+def failed(decision: Decision) -> list[str]:
     return [check["name"] for check in decision["checks"] if not check["passed"]]
 
 
@@ -45,7 +47,7 @@ def failed(decision: dict[str, Any]) -> list[str]:
         (-0.05, -0.05, False),
     ],
 )
-def test_the_lower_bound_of_the_gain_must_exceed_what_is_asked_for(
+def test_the_lower_bound_of_the_gain_must_exceed_what_is_required(
     wanted: float, bound: float, approved: bool
 ) -> None:
     document = evaluation_document(better(a=9), DOGS, lower_bound=bound)
@@ -70,26 +72,26 @@ def test_a_first_model_must_reach_the_least_accuracy(accuracy: float, approved: 
     assert [check["name"] for check in decision["checks"]] == ["accuracy", "debugger_rules"]
     assert decision["figures"]["champion"] is None
     assert decision["figures"]["improvement"] is None
-    assert f"accuracy 0.600 without a champion ({accuracy:.3f} was asked for)" in decision["sentence"]
+    assert f"accuracy 0.600 without a champion ({accuracy:.3f} is required)" in decision["sentence"]
 
 
 @pytest.mark.parametrize(("lost", "allowed", "approved"), [(4, 0.2, True), (3, 0.2, False), (3, 0.3, True)])
 def test_no_class_may_lose_more_recall_than_allowed(lost: int, allowed: float, approved: bool) -> None:
     document = evaluation_document(better(a=10, b=10, c=lost), DOGS)
-    decision = decided(document, max_breed_regression=allowed)
+    decision = decided(document, max_class_regression=allowed)
     assert decision["approved"] is approved
     assert failed(decision) == ([] if approved else ["class_regression"])
 
 
-def test_the_class_that_blocks_is_named_with_its_pictures() -> None:
+def test_the_class_that_blocks_is_named_with_its_images() -> None:
     decision = decided(evaluation_document(better(a=10, b=10, c=2), DOGS))
     assert decision["sentence"] == (
-        "The challenger stays out: c.Collie falls from recall 0.60 to 0.20 (\u22120.40; 6 and then 2 of 10 "
-        "pictures): more than the 0.20 that a class may lose. It has accuracy 0.733 "
-        "against the champion's 0.600 (+0.133; at least +0.133 with 95 % confidence, more than +0.000 was "
-        "asked for)."
+        "The challenger stays out: c.Collie falls from recall 0.60 to 0.20 (\u22120.40; from 6 to 2 of 10 "
+        "images): more than the 0.20 that a class may lose. It has accuracy 0.733 "
+        "against the champion's 0.600 (+0.133; at least +0.133 with 95 % confidence, more than +0.000 is "
+        "required)."
     )
-    worst = decision["figures"]["worst_breeds"][0]
+    worst = decision["figures"]["weakest_classes"][0]
     assert (worst["class"], worst["support"]) == ("c.Collie", 10)
     assert worst["difference"] == pytest.approx(-0.4)
 
@@ -103,12 +105,12 @@ def test_many_lost_classes_are_counted() -> None:
     assert "and 3 more" in text
 
 
-def test_a_class_without_pictures_neither_blocks_nor_helps() -> None:
+def test_a_class_without_images_neither_blocks_nor_helps() -> None:
     shown = {"a.Akita": 10, "b.Boxer": 10, "c.Collie": 0}
-    document = evaluation_document(better(a=10, c=0), better(c=0), pictures=shown)
+    document = evaluation_document(better(a=10, c=0), better(c=0), images=shown)
     decision = decided(document)
     assert decision["approved"] is True
-    assert [row["class"] for row in decision["figures"]["worst_breeds"]] == ["b.Boxer", "a.Akita"]
+    assert [row["class"] for row in decision["figures"]["weakest_classes"]] == ["b.Boxer", "a.Akita"]
 
 
 def test_a_class_that_only_the_challenger_knows_cannot_regress() -> None:
@@ -116,15 +118,15 @@ def test_a_class_that_only_the_challenger_knows_cannot_regress() -> None:
     assert decision["approved"] is True
 
 
-@pytest.mark.parametrize(("pictures", "approved"), [(10, False), (0, True)])
-def test_a_class_may_be_forgotten_only_where_the_data_set_dropped_it(pictures: int, approved: bool) -> None:
-    shown = {"a.Akita": 10, "b.Boxer": 10, "c.Collie": 10, "d.Dingo": pictures}
-    document = evaluation_document(better(a=10), {**DOGS, "d.Dingo": 0}, pictures=shown, lower_bound=0.1)
+@pytest.mark.parametrize(("images", "approved"), [(10, False), (0, True)])
+def test_a_class_may_be_forgotten_only_where_the_dataset_dropped_it(images: int, approved: bool) -> None:
+    shown = {"a.Akita": 10, "b.Boxer": 10, "c.Collie": 10, "d.Dingo": images}
+    document = evaluation_document(better(a=10), {**DOGS, "d.Dingo": 0}, images=shown, lower_bound=0.1)
     decision = decided(document)
     assert decision["approved"] is approved
     assert failed(decision) == ([] if approved else ["known_classes"])
     check = next(c for c in decision["checks"] if c["name"] == "known_classes")
-    assert ("the data set dropped" if approved else "does not know d.Dingo") in check["text"]
+    assert ("the dataset dropped" if approved else "does not know d.Dingo") in check["text"]
 
 
 def test_debugger_rules_block() -> None:
@@ -140,13 +142,13 @@ def test_debugger_rules_block() -> None:
             {"a": 9},
             0.021,
             "The challenger goes live: accuracy 0.700 against the champion's 0.600 (+0.100; at least +0.021 "
-            "with 95 % confidence, more than +0.000 was asked for).",
+            "with 95 % confidence, more than +0.000 is required).",
         ),
         (
             {"a": 5},
             -0.051,
             "The challenger stays out: accuracy 0.567 against the champion's 0.600 (\u22120.033; at least "
-            "\u22120.051 with 95 % confidence, more than +0.000 was asked for).",
+            "\u22120.051 with 95 % confidence, more than +0.000 is required).",
         ),
     ],
 )
@@ -181,19 +183,24 @@ def test_differences_have_a_sign(value: float, text: str) -> None:
     assert signed(value) == text
 
 
+def evaluated(output: str) -> Any:
+    """As much of the evaluation's result as the gate reads."""
+    return {"output": output}
+
+
 def test_the_task_reads_the_evaluation_from_s3(pipeline: Pipeline, aws: Aws) -> None:
     output = f"s3://{BUCKET}/gate/evaluation"
     write_json(aws.s3, f"{output}/evaluation.json", evaluation_document(better(a=9), DOGS))
-    decision = gate(pipeline, {"output": output}, NO_RULES, aws)
+    decision = gate(pipeline, evaluated(output), NO_RULES, aws)
     assert decision["approved"] is True
     assert decision["evaluation"] == f"{output}/evaluation.json"
     assert decision["charts"][0] == f"{output}/confusion_matrix.png"
 
 
-def test_a_missing_or_strange_evaluation_is_named(pipeline: Pipeline, aws: Aws) -> None:
-    output = f"s3://{BUCKET}/gate/strange"
-    with pytest.raises(CandidateError, match=r"gate/strange/evaluation\.json is missing"):
-        gate(pipeline, {"output": output}, NO_RULES, aws)
-    write_json(aws.s3, f"{output}/evaluation.json", {"format_version": 99})
+def test_a_missing_or_unknown_evaluation_is_named(pipeline: Pipeline, aws: Aws) -> None:
+    evaluation = evaluated(f"s3://{BUCKET}/gate/unknown")
+    with pytest.raises(CandidateError, match=r"gate/unknown/evaluation\.json is missing"):
+        gate(pipeline, evaluation, NO_RULES, aws)
+    write_json(aws.s3, f"{evaluation['output']}/evaluation.json", {"format_version": 99})
     with pytest.raises(CandidateError, match="of another format"):
-        gate(pipeline, {"output": output}, NO_RULES, aws)
+        gate(pipeline, evaluation, NO_RULES, aws)

@@ -220,7 +220,7 @@ def test_a_slow_canary_is_rolled_back_without_a_failed_request(
     with traffic(runtime, name) as seen, pytest.raises(DeploymentError) as error:
         deploy(slow)
     assert f"Alarm {name}-latency is ALARM" in str(error.value)
-    assert (seen.answered > 0, seen.failed) == (True, 0)
+    assert (seen.succeeded > 0, seen.failed) == (True, 0)
 
 
 def test_waiting_has_an_end(request_for: Deploy, guard: Deploy, name: str) -> None:

@@ -174,14 +174,14 @@ def tuning(training: Callable[..., Any], unique: str) -> Any:
 def test_tuning_shows_its_trials_and_returns_the_best(
     tuning: Any, unique: str, capsys: pytest.CaptureFixture[str], sagemaker: Any
 ) -> None:
-    result = run(TuningOperator(task_id="tune", config=dict(tuning)))
+    result = run(TuningOperator(task_id="tune", config=tuning.copy()))
     assert [trial["status"] for trial in result["trials"]] == ["Completed"] * 3
     objectives = {trial["name"]: trial["objective"] for trial in result["trials"]}
     assert result["best"]["objective"] == max(objectives.values())
     assert float(result["best"]["hyperparameters"]["lr"]) == pytest.approx(result["best"]["objective"])
     log = capsys.readouterr().out
     assert all(f"Trial {name}: Completed objective=" in log for name in objectives)
-    again = run(TuningOperator(task_id="tune", config=dict(tuning)))
+    again = run(TuningOperator(task_id="tune", config=tuning.copy()))
     assert again == result
     assert (
         len(

@@ -243,6 +243,7 @@ def test_champion_and_challenger_from_the_endpoint_to_the_registry(
     decision = gate(ours, result, NO_RULES, aws)
     assert decision["champion"] is True
     improvement = decision["figures"]["improvement"]
+    assert improvement is not None
     assert improvement["difference"] == document["comparison"]["accuracy"]["difference"]
     assert improvement["confidence"] == 95
     assert [row["support"] for row in decision["figures"]["weakest_classes"]] == [3, 3]

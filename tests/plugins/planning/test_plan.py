@@ -171,8 +171,8 @@ def test_weights_are_a_channel_if_there_are_any(make_plan: MakePlan, aws: Aws) -
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"weights.onnx": bytes(200_000)}, "weights.onnx is not a weights file: its name must end in .pth"),
-        ({"resnet18.pth": b"404: Not Found"}, "resnet18.pth has only 14 bytes: upload the weights again"),
+        ({"weights.onnx": bytes(200_000)}, "weights.onnx is not a weights file; one that ends in .pth"),
+        ({"resnet18.pth": b"404: Not Found"}, "resnet18.pth has 14 bytes, too few for the weights of a network; upload the file again"),
         ({"a.pth": b"", "b.pth": b""}, r"holds 2 files \(a.pth, b.pth\); keep the one to start from"),
     ],
 )

@@ -17,11 +17,11 @@ from retraining.registry.registry import (
     mark_live,
     package_of,
     previous_live,
-    proved,
     register,
-    rejected,
-    settle,
+    reject,
+    set_approval,
 )
+from retraining.runs.results import PackageResult
 
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import INFERENCE_IMAGE
@@ -32,7 +32,7 @@ CHAMPION = {"a.Akita": 6, "b.Boxer": 6}
 RULE = {"rule": "Overfit", "policy": "warn", "verdict": "warning", "status": "IssuesFound", "step": 12}
 REGISTRY = f"s3://{BUCKET}/registry"
 
-Register = Callable[..., dict[str, Any]]
+Register = Callable[..., PackageResult]
 
 
 @pytest.fixture
@@ -50,8 +50,14 @@ def artifact(aws: Aws, group: str) -> str:
     return write(aws.s3, f"{REGISTRY}/{group}/model.tar.gz", b"a model")
 
 
-def results(artifact: str, *, right: int = 10, approval: bool = False) -> dict[str, Any]:
-    """What the tasks before `register` returned, for a challenger with so many of 20 pictures right."""
+def results(
+    artifact: str,
+    *,
+    right: int = 10,
+    approval: bool = False,
+    dataset: str = f"s3://{BUCKET}/datasets/dog_breed",
+) -> Any:
+    """The results before `register`, for a challenger that predicts so many of 20 images correctly."""
     document = evaluation_document({"a.Akita": right // 2, "b.Boxer": right // 2}, CHAMPION)
     return {
         "plan": {
@@ -61,6 +67,7 @@ def results(artifact: str, *, right: int = 10, approval: bool = False) -> dict[s
                 "pipeline": "dog_breed",
                 "output": artifact.removesuffix("/model.tar.gz"),
                 "code": f"s3://{BUCKET}/retraining/dog_breed/code/0123456789abcdef/sourcedir.tar.gz",
+                "dataset": {"uri": dataset, "digest": "5e" * 32},
                 "fingerprint": {"code": "0123", "data": "5e"},
                 "approval": approval,
             },
@@ -68,23 +75,20 @@ def results(artifact: str, *, right: int = 10, approval: bool = False) -> dict[s
                 "Model": {"PrimaryContainer": {"Image": INFERENCE_IMAGE, "Environment": {"A": "b"}}}
             },
         },
-        "dataset": {"uri": f"s3://{BUCKET}/datasets/dog_breed", "digest": "5e" * 32},
         "tuning": {"job": "dog-breed-2611220640-3fa9"},
         "training": {
             "job": "dog-breed-2611220640-3fa9",
+            "arn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/x",
             "model_artifact": artifact,
             "hyperparameters": {"lr": "0.034", "epochs": "7", "sagemaker_program": "train.py"},
-            "Training": {"TrainingJobArn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/x"},
         },
         "evaluation": {
             "job": "dog-breed-2611220640-3fa9",
             "output": artifact.replace("model.tar.gz", "evaluation"),
+            "champion": {"package": None, "artifact": f"s3://{BUCKET}/old/model.tar.gz"},
         },
         "debugger": {**NO_RULES, "rules": [RULE]},
         "gate": decide(Gate(), document, NO_RULES),
-        "candidates": {
-            "champion": {"package": None, "artifact": f"s3://{BUCKET}/old/model.tar.gz"},
-        },
     }
 
 
@@ -92,10 +96,11 @@ def results(artifact: str, *, right: int = 10, approval: bool = False) -> dict[s
 def put(ours: Pipeline, aws: Aws, artifact: str) -> Register:
     """Run the task `register`."""
 
-    def run(**changes: Any) -> dict[str, Any]:
-        given = results(artifact, **{k: changes.pop(k) for k in ("right", "approval") if k in changes})
+    def run(training: Any = None, **of: Any) -> PackageResult:
+        given = results(artifact, **of)
         write(aws.s3, f"{given['evaluation']['output']}/model_quality.json", b"{}")
-        return register(ours, **{**given, **changes}, aws=aws)
+        given["training"] = training or given["training"]
+        return register(ours, given, aws)
 
     return run
 
@@ -162,16 +167,16 @@ def test_a_gate_that_decides_otherwise_changes_the_status(put: Register, aws: Aw
     assert versions(aws, group) == 1
 
 
-def test_what_a_person_decided_stays_when_the_task_runs_again(put: Register, aws: Aws) -> None:
+def test_a_persons_decision_stays_when_the_task_runs_again(put: Register, aws: Aws) -> None:
     package = put(right=16, approval=True)
-    settle(aws, package["arn"], approved=True, sentence="Approved by Ada.")
+    set_approval(aws, package["arn"], approved=True, sentence="Approved by Ada.")
     assert put(right=16, approval=True)["status"] == "Approved"
     assert described(aws, package["arn"])["ApprovalDescription"] == "Approved by Ada."
 
 
 def test_a_rejection_that_is_not_the_gates_stays_when_the_task_runs_again(put: Register, aws: Aws) -> None:
     package = put(right=16)
-    rejected(aws, package["arn"], "The endpoint was rolled back.\n  Twice.")
+    reject(aws, package["arn"], "The endpoint was rolled back.\n  Twice.")
     assert put(right=16)["status"] == "Rejected"
     assert put(right=18)["status"] == "Rejected"
     assert described(aws, package["arn"])["ApprovalDescription"] == "The endpoint was rolled back. Twice."
@@ -179,8 +184,8 @@ def test_a_rejection_that_is_not_the_gates_stays_when_the_task_runs_again(put: R
 
 def test_a_rejected_version_that_serves_well_after_all_is_approved(put: Register, aws: Aws) -> None:
     package = put(right=16)
-    rejected(aws, package["arn"], "The endpoint was rolled back.")
-    proved(aws, package["arn"], datetime.now(UTC), "config-1")
+    reject(aws, package["arn"], "The endpoint was rolled back.")
+    mark_live(aws, package["arn"], datetime.now(UTC), "config-1")
     version = described(aws, package["arn"])
     assert version["ModelApprovalStatus"] == "Approved"
     assert version["CustomerMetadataProperties"]["live-config"] == "config-1"
@@ -197,7 +202,7 @@ def test_texts_that_the_registry_would_refuse_are_cut(put: Register, aws: Aws, a
     many = {f"parameter-{number:02d}": "[1, 2]" for number in range(60)}
     package = put(
         right=16,
-        dataset={"uri": f"s3://{BUCKET}/{'x' * 300}", "digest": "5e"},
+        dataset=f"s3://{BUCKET}/{'x' * 300}",
         training={**training, "hyperparameters": many},
     )
     metadata = described(aws, package["arn"])["CustomerMetadataProperties"]
@@ -207,13 +212,13 @@ def test_texts_that_the_registry_would_refuse_are_cut(put: Register, aws: Aws, a
     mark_live(aws, package["arn"], datetime.now(UTC), "config-1")
 
 
-def test_the_version_before_is_the_newest_approved_one_that_was_live(aws: Aws, group: str) -> None:
+def test_the_previous_version_is_the_newest_approved_one_that_was_live(aws: Aws, group: str) -> None:
     uris = [write(aws.s3, f"{REGISTRY}/{group}/{n}/model.tar.gz", b"model") for n in range(5)]
     first, second, third, fourth, fifth = (put_version(aws, group, uri) for uri in uris)
     now = datetime(2026, 11, 22, 6, 40, tzinfo=UTC)
     for number, arn in enumerate((first, second, third, fifth)):
         mark_live(aws, arn, now, f"config-{number}")
-    settle(aws, fourth, approved=True, sentence="approved, never live")
+    set_approval(aws, fourth, approved=True, sentence="approved, never live")
     before = previous_live(aws, group, uris[4])
     assert before is not None
     assert before["ModelPackageArn"] == third
@@ -221,7 +226,7 @@ def test_the_version_before_is_the_newest_approved_one_that_was_live(aws: Aws, g
         "live-since": "2026-11-22T06:40:00+00:00",
         "live-config": "config-2",
     }
-    rejected(aws, third, "The endpoint answered otherwise than the model.")
+    reject(aws, third, "The endpoint's predictions differ from the model's.")
     before = previous_live(aws, group, uris[4])
     assert before is not None
     assert before["ModelPackageArn"] == second
