@@ -1,1 +1,1 @@
-"""What people are told about a run: its report, its summary, notifications."""
+"""What people read about a run: its report, its summary, notifications."""

@@ -1,9 +1,8 @@
 """Notifications that a run ended, or that it waits for a person, to the channels of the pipeline file.
 
 A `RunNotifier` is a callback of a DAG, which Airflow calls in the DAG processor, or a notifier of the
-approval operator, called in the task. It sends through Airflow's hook for SNS and its notifiers for Slack
-and e-mail.
-Cheap to import, because a DAG file does; providers are imported when a notification is sent.
+approval operator, called in the task. Cheap to import, because a DAG file does; Airflow's providers for SNS,
+Slack and e-mail are imported when a notification is sent.
 """
 
 from __future__ import annotations
