@@ -1,4 +1,4 @@
-"""HTML pages that need nothing beside them: from the templates, with pictures inside the page.
+"""HTML pages in a single file: rendered from the templates, with images embedded in the page.
 
 Import inside a task only.
 """
@@ -16,7 +16,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def page_of(template: str, values: Mapping[str, Any], filters: Mapping[str, Callable[..., str]]) -> str:
-    """The page that a template makes of values, which it escapes; a value that it lacks is an error."""
+    """Render a template with values, which are escaped; jinja2.UndefinedError if one is missing."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -29,5 +29,5 @@ def page_of(template: str, values: Mapping[str, Any], filters: Mapping[str, Call
 
 
 def data_uri(content: bytes, media_type: str) -> str:
-    """A picture as an address that holds it."""
+    """The content as a data: URI."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

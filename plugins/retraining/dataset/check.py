@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from retraining.aws.clients import Aws
+from retraining.aws.responses import is_missing
 from retraining.aws.s3 import link, write
 from retraining.config.params import RunSettings
 from retraining.config.pipeline import Pipeline
@@ -171,13 +172,12 @@ def _check_bucket(s3: S3Client, bucket: str) -> None:
     try:
         s3.head_bucket(Bucket=bucket)
     except ClientError as error:
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        if status == 404:
+        if is_missing(error):
             raise DatasetError(
                 f"The bucket {bucket} does not exist. Create it and upload the dataset, or name another "
                 "bucket in the form or in the pipeline file."
             ) from error
-        if status == 403:
+        if error.response["Error"]["Code"] == "403":
             raise DatasetError(
                 f"The connection's credentials may not read the bucket {bucket}. Grant s3:ListBucket and "
                 "s3:GetObject."

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from retraining.config.sections import Dataset
 from retraining.dataset.duplicates import Duplicates, Group, is_flat
@@ -164,16 +163,16 @@ def _about_balance(counts: dict[str, Counter[str]], limits: Dataset) -> Iterator
 
 def offending_groups(findings: Findings) -> list[tuple[str, Group]]:
     """Every group once, with what is wrong with it, the most serious first."""
-    named = chain(
-        (("Same content in two classes", group) for group in findings.conflicts),
-        (("In more than one split", group) for group in findings.leaking),
-        (("Near duplicates in two classes", group) for group in findings.doubtful),
-        (("Repeated within a class", group) for group in findings.repeated),
-    )
-    once: dict[Group, tuple[str, Group]] = {}
-    for title, group in named:
-        once.setdefault(group, (title, group))
-    return list(once.values())
+    once: dict[Group, str] = {}
+    for title, groups in (
+        ("Same content in two classes", findings.conflicts),
+        ("In more than one split", findings.leaking),
+        ("Near duplicates in two classes", findings.doubtful),
+        ("Repeated within a class", findings.repeated),
+    ):
+        for group in groups:
+            once.setdefault(group, title)
+    return [(title, group) for group, title in once.items()]
 
 
 def _named(group: Group) -> str:

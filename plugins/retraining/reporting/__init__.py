@@ -1,1 +1,1 @@
-"""What people get to see of a run: page, summary, notifications."""
+"""What people read about a run: its report, its summary, notifications."""

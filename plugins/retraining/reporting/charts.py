@@ -1,6 +1,6 @@
-"""The report's charts, as SVG to stand in an HTML page.
+"""The report's charts, as SVG to embed in an HTML page.
 
-Colours are the page's CSS variables and text is text, so that a chart follows light and dark themes.
+Colours are the page's CSS variables and text remains text, so charts follow light and dark themes.
 Import inside a task only: matplotlib takes a second.
 """
 
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-# Stand-ins that matplotlib draws with, each for a variable of the page's style sheet.
+from retraining.runs.results import Trial
+
+# Placeholder colours for matplotlib, each replaced by a variable of the page's style sheet.
 INK, MUTED, LINE, ACCENT, SECOND, BAD = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 _VARIABLES = {
     INK: "var(--ink)",
@@ -50,11 +52,21 @@ _STYLE: dict[Any, Any] = {
 _EXTRAS = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<style.*?</style>", re.DOTALL)
 _SIZE = re.compile(r'(<svg[^>]*?) width="[^"]*"|(<svg[^>]*?) height="[^"]*"')
 _IDENTIFIER = re.compile(r'(\bid="|href="#|url\(#)')
-_FONT = re.compile(r"font-family: [^;\"]*;? ?")  # the page's own
+_FONT = re.compile(r"font-family: [^;\"]*;? ?")  # removed: the page's font applies
 
 
-def tuning_chart(trials: Sequence[Mapping[str, Any]], objective: str, *, maximize: bool) -> str | None:
-    """The objective by trial, in their order, with the best so far; None without an objective."""
+class Epoch(TypedDict):
+    """One epoch of a training job, as the training script's metrics.json describes it."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    valid_loss: float
+    valid_accuracy: float
+
+
+def tuning_chart(trials: Sequence[Trial], objective: str, *, maximize: bool) -> str | None:
+    """The objective by trial, with the best so far; None if no trial has one."""
     measured = [
         (number, trial["objective"])
         for number, trial in enumerate(trials, 1)
@@ -80,8 +92,8 @@ def tuning_chart(trials: Sequence[Mapping[str, Any]], objective: str, *, maximiz
         return _svg(figure, "tuning", f"{objective} of {len(trials)} trials, the best {values[winner]:.4f}")
 
 
-def learning_curves(history: Sequence[Mapping[str, Any]]) -> str | None:
-    """Loss and accuracy by epoch, in training and in validation; None without epochs."""
+def learning_curves(history: Sequence[Epoch]) -> str | None:
+    """Loss and accuracy by epoch, on training and validation images; None without epochs."""
     if not history:
         return None
     epochs = [row["epoch"] for row in history]
@@ -89,15 +101,12 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> str | None:
     with rc_context(_STYLE):
         figure = Figure(figsize=(7.6, 2.8), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for axis, quantity in ((left, "loss"), (right, "accuracy")):
-            _curve(axis, epochs, [row[f"train_{quantity}"] for row in history], ACCENT, "training")
-            _curve(axis, epochs, [row[f"valid_{quantity}"] for row in history], SECOND, "validation")
-            axis.plot(
-                kept["epoch"], kept[f"valid_{quantity}"], "o", color=SECOND, markersize=11, fillstyle="none"
-            )
-            axis.set_title(quantity.capitalize())
-            axis.set_xlabel("epoch")
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        losses = [row["train_loss"] for row in history], [row["valid_loss"] for row in history]
+        _curves(left, "Loss", epochs, *losses)
+        accuracies = [row["train_accuracy"] for row in history], [row["valid_accuracy"] for row in history]
+        _curves(right, "Accuracy", epochs, *accuracies)
+        for axis, value in ((left, kept["valid_loss"]), (right, kept["valid_accuracy"])):
+            axis.plot(kept["epoch"], value, "o", color=SECOND, markersize=11, fillstyle="none")
         right.yaxis.set_major_formatter(PercentFormatter(xmax=1))
         left.legend()
         return _svg(
@@ -108,12 +117,18 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> str | None:
         )
 
 
-def _curve(axis: Axes, epochs: list[float], values: list[float], colour: str, label: str) -> None:
-    axis.plot(epochs, values, "o-", color=colour, linewidth=1.8, markersize=4, label=label)
+def _curves(
+    axis: Axes, title: str, epochs: Sequence[int], training: Sequence[float], validation: Sequence[float]
+) -> None:
+    axis.plot(epochs, training, "o-", color=ACCENT, linewidth=1.8, markersize=4, label="training")
+    axis.plot(epochs, validation, "o-", color=SECOND, linewidth=1.8, markersize=4, label="validation")
+    axis.set_title(title)
+    axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _svg(figure: Figure, name: str, description: str) -> str:
-    """The figure for use in a page: scalable, its identifiers its own, its colours the page's."""
+    """The figure as scalable SVG, with unique identifiers and the page's colours."""
     figure.patch.set_alpha(0)
     for axis in figure.axes:
         axis.patch.set_alpha(0)

@@ -1,8 +1,8 @@
-"""Says how a run ended, or that it waits for a person, where the pipeline file wants it said.
+"""Notifications that a run ended, or that it waits for a person, to the channels of the pipeline file.
 
 A `RunNotifier` is a callback of a DAG, which Airflow calls in the DAG processor, or a notifier of the
-approval's operator, called in the task. It sends through Airflow's own notifiers for SNS, Slack and e-mail.
-Cheap to import, because a DAG file does; the providers are imported when there is something to say.
+approval operator, called in the task. Cheap to import, because a DAG file does; Airflow's providers for SNS,
+Slack and e-mail are imported when a notification is sent.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any, Literal
 from airflow.sdk import BaseNotifier, Context
 from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
 
-from retraining.aws.clients import CONNECTION
+from retraining.aws.clients import CLIENT_CONFIG, CONNECTION
 from retraining.config.pipeline import Pipeline
 from retraining.config.sections import Email, Slack, Sns
-from retraining.reporting.outcome import outcome_of, reasons, run_url, task_states
+from retraining.reporting.outcome import failure_reasons, outcome_of, run_url, task_states
+from retraining.runs.results import GateResult, OutcomeFacts, RunReport
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +29,15 @@ Callback = Callable[[Context], None]
 Send = Callable[[], None]
 
 _REPORT, _GATE = "report", "gate"
-_SNS_SUBJECT = 100  # characters; SNS takes no more, and only ASCII
+_SNS_SUBJECT = 100  # characters; SNS accepts no more, and only ASCII
 _LONGEST_SENTENCE = 1500
 _NO_API = (ImportError, NameError, AirflowRuntimeError)
-"""What asking for XComs or states raises where there is no API to ask, as in a callback under `dag.test`."""
+"""Raised by requests for XComs or states where there is no API, as in a callback under `dag.test`."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What is said, before it takes a channel's form. `links` are addresses by title."""
+    """A notification, before it is formatted for a channel. `links` are addresses by title."""
 
     subject: str
     sentence: str
@@ -52,7 +53,7 @@ class Message:
 
     @property
     def slack(self) -> str:
-        """Slack's mrkdwn, in which three characters are special."""
+        """Slack's mrkdwn."""
         lines = [f"*{_slack(self.subject)}*", _slack(self.sentence)]
         lines += [f"{_slack(title)}: `{_slack(value)}`" for title, value in self.facts.items()]
         lines += [" | ".join(f"<{url}|{_slack(title)}>" for title, url in self.links.items())]
@@ -71,7 +72,7 @@ class Message:
 class RunNotifier(BaseNotifier):
     """Sends one event of a pipeline's runs to every channel of its file.
 
-    A channel that fails is logged; it neither keeps the others from being tried nor fails the run.
+    If a channel fails, that is logged; the other channels are still used, and the run does not fail.
     """
 
     def __init__(self, pipeline: Pipeline, event: Event) -> None:
@@ -80,7 +81,7 @@ class RunNotifier(BaseNotifier):
         self.event = event
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
-        """Do nothing: there is no template, and a DAG under `dag.test` could not render one."""
+        """Do nothing: there are no templates, and a DAG under `dag.test` cannot render any."""
 
     def notify(self, context: Context) -> None:
         message = self._message(context)
@@ -98,109 +99,104 @@ class RunNotifier(BaseNotifier):
         return outcome_message(self.pipeline, context, failed=self.event == "failure")
 
     def _channels(self, message: Message) -> Iterator[tuple[str, Send]]:
-        """The configured channels and how each sends, with its provider imported only then."""
-        told = self.pipeline.notifications
-        if told.sns:
-            yield "SNS", _by_sns(told.sns, message)
-        if told.slack:
-            yield "Slack", _by_slack(told.slack, message)
-        if told.email:
-            yield "e-mail", _by_email(told.email, message)
+        """The configured channels, each with the function that sends the message."""
+        channels = self.pipeline.notifications
+        if channels.sns:
+            yield "SNS", _by_sns(channels.sns, message)
+        if channels.slack:
+            yield "Slack", _by_slack(channels.slack, message)
+        if channels.email:
+            yield "e-mail", _by_email(channels.email, message)
 
 
 def notifiers(pipeline: Pipeline, event: Event) -> list[Callback] | None:
-    """The callbacks for an event; None where the pipeline file names no channel, or not this event.
+    """The callbacks for an event; None if the pipeline file names no channel, or not this event.
 
-    None and not an empty list: a DAG with a list, though empty, makes Airflow call its callbacks.
+    Not an empty list, because Airflow schedules callbacks for a DAG that has a list at all.
     """
-    told = pipeline.notifications
-    wanted = event in told.events and (told.sns or told.slack or told.email)
+    channels = pipeline.notifications
+    wanted = event in channels.events and (channels.sns or channels.slack or channels.email)
     return [RunNotifier(pipeline, event)] if wanted else None
 
 
 def outcome_message(pipeline: Pipeline, context: Context, *, failed: bool) -> Message:
-    """How the run ended: in the report's words, or by the tasks' states where there is no report."""
-    outcome, facts, links = _told_by_report(context) or _told_by_states(context, failed=failed)
+    """How the run ended: from its report or, without one, from its tasks' states."""
+    report = _report(context)
+    outcome = report["outcome"] if report else _outcome_of_states(context)
+    label = "Failed" if failed else "Succeeded"
+    sentence = "The run failed; its tasks' logs have the reason." if failed else "The run succeeded."
     url = run_url(context)
     return Message(
-        subject=f"{pipeline.name}: {outcome['label']}",
-        sentence=str(outcome["sentence"])[:_LONGEST_SENTENCE],
-        facts={"Pipeline": pipeline.name, **facts, "Run": context["run_id"]},
-        links={**({"Run in Airflow": url} if url else {}), **links},
+        subject=f"{pipeline.name}: {outcome['label'] if outcome else label}",
+        sentence=outcome["sentence"][:_LONGEST_SENTENCE] if outcome else sentence,
+        facts={
+            "Pipeline": pipeline.name,
+            **({"Name": report["run_name"]} if report else {}),
+            **({"Ended at": outcome["task"]} if outcome and outcome["task"] else {}),
+            "Run": context["run_id"],
+        },
+        links={
+            **({"Run in Airflow": url} if url else {}),
+            **({"Report": report["report_url"]} if report else {}),
+        },
     )
 
 
 def approval_message(pipeline: Pipeline, context: Context) -> Message:
-    """That a person is asked, with the gate's sentence and the way to the question."""
-    decision = context["ti"].xcom_pull(task_ids=_GATE) or {}
+    """The request for a person's approval, with the gate's sentence and a link to respond."""
+    decision: GateResult | None = context["ti"].xcom_pull(task_ids=_GATE)
     url = run_url(context)
     task = context["ti"].task_id
     return Message(
         subject=f"{pipeline.name}: waiting for approval",
-        sentence=decision.get("sentence", "A model waits to be approved or rejected."),
+        sentence=decision["sentence"] if decision else "A model waits to be approved or rejected.",
         facts={"Pipeline": pipeline.name, "Run": context["run_id"]},
-        links={"Answer in Airflow": f"{url}/tasks/{task}/required_actions"} if url else {},
+        links={"Respond in Airflow": f"{url}/tasks/{task}/required_actions"} if url else {},
     )
 
 
-def _told_by_report(context: Context) -> tuple[dict[str, Any], dict[str, str], dict[str, str]] | None:
-    """Outcome, facts and links from what the task `report` returned; None without it."""
+def _report(context: Context) -> RunReport | None:
+    """What the task `report` returned; None without it."""
     from airflow.sdk.execution_time.xcom import XCom
 
     try:
-        report = XCom.get_one(
+        report: RunReport | None = XCom.get_one(
             key="return_value", dag_id=context["dag"].dag_id, task_id=_REPORT, run_id=context["run_id"]
         )
     except _NO_API as error:
         log.info("The run's report cannot be read here: %s", error)
         return None
-    if not report:
-        return None
-    outcome = report["outcome"]
-    facts = {"Name": report["run_name"]}
-    if outcome["task"]:
-        facts["Ended at"] = outcome["task"]
-    return outcome, facts, {"Report": report["report_url"]}
+    return report
 
 
-def _told_by_states(
-    context: Context, *, failed: bool
-) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
-    """What the tasks' states and their reasons say, or only whether the run failed."""
-    default = "The run failed; its tasks' logs have the reason." if failed else "The run succeeded."
+def _outcome_of_states(context: Context) -> OutcomeFacts | None:
+    """The outcome by the tasks' states and reasons; None where they cannot be read or do not tell."""
     try:
         states = task_states(context)
-        why = reasons(context, states)
+        outcome = outcome_of(states, failure_reasons(context, states), {})
     except (KeyError, *_NO_API) as error:
         log.info("The tasks' states cannot be read here: %s", error)
-        return {"label": "Failed" if failed else "Succeeded", "sentence": default}, {}, {}
-    outcome = outcome_of(states, why, gate=None, approval=None, verification=None)
-    if outcome.verdict == "unfinished":
-        return {"label": "Failed" if failed else "Succeeded", "sentence": default}, {}, {}
-    facts = {"Ended at": outcome.task} if outcome.task else {}
-    return {"label": outcome.label, "sentence": outcome.sentence}, facts, {}
-
-
-# Notifiers are told to `notify` instead of being called: calling renders their texts as Jinja templates,
-# which an error that quotes a file name is not. The context is empty for the same reason.
+        return None
+    return None if outcome.verdict == "unfinished" else outcome.facts
 
 
 def _by_sns(sns: Sns, message: Message) -> Send:
     def send() -> None:
-        from airflow.providers.amazon.aws.notifications.sns import SnsNotifier
+        from airflow.providers.amazon.aws.hooks.sns import SnsHook  # its notifier takes no configuration
+        from botocore.config import Config
 
-        subject = message.subject.encode("ascii", "replace").decode()[:_SNS_SUBJECT]
         region = sns.topic_arn.split(":")[3]
-        notifier = SnsNotifier(
-            aws_conn_id=CONNECTION,
-            target_arn=sns.topic_arn,
-            message=message.text,
-            subject=subject,
-            region_name=region,
+        hook = SnsHook(  # type: ignore[no-untyped-call]
+            aws_conn_id=CONNECTION, region_name=region, config=Config(**CLIENT_CONFIG)
         )
-        notifier.notify(Context())  # type: ignore[no-untyped-call]
+        subject = message.subject.encode("ascii", "replace").decode()[:_SNS_SUBJECT]
+        hook.publish_to_target(target_arn=sns.topic_arn, message=message.text, subject=subject)
 
     return send
+
+
+# Airflow's notifiers are not called, but their method `notify` is: a call would render the texts as Jinja
+# templates, and a text with an error's message is no template. The context is empty for the same reason.
 
 
 def _by_slack(slack: Slack, message: Message) -> Send:
@@ -232,7 +228,7 @@ def _by_email(email: Email, message: Message) -> Send:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What sending raises: connections that are missing or wrong, services that refuse or do not answer."""
+    """Raised by missing or wrong connections, and by services that refuse or do not respond."""
     from botocore.exceptions import BotoCoreError, ClientError
     from slack_sdk.errors import SlackClientError
 

@@ -1,8 +1,8 @@
 """How a run ended: at which task, why, and in one sentence.
 
 Airflow tells a task the states of the others, but not their errors. A task that fails therefore leaves its
-reason in an XCom (`keep_reason`, a task callback), and one that skips itself does the same
-(`skip_explained`). Cheap to import, because a DAG file does.
+reason in an XCom (`keep_reason`, a task callback), and so does one that skips itself (`skip_explained`).
+Cheap to import, because a DAG file does.
 """
 
 from __future__ import annotations
@@ -10,46 +10,54 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from retraining.runs.results import OutcomeFacts, RunResults, RunVerdict
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-Verdict = Literal["live", "kept", "unchanged", "failed", "unfinished"]
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol as TaskInstance
 
 REASON = "reason"
-"""Key of the XCom with the reason why a task failed or skipped itself."""
-_LONGEST_REASON = 4000
+"""Key of the XCom that says why a task failed or skipped itself."""
+_LONGEST_REASON = 4000  # characters
 _FAILED, _SKIPPED = "failed", "skipped"
 _PLAN = "plan"
+_LABELS: dict[RunVerdict, str] = {
+    "live": "New model live",
+    "kept": "Champion stays",
+    "unchanged": "Nothing changed",
+    "failed": "Failed",
+    "unfinished": "Not finished",
+}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`task` and `reason` say where the run ended early; None for a run that went to its end."""
+    """How a run ended. `task` and `reason` say where and why it ended early, else they are None."""
 
-    verdict: Verdict
+    verdict: RunVerdict
     sentence: str
     task: str | None = None
     reason: str | None = None
 
     @property
-    def label(self) -> str:
-        """The verdict in words."""
+    def facts(self) -> OutcomeFacts:
+        """The outcome as JSON, with the verdict in words as `label`."""
         return {
-            "live": "New model live",
-            "kept": "Champion stays",
-            "unchanged": "Nothing changed",
-            "failed": "Failed",
-            "unfinished": "Not finished",
-        }[self.verdict]
+            "verdict": self.verdict,
+            "label": _LABELS[self.verdict],
+            "sentence": self.sentence,
+            "task": self.task,
+            "reason": self.reason,
+        }
 
 
 def keep_reason(context: Context) -> None:
-    """Callback of a task that failed: leaves the error's text to the run's report."""
+    """Callback of a task that failed: keeps the error's text for the run's report."""
     error = context.get("exception")
     if error is not None:
         text = str(error) or type(error).__name__
@@ -57,10 +65,10 @@ def keep_reason(context: Context) -> None:
 
 
 @contextmanager
-def skip_explained(ti: Any) -> Iterator[None]:
-    """Around what may raise AirflowSkipException: leaves its text to the run's report.
+def skip_explained(ti: TaskInstance) -> Iterator[None]:
+    """Keep the text of an AirflowSkipException raised inside for the run's report.
 
-    A callback does not get to see it, other than an error.
+    Airflow does not pass it to callbacks, as it does with errors.
     """
     try:
         yield
@@ -72,7 +80,7 @@ def skip_explained(ti: Any) -> Iterator[None]:
 def task_states(context: Context) -> dict[str, str]:
     """The states of the run's tasks so far, in the order in which they run; tasks without one are left out.
 
-    Needs the task's or callback's context of a run, with `ti` in it.
+    Needs the context of a task or callback of the run, with `ti` in it.
     """
     ti, dag = context["ti"], context["dag"]
     found = ti.get_task_states(dag_id=dag.dag_id, run_ids=[context["run_id"]]).get(context["run_id"], {})
@@ -80,15 +88,15 @@ def task_states(context: Context) -> dict[str, str]:
     return {task: str(found[task]) for task in order if found.get(task)}
 
 
-def reasons(context: Context, states: Mapping[str, str]) -> dict[str, str]:
-    """Why tasks failed or skipped themselves, by task, where they said so."""
+def failure_reasons(context: Context, states: Mapping[str, str]) -> dict[str, str]:
+    """Why tasks failed or skipped themselves, by task, where they left a reason."""
     ended = [task for task, state in states.items() if state in {_FAILED, _SKIPPED}]
     found = {task: context["ti"].xcom_pull(task_ids=task, key=REASON) for task in ended}
     return {task: str(reason) for task, reason in found.items() if reason}
 
 
 def run_url(context: Context) -> str | None:
-    """The run's page in Airflow; None where Airflow has no address of its own."""
+    """The run's page in Airflow; None if Airflow's configuration names no base_url."""
     from airflow.sdk.configuration import conf
 
     base = conf.get("api", "base_url", fallback=None)
@@ -97,30 +105,23 @@ def run_url(context: Context) -> str | None:
     return f"{base.rstrip('/')}/dags/{context['dag'].dag_id}/runs/{quote(context['run_id'], safe='')}"
 
 
-def outcome_of(
-    states: Mapping[str, str],
-    why: Mapping[str, str],
-    *,
-    gate: Mapping[str, Any] | None,
-    approval: Mapping[str, Any] | None,
-    verification: Mapping[str, Any] | None,
-) -> Outcome:
-    """Judge a run by its tasks' states, in their order, and by what the tasks said."""
+def outcome_of(states: Mapping[str, str], reasons: Mapping[str, str], results: RunResults) -> Outcome:
+    """How a run ended, from its tasks' states in their order, their reasons and their results."""
+    gate, approval = results.get("gate"), results.get("approval")
     failed = next((task for task, state in states.items() if state == _FAILED), None)
     if failed:
-        reason = why.get(failed)
-        told = f": {reason}" if reason else "; the task's log has the reason."
-        return Outcome("failed", f"The run failed at {failed}{told}", failed, reason)
+        reason = reasons.get(failed)
+        why = f": {reason}" if reason else "; the task's log has the reason."
+        return Outcome("failed", f"The run failed at {failed}{why}", failed, reason)
     if states.get(_PLAN) == _SKIPPED:
-        reason = why.get(_PLAN)
+        reason = reasons.get(_PLAN)
         sentence = reason or "Data, code and settings are those of the last run, so nothing was done."
         return Outcome("unchanged", sentence, _PLAN, reason)
     if gate and not gate["approved"]:
-        return Outcome("kept", str(gate["sentence"]), "gate", str(gate["sentence"]))
+        return Outcome("kept", gate["sentence"], "gate", gate["sentence"])
     if approval and not approval["approved"]:
-        return Outcome("kept", str(approval["sentence"]), "approve", str(approval["sentence"]))
-    if verification:
-        decision = str(gate["sentence"]) if gate else "The new model passed the check of its endpoint."
-        return Outcome("live", decision)
+        return Outcome("kept", approval["sentence"], "approve", approval["sentence"])
+    if results.get("verification"):
+        return Outcome("live", gate["sentence"] if gate else "The new model passed its verification.")
     last = next((task for task, state in reversed(list(states.items())) if state == "success"), None)
     return Outcome("unfinished", f"The run ended after {last or 'its start'}, before its model was verified.")

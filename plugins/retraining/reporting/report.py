@@ -1,6 +1,6 @@
 """The report of a run: a record for programs, a page for people, a summary for the task log.
 
-The run may have ended anywhere: whatever a task did not get to is None, and the report says so.
+The run may have ended anywhere: what it did not reach is None in the record and left out of the page.
 Import inside a task only.
 """
 
@@ -9,223 +9,196 @@ from __future__ import annotations
 import json
 import logging
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from retraining.aws.clients import Aws
-from retraining.aws.s3 import exists, link, read, read_json, write, write_json
-from retraining.costs.billing import run_costs
-from retraining.costs.estimate import actual_table, duration, money
+from retraining.aws.responses import member
+from retraining.aws.s3 import exists, link, read, write, write_json
+from retraining.costs.billing import actual_cost, cost_table
 from retraining.dataset.images import DAMAGED, thumbnail
 from retraining.errors import UserError
-from retraining.jobs.outputs import archived, output_archive
-from retraining.operators.jobs import member
+from retraining.evaluation.document import EvaluationDocument, read_evaluation
+from retraining.formatting import duration, money, percent
+from retraining.jobs.logs import archived, output_archive
 from retraining.planning.deployment import alarms_of
-from retraining.planning.evaluation import DOCUMENT
-from retraining.reporting.outcome import Outcome, outcome_of
-from retraining.reporting.page import Materials, percent, render
+from retraining.reporting.charts import Epoch
+from retraining.reporting.outcome import outcome_of
+from retraining.reporting.page import Materials, render
 from retraining.runs.context import RunLocation
+from retraining.runs.results import (
+    DatasetResult,
+    DebuggerResult,
+    Plan,
+    ReportedDataset,
+    ReportedRules,
+    ReportedTraining,
+    RunReport,
+    RunResults,
+    Strategy,
+    TrainingResult,
+)
 
 log = logging.getLogger(__name__)
 
-Result = Mapping[str, Any]
-Document = dict[str, Any]
+T = TypeVar("T")
 
 _METRICS = "metrics.json"  # in the job's output
-_TOOLKIT = "sagemaker_"
-_OBJECTIVE = ("tuning", "HyperParameterTuningJobConfig", "HyperParameterTuningJobObjective")
-_ROUTING = ("BlueGreenUpdatePolicy", "TrafficRoutingConfiguration")
-_RUN_FACTS = ("run_id", "region", "code", "weights")
+_TOOLKIT = "sagemaker_"  # hyperparameters that begin so are SageMaker's own
 _THUMBNAIL = 240  # pixels, the longer side
-_LARGEST_PICTURE = 4 * 2**20  # bytes; a larger chart stays in S3
-_UNREADABLE = (
-    ClientError,
-    BotoCoreError,
-    tarfile.TarError,
-    *DAMAGED,
-)
+_LARGEST_CHART = 4 * 2**20  # bytes; a larger one stays in S3
+_UNREADABLE = (ClientError, BotoCoreError, tarfile.TarError, *DAMAGED)
 _STRATEGIES = {"ALL_AT_ONCE": "all at once", "CANARY": "canary", "LINEAR": "linear"}
 
 
 def run_report(
-    *,
     aws: Aws,
     location: RunLocation,
-    plan: Result | None = None,
-    dataset: Result | None = None,
-    tuning: Result | None = None,
-    training: Result | None = None,
-    debugger: Result | None = None,
-    candidates: Result | None = None,
-    evaluation: Result | None = None,
-    gate: Result | None = None,
-    package: Result | None = None,
-    approval: Result | None = None,
-    deployment: Result | None = None,
-    endpoint: Result | None = None,
-    verification: Result | None = None,
-    retired: Result | None = None,
-    states: Mapping[str, str] | None = None,
-    why: Mapping[str, str] | None = None,
-    run_url: str | None = None,
-) -> Document:
-    """Put the tasks' results together, write record and page to the run's folder, and log a summary.
+    results: RunResults,
+    *,
+    states: Mapping[str, str],
+    reasons: Mapping[str, str],
+    run_url: str | None,
+) -> RunReport:
+    """Write the run's record and page to its folder in S3, and log a summary.
 
-    Every result is its task's; `deployment` is the request that `choose_model` made, `endpoint` what
-    `deploy` made of it. `states` are the tasks' states in their order, `why` the reasons of those that
-    failed or skipped themselves (`retraining.reporting.outcome`). Returns::
-
-        run_name, pipeline, at, output, run_id, region, code, weights
-        outcome         {verdict, label, sentence, task, reason}, as `retraining.reporting.outcome.Outcome`
-        tasks           [{task, state, reason}]
-        dataset         {uri, classes: [...], images: {train, valid, test}, changes, warnings, report}
-        tuning          {job, seconds, objective, best: {...},
-                        trials: [{name, status, objective, hyperparameters, seconds}]}
-        maximize        whether a larger objective is better
-        hyperparameters {lr: "0.034", ...} of the training job
-        training        {job, status, seconds, billable_seconds, metrics: {"test:accuracy": 0.58, ...},
-                        model_artifact}
-        debugger        {mode, rules: [{rule, status, step, finding, ...}], report}
-        test_accuracy   the training job's, on the whole test set
-        evaluation, gate, package, approval, retired   as the tasks return them
-        strategy        {text, alarms: [name]} of the deployment
-        endpoint        {name, config, model, status, seconds, created, previous} of `deploy`
-        verification    {endpoint, images, accuracy, latency_ms, predictions: [...], ...} of `verify`
-        cost            {estimate, actual}, as `retraining.costs.estimate` has them
-        record, report, report_url   URIs of record and page, and a link to the page
-
-    Whatever the run did not get to is None.
-    Raises UserError where there is no bucket to write to.
+    `states` are the tasks' states in their order, `reasons` say why tasks failed or skipped themselves
+    (`retraining.reporting.outcome`); `run_url` is the run's page in Airflow.
+    Raises UserError if the bucket does not exist.
     """
-    states, why = states or {}, why or {}
-    outcome = outcome_of(states, why, gate=gate, approval=approval, verification=verification)
-    run: Result = (plan or {}).get("run", {})
-    record: Document = {
+    plan, training, dataset = results.get("plan"), results.get("training"), results.get("dataset")
+    debugger, run = results.get("debugger"), plan["run"] if plan else None
+    page_uri = f"{location.output}/report.html"
+    report: RunReport = {
         "run_name": location.run,
         "pipeline": location.pipeline,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "output": location.output,
-        **{key: run.get(key) for key in _RUN_FACTS},
-        "outcome": _outcome(outcome),
-        "tasks": [{"task": task, "state": state, "reason": why.get(task)} for task, state in states.items()],
-        "dataset": _chosen(dataset, "uri", "classes", "images", "changes", "warnings", "report"),
-        "tuning": dict(tuning) if tuning else None,
+        "run_id": run["run_id"] if run else None,
+        "region": run["region"] if run else None,
+        "code": run["code"] if run else None,
+        "weights": run["weights"] if run else None,
+        "outcome": outcome_of(states, reasons, results).facts,
+        "tasks": [
+            {"task": task, "state": state, "reason": reasons.get(task)} for task, state in states.items()
+        ],
+        "dataset": _reported_dataset(dataset) if dataset else None,
+        "tuning": results.get("tuning"),
         "maximize": _maximize(plan),
-        "hyperparameters": _hyperparameters(training),
-        "training": _chosen(
-            training, "job", "status", "seconds", "billable_seconds", "metrics", "model_artifact"
-        ),
-        "debugger": _chosen(debugger, "mode", "rules", "report"),
+        "hyperparameters": _hyperparameters(training) if training else None,
+        "training": _reported_training(training) if training else None,
+        "debugger": _reported_rules(debugger) if debugger else None,
         "test_accuracy": training["metrics"].get("test:accuracy") if training else None,
-        "evaluation": dict(evaluation) if evaluation else None,
-        "gate": dict(gate) if gate else None,
-        "package": dict(package) if package else None,
-        "approval": dict(approval) if approval else None,
-        "strategy": _strategy(deployment or (plan or {}).get("deployment")),
-        "endpoint": dict(endpoint) if endpoint else None,
-        "verification": dict(verification) if verification else None,
-        "retired": dict(retired) if retired else None,
-        "cost": {
-            "estimate": run.get("cost"),
-            "actual": run_costs(
-                aws, plan, tuning=tuning, training=training, evaluation=evaluation, candidates=candidates
-            ),
-        },
+        "evaluation": results.get("evaluation"),
+        "gate": results.get("gate"),
+        "package": results.get("package"),
+        "approval": results.get("approval"),
+        "strategy": _strategy(plan),
+        "endpoint": results.get("endpoint"),
+        "verification": results.get("verification"),
+        "retired": results.get("retired"),
+        "cost": {"estimate": run["cost"] if run else None, "actual": actual_cost(aws, results)},
         "record": f"{location.output}/run.json",
-        "report": f"{location.output}/report.html",
+        "report": page_uri,
+        "report_url": link(aws.s3, page_uri),
     }
-    links = _links(aws, location, dataset, debugger, run_url)
-    page = render(record, _materials(aws, training, evaluation, verification, links))
-    _write(aws, location, record, page)
-    record["report_url"] = link(aws.s3, record["report"])
-    for line in summary(record, links).splitlines():
+    links = dict(_links(aws, location, report, run_url))
+    _write(aws, location, report, render(report, _materials(aws, results, links)))
+    for line in summary(report, links).splitlines():
         log.info("%s", line)
-    return record
+    return report
 
 
-def _write(aws: Aws, location: RunLocation, record: Document, page: str) -> None:
+def summary(report: RunReport, links: Mapping[str, str]) -> str:
+    """The run in a few lines of Markdown, with the table of its costs."""
+    outcome = report["outcome"]
+    lines = [f"## {report['run_name']}: {outcome['label']}", "", outcome["sentence"], ""]
+    lines += [f"- **{title}**: {text}" for title, text in _summary_facts(report)]
+    lines += [f"- [{title}]({address})" for title, address in links.items()]
+    lines += [f"- [Report]({report['report_url']})", ""]
+    costs = report["cost"]["actual"]
+    return "\n".join(lines + (cost_table(costs).splitlines() if costs["jobs"] else []))
+
+
+def _summary_facts(report: RunReport) -> Iterator[tuple[str, str]]:
+    gate, verification = report["gate"], report["verification"]
+    if gate and (champion := gate["figures"]["champion"]):
+        challenger = percent(gate["figures"]["challenger"]["accuracy"])
+        yield "Accuracy", f"{challenger}, champion {percent(champion['accuracy'])}"
+    elif report["test_accuracy"] is not None:
+        yield "Accuracy", percent(report["test_accuracy"])
+    if report["hyperparameters"]:
+        values = [f"{name} {value}" for name, value in report["hyperparameters"].items()]
+        yield "Hyperparameters", ", ".join(values)
+    if report["debugger"] and report["debugger"]["rules"]:
+        verdicts = [f"{rule['rule']} {rule['verdict']}" for rule in report["debugger"]["rules"]]
+        yield "Rules", ", ".join(verdicts)
+    if verification:
+        latency = verification["latency_ms"]["median"]
+        yield "Endpoint", f"{verification['endpoint']}, median latency {latency:.0f} ms"
+    costs, estimate = report["cost"]["actual"], report["cost"]["estimate"]
+    if costs["jobs"]:
+        bound = f", at most {money(estimate['max_usd'])} by its limits" if estimate else ""
+        billed = duration(costs["billable_seconds"])
+        yield "Cost at AWS prices", f"{money(costs['usd'])} for {billed}{bound}"
+
+
+def _write(aws: Aws, location: RunLocation, report: RunReport, page: str) -> None:
+    record = {key: value for key, value in report.items() if key != "report_url"}
     try:
-        write(aws.s3, record["report"], page.encode(), "text/html; charset=utf-8")
-        write_json(aws.s3, record["record"], record)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchBucket":
-            raise
+        write(aws.s3, report["report"], page.encode(), "text/html; charset=utf-8")
+        write_json(aws.s3, report["record"], record)
+    except aws.s3.exceptions.NoSuchBucket as error:
         raise UserError(
-            f"There is no bucket {location.bucket} for the run's report. {record['outcome']['sentence']} "
+            f"There is no bucket {location.bucket} for the run's report. {report['outcome']['sentence']} "
             "Create it, or name another in the form or the pipeline file."
         ) from error
 
 
-def summary(record: Result, links: Mapping[str, str]) -> str:
-    """The run in a few lines of Markdown, with the table of its costs."""
-    outcome = record["outcome"]
-    lines = [f"## {record['run_name']}: {outcome['label']}", "", outcome["sentence"], ""]
-    lines += [f"- **{title}**: {text}" for title, text in _summary_facts(record)]
-    lines += [f"- [{title}]({address})" for title, address in links.items()]
-    lines += [f"- [Report]({record['report_url']})", ""]
-    costs = record["cost"]["actual"]
-    return "\n".join(lines + (actual_table(costs).splitlines() if costs["jobs"] else []))
-
-
-def _summary_facts(record: Result) -> list[tuple[str, str]]:
-    facts: list[tuple[str, str]] = []
-    figures = (record["gate"] or {}).get("figures") or {}
-    if figures.get("champion"):
-        accuracy = {role: percent(figures[role]["accuracy"]) for role in ("challenger", "champion")}
-        facts.append(("Accuracy", f"{accuracy['challenger']}, champion {accuracy['champion']}"))
-    elif record["test_accuracy"] is not None:
-        facts.append(("Accuracy", percent(record["test_accuracy"])))
-    if record["hyperparameters"]:
-        values = ", ".join(f"{name} {value}" for name, value in record["hyperparameters"].items())
-        facts.append(("Hyperparameters", values))
-    rules = (record["debugger"] or {}).get("rules") or []
-    if rules:
-        facts.append(("Rules", ", ".join(f"{rule['rule']} {rule['verdict']}" for rule in rules)))
-    if record["verification"]:
-        verification = record["verification"]
-        latency = f"{verification['latency_ms']['median']:.0f} ms"
-        facts.append(("Endpoint", f"{verification['endpoint']}, {latency} median"))
-    costs, estimate = record["cost"]["actual"], record["cost"]["estimate"]
-    if costs["jobs"]:
-        bound = f", at most {money(estimate['max_usd'])} by its limits" if estimate else ""
-        billed = duration(costs["billable_seconds"])
-        facts.append(("Cost at AWS prices", f"{money(costs['usd'])} for {billed}{bound}"))
-    return facts
-
-
-def _outcome(outcome: Outcome) -> Document:
+def _reported_dataset(dataset: DatasetResult) -> ReportedDataset:
     return {
-        "verdict": outcome.verdict,
-        "label": outcome.label,
-        "sentence": outcome.sentence,
-        "task": outcome.task,
-        "reason": outcome.reason,
+        "uri": dataset["uri"],
+        "classes": dataset["classes"],
+        "images": dataset["images"],
+        "changes": dataset["changes"],
+        "warnings": dataset["warnings"],
+        "report": dataset["report"],
     }
 
 
-def _chosen(result: Result | None, *keys: str) -> Document | None:
-    """These keys of a result, None where it lacks one; None without a result."""
-    return {key: result.get(key) for key in keys} if result else None
+def _reported_training(training: TrainingResult) -> ReportedTraining:
+    return {
+        "job": training["job"],
+        "status": training["status"],
+        "seconds": training["seconds"],
+        "billable_seconds": training["billable_seconds"],
+        "metrics": training["metrics"],
+        "model_artifact": training["model_artifact"],
+    }
 
 
-def _hyperparameters(training: Result | None) -> Document | None:
-    if not training:
-        return None
+def _reported_rules(debugger: DebuggerResult) -> ReportedRules:
+    return {"mode": debugger["mode"], "rules": debugger["rules"], "report": debugger["report"]}
+
+
+def _hyperparameters(training: TrainingResult) -> dict[str, str]:
     return {k: v for k, v in training["hyperparameters"].items() if not k.startswith(_TOOLKIT)}
 
 
-def _maximize(plan: Result | None) -> bool:
-    objective = member(plan, _OBJECTIVE)
-    return not objective or objective["Type"] == "Maximize"
+def _maximize(plan: Plan | None) -> bool:
+    """Whether a larger objective is better."""
+    path = ("tuning", "HyperParameterTuningJobConfig", "HyperParameterTuningJobObjective", "Type")
+    return member(plan, *path) in {None, "Maximize"}
 
 
-def _strategy(request: Result | None) -> Document:
-    """How a DeploymentConfig moves traffic, in words, and the alarms that watch it."""
-    config = member(request, ("Endpoint", "DeploymentConfig"))
-    routing, names = member(config, _ROUTING), alarms_of(config)
+def _strategy(plan: Plan | None) -> Strategy:
+    config = member(plan, "deployment", "Endpoint", "DeploymentConfig")
+    routing = member(config, "BlueGreenUpdatePolicy", "TrafficRoutingConfiguration")
+    names = alarms_of(config)
     if not routing:
         return {"text": None, "alarms": names}
     step = routing.get("CanarySize") or routing.get("LinearStepSize")
@@ -236,63 +209,64 @@ def _strategy(request: Result | None) -> Document:
 
 
 def _links(
-    aws: Aws, location: RunLocation, dataset: Result | None, debugger: Result | None, run_url: str | None
-) -> dict[str, str]:
-    """Titles and addresses. A data set that was refused has a page, too, though its task has no result."""
-    found = {"Run in Airflow": run_url} if run_url else {}
-    refused = location.dataset_report
-    pages = {
-        "Data set report": dataset.get("report") if dataset else refused if exists(aws.s3, refused) else None,
-        "Profiler report": (debugger or {}).get("report"),
-    }
-    return found | {title: link(aws.s3, uri) for title, uri in pages.items() if uri}
+    aws: Aws, location: RunLocation, report: RunReport, run_url: str | None
+) -> Iterator[tuple[str, str]]:
+    """Titles and addresses. A rejected dataset has a report, too, though its task has no result."""
+    if run_url:
+        yield "Run in Airflow", run_url
+    if report["dataset"] or exists(aws.s3, location.dataset_report):
+        yield "Dataset report", link(aws.s3, location.dataset_report)
+    if report["debugger"] and report["debugger"]["report"]:
+        yield "Profiler report", link(aws.s3, report["debugger"]["report"])
 
 
-def _materials(
-    aws: Aws,
-    training: Result | None,
-    evaluation: Result | None,
-    verification: Result | None,
-    links: Mapping[str, str],
-) -> Materials:
-    """What the page takes from S3; what cannot be read is left out, with a line in the log."""
-    folder = str((evaluation or {}).get("output") or "").rstrip("/")
-    content = _attempt(f"{folder}/{DOCUMENT}", read_json, aws.s3) if folder else None
-    charts = {name: f"{folder}/{name}" for name in (content or {}).get("charts", [])}
-    pictures = [answer["image"] for answer in (verification or {}).get("predictions", [])]
+def _materials(aws: Aws, results: RunResults, links: Mapping[str, str]) -> Materials:
+    """What the page shows from S3; what cannot be read is left out, with a line in the log."""
+    training, evaluation = results.get("training"), results.get("evaluation")
+    verification, document, charts = results.get("verification"), None, {}
+    if evaluation:
+        document = _read_or_none(partial(_document, aws), evaluation["output"])
+    if evaluation and document:
+        charts = {name: f"{evaluation['output']}/{name}" for name in document["charts"]}
+    images = [prediction["image"] for prediction in verification["predictions"]] if verification else []
     return Materials(
-        history=(_attempt(output_archive(training), _history, aws) if training else None) or [],
-        evaluation=content,
-        charts=_present({name: _attempt(uri, _chart, aws) for name, uri in charts.items()}),
-        thumbnails=_present({uri: _attempt(uri, _thumbnail, aws) for uri in pictures}),
+        history=(_read_or_none(partial(_history, aws), output_archive(training)) if training else None) or [],
+        evaluation=document,
+        charts=_read_all(partial(_chart, aws), charts),
+        thumbnails=_read_all(partial(_thumbnail, aws), {uri: uri for uri in images}),
         links=links,
     )
 
 
-def _attempt(uri: str, reading: Callable[[Any, str], Any], source: Any) -> Any:
-    """What `reading` makes of an object, or None where that fails: the report has to come out."""
+def _read_all(reader: Callable[[str], bytes | None], uris: Mapping[str, str]) -> dict[str, bytes]:
+    contents = {name: _read_or_none(reader, uri) for name, uri in uris.items()}
+    return {name: content for name, content in contents.items() if content is not None}
+
+
+def _read_or_none(reader: Callable[[str], T | None], uri: str) -> T | None:
+    """The object as `reader` returns it, or None where that fails: the report must not fail with it."""
     try:
-        return reading(source, uri)
+        return reader(uri)
     except _UNREADABLE as error:
         log.warning("%s is left out of the report: %s: %s", uri, type(error).__name__, error)
         return None
 
 
-def _present(contents: Mapping[str, bytes | None]) -> dict[str, bytes]:
-    return {name: content for name, content in contents.items() if content is not None}
+def _document(aws: Aws, folder: str) -> EvaluationDocument | None:
+    return read_evaluation(aws.s3, folder)
 
 
-def _history(aws: Aws, uri: str) -> list[Document]:
+def _history(aws: Aws, uri: str) -> list[Epoch]:
     """The epochs of a training job, from its output archive."""
     content = read(aws.s3, uri)
     metrics = dict(archived(content, _METRICS)).get(_METRICS) if content else None
-    history: list[Document] = json.loads(metrics)["history"] if metrics else []
+    history: list[Epoch] = json.loads(metrics)["history"] if metrics else []
     return history
 
 
 def _chart(aws: Aws, uri: str) -> bytes | None:
     content = read(aws.s3, uri)
-    if content is None or len(content) > _LARGEST_PICTURE:
+    if content is None or len(content) > _LARGEST_CHART:
         log.info("Not in the report: %s is %s", uri, "missing" if content is None else "too large")
         return None
     return content

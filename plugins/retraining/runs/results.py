@@ -589,8 +589,40 @@ class RunCost(TypedDict):
     actual: ActualCost
 
 
+class ReportedDataset(TypedDict):
+    """What the report keeps of DatasetResult."""
+
+    uri: str
+    classes: list[str]
+    images: dict[str, int]
+    changes: DatasetChanges | None
+    warnings: list[str]
+    report: str
+
+
+class ReportedTraining(TypedDict):
+    """What the report keeps of TrainingResult."""
+
+    job: str
+    status: str
+    seconds: float | None
+    billable_seconds: float | None
+    metrics: dict[str, float]
+    model_artifact: str
+
+
+class ReportedRules(TypedDict):
+    """What the report keeps of DebuggerResult."""
+
+    mode: str
+    rules: list[RuleResult]
+    report: str | None
+
+
 class RunReport(TypedDict):
-    """Of `report`, and the content of the run's run.json. What the run did not reach is None."""
+    """Of `report`, and, without `report_url`, the content of the run's run.json. What the run did not reach
+    is None; a link that expires is nowhere but in `report_url`.
+    """
 
     run_name: str
     pipeline: str
@@ -602,12 +634,12 @@ class RunReport(TypedDict):
     weights: str | None
     outcome: OutcomeFacts
     tasks: list[TaskState]
-    dataset: DatasetResult | None
+    dataset: ReportedDataset | None
     tuning: TuningResult | None
     maximize: bool
     hyperparameters: dict[str, str] | None
-    training: TrainingResult | None
-    debugger: DebuggerResult | None
+    training: ReportedTraining | None
+    debugger: ReportedRules | None
     test_accuracy: float | None
     evaluation: EvaluationResult | None
     gate: GateResult | None

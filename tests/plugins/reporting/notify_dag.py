@@ -1,4 +1,4 @@
-"""A DAG file for tests: small runs that end in three ways, told about by a task and by the DAG's callbacks.
+"""A DAG file for tests: small runs that end in three ways, with notifications by a task and by callbacks.
 
 It is copied beside a pipeline file, as Airflow would find both.
 """
@@ -11,11 +11,11 @@ from typing import Any
 from airflow.sdk import DAG, dag, task
 from retraining.config.params import form
 from retraining.config.pipeline import Pipeline, load_pipelines
-from retraining.operators.declared import ReportOperator
+from retraining.operators.report import ReportOperator
 from retraining.reporting.notifications import notifiers
 from retraining.reporting.outcome import keep_reason, skip_explained
 
-ERROR = "no pictures of {{ 7 * 7 }} <b> & `x`"
+ERROR = "no images of {{ 7 * 7 }} <b> & `x`"
 
 
 def ending(pipeline: Pipeline, behaviour: str) -> DAG:
@@ -37,7 +37,13 @@ def ending(pipeline: Pipeline, behaviour: str) -> DAG:
             with skip_explained(ti):
                 if behaviour == "skip":
                     raise AirflowSkipException("Nothing changed since Monday.")
-            return {"run": {"name": "x"}, "training": {"TrainingJobName": "never-started"}}
+            facts = dict.fromkeys(["run_id", "region", "code", "weights", "cost"])
+            return {
+                "run": facts,
+                "tuning": None,
+                "training": {"TrainingJobName": "never-started"},
+                "evaluation": {"ProcessingJobName": "never-started"},
+            }
 
         @task
         def train(request: Any) -> None:
@@ -47,13 +53,14 @@ def ending(pipeline: Pipeline, behaviour: str) -> DAG:
         @task
         def verify(training: Any) -> dict[str, Any]:
             latency = {"median": 1.0, "p95": 2.0, "max": 3.0}
-            shown: list[Any] = []
             return {
                 "endpoint": "e",
                 "images": 1,
                 "accuracy": 1.0,
+                "agreement": None,
+                "max_probability_difference": None,
                 "latency_ms": latency,
-                "predictions": shown,
+                "predictions": [],
             }
 
         @task
@@ -64,7 +71,7 @@ def ending(pipeline: Pipeline, behaviour: str) -> DAG:
 
         requests: Any = plan()
         verified = verify(train(requests["training"]))
-        results = {"plan": requests, "verification": verified}
+        results: Any = {"plan": requests, "verification": verified}
         report = ReportOperator(task_id="report", pipeline=pipeline, results=results)
         verified >> report >> tell().as_teardown()
         report.as_teardown()

@@ -1,4 +1,4 @@
-"""Servers that take what notifications send, and keep it: SMTP, and HTTP for Slack's webhook and SNS."""
+"""Servers that keep the notifications they receive: SMTP, and HTTP for Slack's webhook and SNS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, cast
 
 
 class MailServer(socketserver.ThreadingTCPServer):
-    """As much of SMTP (RFC 5321) as a client needs to deliver a mail."""
+    """The part of SMTP (RFC 5321) that a client needs to deliver a mail."""
 
     daemon_threads = True
 
@@ -30,16 +30,16 @@ class MailServer(socketserver.ThreadingTCPServer):
 class _MailSession(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         server = cast("MailServer", self.server)
-        self._answer("220 ready")
+        self._reply("220 ready")
         for line in self.rfile:
             command = line.decode().strip()
             verb = command[:4].upper()
             if verb == "RCPT":
                 server.recipients.append(command)
             if verb == "DATA":
-                self._answer("354 go on")
+                self._reply("354 go on")
                 server.mails.append(self._mail())
-            self._answer("221 bye" if verb == "QUIT" else "250 ok")
+            self._reply("221 bye" if verb == "QUIT" else "250 ok")
             if verb == "QUIT":
                 return
 
@@ -52,16 +52,16 @@ class _MailSession(socketserver.StreamRequestHandler):
             lines.append(text.removeprefix("."))
         return message_from_string("\n".join(lines), policy=policy.default)
 
-    def _answer(self, text: str) -> None:
+    def _reply(self, text: str) -> None:
         self.wfile.write(f"{text}\r\n".encode())
 
 
 class WebServer(http.server.ThreadingHTTPServer):
-    """Takes every POST with `answer`."""
+    """Accepts every POST and responds with `response`."""
 
-    def __init__(self, answer: bytes = b"ok", status: int = 200) -> None:
+    def __init__(self, response: bytes = b"ok", status: int = 200) -> None:
         super().__init__(("127.0.0.1", 0), _WebRequest)
-        self.answer = answer
+        self.response = response
         self.status = status
         self.bodies: list[str] = []
 
@@ -76,10 +76,10 @@ class _WebRequest(http.server.BaseHTTPRequestHandler):
         server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
         self.send_response(server.status)
         self.end_headers()
-        self.wfile.write(server.answer)
+        self.wfile.write(server.response)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Nothing: tests look at the bodies."""
+        """Log nothing: tests read the bodies."""
 
 
 @contextmanager

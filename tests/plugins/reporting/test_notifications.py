@@ -1,4 +1,4 @@
-"""Notifications: what is said, that it arrives at real servers, and that no failure spreads."""
+"""Notifications: their content, that they arrive at real servers, and that no failure spreads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.dags.airflow_home import PLUGINS, migrate
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
 from tests.plugins.reporting.receivers import MailServer, WebServer, serving
 
-ERROR = "no pictures of {{ 7 * 7 }} <b> & `x`"
+ERROR = "no images of {{ 7 * 7 }} <b> & `x`"
 AIRFLOW = "http://airflow.example.com:8080"
 RUN_ID = "manual__2026-11-22T00:00:00+00:00"
 Load = Callable[[Pipeline], dict[str, DAG]]
@@ -63,15 +63,15 @@ def topic(runtime: RuntimeProcess) -> Iterator[tuple[str, WebServer]]:
 
 
 @pytest.fixture
-def told(pipeline: Pipeline, topic: tuple[str, WebServer]) -> Pipeline:
-    """A pipeline that tells everybody everything."""
+def notifying(pipeline: Pipeline, topic: tuple[str, WebServer]) -> Pipeline:
+    """A pipeline that sends every event to every channel."""
     channels = Notifications(sns=Sns(topic_arn=topic[0]), slack=Slack(), email=Email(to=["me@example.com"]))
     return pipeline.model_copy(update={"notifications": channels})
 
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the notifications of `told` arrive."""
+    """Where the notifications of `notifying` arrive."""
 
     mail: MailServer
     slack: WebServer
@@ -125,14 +125,14 @@ def test_only_the_events_that_are_wanted(pipeline: Pipeline) -> None:
     assert notifiers(only, "success") is notifiers(only, "approval") is None
 
 
-def test_a_dag_with_notifiers_survives_serialisation_and_pickling(told: Pipeline, load: Load) -> None:
-    made = load(told)["notify_pass"]
+def test_a_dag_with_notifiers_survives_serialisation_and_pickling(notifying: Pipeline, load: Load) -> None:
+    made = load(notifying)["notify_pass"]
     again = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(made))))
     assert again.has_on_failure_callback
     assert [link.name for link in again.get_task("report").operator_extra_links] == ["Run report"]
-    copy = pickle.loads(pickle.dumps(RunNotifier(told, "failure")))  # noqa: S301
-    assert (copy.pipeline, copy.event) == (told, "failure")
-    nobody = load(told.model_copy(update={"notifications": Notifications()}))["notify_pass"]
+    copy = pickle.loads(pickle.dumps(RunNotifier(notifying, "failure")))  # noqa: S301
+    assert (copy.pipeline, copy.event) == (notifying, "failure")
+    nobody = load(notifying.model_copy(update={"notifications": Notifications()}))["notify_pass"]
     assert not nobody.has_on_success_callback
 
 
@@ -157,19 +157,19 @@ def test_every_form_of_a_message_escapes_what_is_special_in_it() -> None:
 ENDS = {
     "fail": ("dog_breed: Failed", f"The run failed at train: {ERROR}", "train"),
     "skip": ("dog_breed: Nothing changed", "Nothing changed since Monday.", "plan"),
-    "pass": ("dog_breed: New model live", "The new model passed the check of its endpoint.", None),
+    "pass": ("dog_breed: New model live", "The new model passed its verification.", None),
 }
 
 
 @pytest.mark.parametrize("behaviour", ENDS)
-def test_the_end_of_a_run_is_told_everywhere(
-    told: Pipeline, servers: Servers, load: Load, behaviour: str
+def test_the_end_of_a_run_reaches_every_channel(
+    notifying: Pipeline, servers: Servers, load: Load, behaviour: str
 ) -> None:
     """First by a task, which has Airflow's API as the DAG processor has it, then by the callback of a DAG
     under test, which has not and only knows the state.
     """
     subject, sentence, ended = ENDS[behaviour]
-    run = load(told)[f"notify_{behaviour}"].test()
+    run = load(notifying)[f"notify_{behaviour}"].test()
     assert run.state == ("failed" if behaviour == "fail" else "success")
     assert {task.task_id: task.state for task in run.get_task_instances()}["report"] == "success"
 
@@ -193,8 +193,8 @@ def _notice(server: WebServer) -> dict[str, Any] | None:
     return next((body for body in bodies if body["Type"] == "Notification"), None)
 
 
-class Asking:
-    """The task instance of a task that asks a person."""
+class Approving:
+    """The task instance of a task that waits for a person."""
 
     task_id = "approve"
 
@@ -203,34 +203,34 @@ class Asking:
         return {"sentence": f"{task_ids}: the challenger is better."}
 
 
-CONTEXT: Any = {"dag": DAG("dog_breed_retraining", schedule=None), "run_id": RUN_ID, "ti": Asking()}
+CONTEXT: Any = {"dag": DAG("dog_breed_retraining", schedule=None), "run_id": RUN_ID, "ti": Approving()}
 
 
-def test_a_person_is_asked(told: Pipeline, servers: Servers) -> None:
+def test_a_person_is_asked(notifying: Pipeline, servers: Servers) -> None:
     """As the human-in-the-loop operator does it: the notifier is called with the task's context."""
-    RunNotifier(told, "approval")({**CONTEXT})
+    RunNotifier(notifying, "approval")({**CONTEXT})
     text = json.loads(servers.slack.bodies[0])["text"]
     assert "waiting for approval" in text
     assert "gate: the challenger is better." in text
     assert f"<{AIRFLOW}/dags/dog_breed_retraining/runs/manual__2026-11-22T00%3A00%3A00%2B00%3A00" in text
-    assert "/tasks/approve/required_actions|Answer in Airflow>" in text
+    assert "/tasks/approve/required_actions|Respond in Airflow>" in text
     assert servers.mail.mails[0]["Subject"] == "dog_breed: waiting for approval"
 
 
-def test_without_an_address_of_airflow_there_is_no_link(told: Pipeline, slack: WebServer) -> None:
-    only = told.model_copy(update={"notifications": Notifications(slack=Slack())})
+def test_without_an_address_of_airflow_there_is_no_link(notifying: Pipeline, slack: WebServer) -> None:
+    only = notifying.model_copy(update={"notifications": Notifications(slack=Slack())})
     RunNotifier(only, "approval")({**CONTEXT})
-    assert "|Answer" not in json.loads(slack.bodies[0])["text"]
+    assert "|Respond" not in json.loads(slack.bodies[0])["text"]
 
 
 def test_a_channel_that_fails_hides_no_other(
-    told: Pipeline, mail: MailServer, slack: WebServer, caplog: pytest.LogCaptureFixture
+    notifying: Pipeline, mail: MailServer, slack: WebServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    slack.status, slack.answer = 500, b"no"
-    missing = told.notifications.model_copy(
+    slack.status, slack.response = 500, b"no"
+    missing = notifying.notifications.model_copy(
         update={"sns": Sns(topic_arn="arn:aws:sns:us-east-1:123456789012:missing")}
     )
-    RunNotifier(told.model_copy(update={"notifications": missing}), "approval")({**CONTEXT})
+    RunNotifier(notifying.model_copy(update={"notifications": missing}), "approval")({**CONTEXT})
     assert "No notification by SNS" in caplog.text
     assert "No notification by Slack" in caplog.text
     assert len(mail.mails) == 1
@@ -239,7 +239,9 @@ def test_a_channel_that_fails_hides_no_other(
 def test_a_missing_connection_is_only_logged(
     pipeline: Pipeline, caplog: pytest.LogCaptureFixture, database: None
 ) -> None:
-    told = pipeline.model_copy(update={"notifications": Notifications(slack=Slack(connection="nowhere"))})
-    RunNotifier(told, "approval")({**CONTEXT})
+    notifying = pipeline.model_copy(
+        update={"notifications": Notifications(slack=Slack(connection="nowhere"))}
+    )
+    RunNotifier(notifying, "approval")({**CONTEXT})
     assert "No notification by Slack: AirflowNotFoundException" in caplog.text
     assert "nowhere" in caplog.text

@@ -1,4 +1,4 @@
-"""How a run ended, from its tasks' states and what they said."""
+"""How a run ended, from its tasks' states, reasons and results."""
 
 from __future__ import annotations
 
@@ -6,21 +6,29 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
-from retraining.reporting.outcome import REASON, keep_reason, outcome_of, reasons, skip_explained
+from retraining.reporting.outcome import (
+    REASON,
+    Outcome,
+    failure_reasons,
+    keep_reason,
+    outcome_of,
+    skip_explained,
+)
 
-TASKS = ["check_dataset", "plan", "train", "gate", "approve", "choose_model", "deploy", "verify"]
+TASKS = ["check_dataset", "plan", "train", "gate", "approve", "deploy", "verify"]
 DONE = dict.fromkeys(TASKS, "success")
 APPROVED = {"approved": True, "sentence": "The challenger goes live."}
 REJECTED = {"approved": False, "sentence": "The challenger is worse by 4 points."}
 VERIFIED = {"endpoint": "dog-breed"}
 
 
-def judge(states: dict[str, str], why: dict[str, str] | None = None, **said: Any) -> Any:
-    return outcome_of(states, why or {}, **{"gate": None, "approval": None, "verification": None, **said})
+def judge(states: dict[str, str], reasons: dict[str, str] | None = None, **results: Any) -> Outcome:
+    known: Any = results
+    return outcome_of(states, reasons or {}, known)
 
 
 class Run:
-    """The part of a task's context that a callback uses: XComs that are kept, states that are asked for."""
+    """The part of a task's context that a callback uses: XComs and states."""
 
     def __init__(self, states: dict[str, str]) -> None:
         self.states = states
@@ -56,7 +64,7 @@ def test_an_unchanged_run_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "sentence"),
+    ("results", "sentence"),
     [
         ({"gate": REJECTED}, REJECTED["sentence"]),
         (
@@ -65,9 +73,9 @@ def test_an_unchanged_run_says_so() -> None:
         ),
     ],
 )
-def test_the_champion_stays(said: dict[str, Any], sentence: str) -> None:
-    states = {**DONE, "choose_model": "skipped", "deploy": "skipped", "verify": "skipped"}
-    outcome = judge(states, **said)
+def test_the_champion_stays(results: dict[str, Any], sentence: str) -> None:
+    states = {**DONE, "deploy": "skipped", "verify": "skipped"}
+    outcome = judge(states, **results)
     assert (outcome.verdict, outcome.sentence) == ("kept", sentence)
 
 
@@ -80,13 +88,14 @@ def test_a_run_that_was_stopped_half_way_is_not_finished() -> None:
 
 def test_reasons_travel_from_task_to_report() -> None:
     run = Run({"train": "failed", "plan": "success", "deploy": "skipped"})
-    keep_reason({"ti": run, "exception": ValueError("no pictures")})  # type: ignore[typeddict-item]
-    assert run.xcoms == {("train", REASON): "no pictures"}
-    assert reasons({"ti": run}, run.states) == {"train": "no pictures"}  # type: ignore[typeddict-item]
+    keep_reason({"ti": run, "exception": ValueError("no images")})  # type: ignore[typeddict-item]
+    assert run.xcoms == {("train", REASON): "no images"}
+    assert failure_reasons({"ti": run}, run.states) == {"train": "no images"}  # type: ignore[typeddict-item]
     run.task_id = "deploy"
-    with pytest.raises(AirflowSkipException, match="stays"), skip_explained(run):
+    ti: Any = run
+    with pytest.raises(AirflowSkipException, match="stays"), skip_explained(ti):
         raise AirflowSkipException("The champion stays.")
-    assert reasons({"ti": run}, run.states)["deploy"] == "The champion stays."  # type: ignore[typeddict-item]
+    assert failure_reasons({"ti": run}, run.states)["deploy"] == "The champion stays."  # type: ignore[typeddict-item]
 
 
 def test_a_task_without_an_error_keeps_no_reason() -> None:

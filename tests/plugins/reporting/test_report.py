@@ -19,6 +19,7 @@ from retraining.costs.estimate import estimate
 from retraining.errors import UserError
 from retraining.reporting.report import run_report
 from retraining.runs.context import RunLocation
+from retraining.runs.results import RunReport
 
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import MakeSettings, picture
@@ -38,10 +39,11 @@ REJECTED = {
     ],
     "figures": {"challenger": {"accuracy": 0.8}, "champion": {"accuracy": 0.79}},
 }
+STATES = dict.fromkeys(["check_dataset", "plan", "verify"], "success")
 
 
 class Page(HTMLParser):
-    """Counts a page's elements, keeps what they refer to, and checks that they are closed."""
+    """Collects a page's elements and the addresses in them, and checks that they are closed."""
 
     VOID = ("meta", "img", "br", "link", "input")
 
@@ -110,6 +112,10 @@ def results(pipeline: Pipeline) -> dict[str, Any]:
     return {
         "dataset": {
             "uri": f"s3://{BUCKET}/data",
+            "bucket": BUCKET,
+            "prefix": "data",
+            "digest": "5e" * 32,
+            "manifest": f"s3://{BUCKET}/manifest",
             "classes": CLASSES,
             "images": {"train": 20, "valid": 10, "test": 10},
             "counts": {},
@@ -122,9 +128,11 @@ def results(pipeline: Pipeline) -> dict[str, Any]:
                 "classes": {EVIL: {"added": 3, "removed": 0, "changed": 0}},
             },
             "report": f"s3://{BUCKET}/data.html",
+            "report_url": "http://s3/data.html?X-Amz-Signature=5e5e",
         },
         "tuning": {
             "job": NAME,
+            "status": "Completed",
             "seconds": 180,
             "objective": "valid:accuracy",
             "trials": trials,
@@ -138,6 +146,8 @@ def results(pipeline: Pipeline) -> dict[str, Any]:
             "metrics": {"test:accuracy": 0.8},
             "hyperparameters": {"lr": "0.1", "sagemaker_program": "train.py"},
             "model_artifact": "s3://bucket/model.tar.gz",
+            "arn": "arn",
+            "output": training_output,
             "Training": {"OutputDataConfig": {"S3OutputPath": training_output}, "much": "more"},
         },
         "debugger": {
@@ -156,13 +166,16 @@ def results(pipeline: Pipeline) -> dict[str, Any]:
             ],
             "blocking": [],
             "report": f"s3://{BUCKET}/profiler.html",
-            "report_url": None,
+            "report_url": "http://s3/profiler.html?X-Amz-Signature=5e5e",
         },
         "evaluation": {
             "job": NAME,
             "status": "Completed",
             "seconds": 30.0,
             "output": f"s3://{BUCKET}/retraining/dog_breed/{NAME}/evaluation",
+            "challenger": "s3://bucket/model.tar.gz",
+            "champion": None,
+            "replaces": "dog-breed-old",
         },
         "gate": {**REJECTED, "approved": True, "sentence": "The challenger goes live."},
         "package": {"group": "dog-breed", "version": 3, "arn": "arn", "status": "Approved"},
@@ -178,8 +191,13 @@ def results(pipeline: Pipeline) -> dict[str, Any]:
         },
         "verification": {
             "endpoint": "dog-breed",
+            "config": NAME,
             "images": 10,
+            "compared": 0,
             "accuracy": 0.8,
+            "trained_accuracy": 0.8,
+            "agreement": None,
+            "max_probability_difference": None,
             "latency_ms": {"median": 12.0, "p95": 20.0, "max": 30.0},
             "predictions": [
                 {"image": f"s3://{BUCKET}/{name}", "class": EVIL, "predicted": "001.Red", "probability": 0.6}
@@ -204,12 +222,16 @@ def plan(pipeline: Pipeline, make_settings: MakeSettings) -> dict[str, Any]:
             "pipeline": "dog_breed",
             "region": "us-east-1",
             "code": "s3://bucket/code.tar.gz",
+            "output": f"s3://{BUCKET}/retraining/dog_breed/{NAME}",
             "weights": None,
             "cost": estimate(pipeline, make_settings(), "us-east-1"),
         },
         "tuning": {
-            "HyperParameterTuningJobConfig": {"HyperParameterTuningJobObjective": {"Type": "Maximize"}}
+            "HyperParameterTuningJobName": NAME,
+            "HyperParameterTuningJobConfig": {"HyperParameterTuningJobObjective": {"Type": "Maximize"}},
         },
+        "training": {"TrainingJobName": NAME},
+        "evaluation": {"ProcessingJobName": NAME},
         "deployment": {
             "Endpoint": {
                 "DeploymentConfig": {
@@ -222,11 +244,25 @@ def plan(pipeline: Pipeline, make_settings: MakeSettings) -> dict[str, Any]:
 
 
 @pytest.fixture
-def place() -> RunLocation:
+def location() -> RunLocation:
     return RunLocation(BUCKET, "dog_breed", NAME)
 
 
-def page_of(aws: Aws, report: dict[str, Any]) -> str:
+def reported(
+    aws: Aws,
+    location: RunLocation,
+    results: dict[str, Any],
+    *,
+    states: dict[str, str] = STATES,
+    reasons: dict[str, str] | None = None,
+    run_url: str | None = None,
+) -> RunReport:
+    """The report of a run with these results of its tasks."""
+    known: Any = results
+    return run_report(aws, location, known, states=states, reasons=reasons or {}, run_url=run_url)
+
+
+def page_of(aws: Aws, report: RunReport) -> str:
     content = read(aws.s3, report["report"])
     assert content is not None
     page = Page(content.decode())
@@ -241,18 +277,13 @@ def test_a_whole_run(aws: Aws, location: RunLocation, plan: dict[str, Any], resu
         f"{location.output}/training/{NAME}/output/output.tar.gz",
         archive({"history": [epoch(1), epoch(2)]}),
     )
-    write_json(
-        aws.s3,
-        f"{location.output}/evaluation/evaluation.json",
-        evaluation_document(RIGHT, {**RIGHT, EVIL: 7}),
-    )
+    document: Any = evaluation_document(RIGHT, {**RIGHT, EVIL: 7})
+    document["comparison"]["macro_f1"] = document["comparison"]["accuracy"]
+    write_json(aws.s3, f"{location.output}/evaluation/evaluation.json", document)
     write(aws.s3, f"{location.output}/evaluation/confusion_matrix.png", png())
     write(aws.s3, f"s3://{BUCKET}/thumb.jpg", picture())
-    write(aws.s3, f"s3://{BUCKET}/broken.jpg", b"no picture")
-    states = dict.fromkeys(["check_dataset", "plan", "verify"], "success")
-    report = run_report(
-        aws=aws, location=location, plan=plan, states=states, run_url="http://airflow/run", **results
-    )
+    write(aws.s3, f"s3://{BUCKET}/broken.jpg", b"no image")
+    report = reported(aws, location, {**results, "plan": plan}, run_url="http://airflow/run")
 
     assert report["run_name"] == NAME
     assert report["test_accuracy"] == 0.8
@@ -260,7 +291,9 @@ def test_a_whole_run(aws: Aws, location: RunLocation, plan: dict[str, Any], resu
     assert report["tuning"] == results["tuning"]
     assert report["verification"] == results["verification"]
     assert report["endpoint"] == results["endpoint"]
+    assert report["training"] is not None
     assert "Training" not in report["training"]
+    assert report["debugger"] is not None
     assert report["debugger"].keys() == {"mode", "rules", "report"}
     assert report["outcome"]["verdict"] == "live"
     assert report["strategy"] == {
@@ -275,6 +308,9 @@ def test_a_whole_run(aws: Aws, location: RunLocation, plan: dict[str, Any], resu
         NAME,
     ]
     assert read_json(aws.s3, report["record"]) == {k: v for k, v in report.items() if k != "report_url"}
+    record = read(aws.s3, report["record"])
+    assert record is not None
+    assert b"Signature" not in record
     assert httpx.get(report["report_url"]).headers["content-type"].startswith("text/html")
 
     text = page_of(aws, report)
@@ -295,7 +331,7 @@ def test_a_whole_run(aws: Aws, location: RunLocation, plan: dict[str, Any], resu
 def test_the_page_needs_nothing_beside_it(
     aws: Aws, location: RunLocation, plan: dict[str, Any], results: dict[str, Any]
 ) -> None:
-    text = page_of(aws, run_report(aws=aws, location=location, plan=plan, **results))
+    text = page_of(aws, reported(aws, location, {**results, "plan": plan}))
     page = Page(text)
     loaded = [a for a in page.addresses if not a.startswith(("#", "data:"))]
     assert all(a.startswith("http://127.0.0.1") and ".html?" in a for a in loaded)
@@ -308,9 +344,7 @@ def test_a_run_that_ended_anywhere_has_a_page(
     """One more task's result at a time, in the order of the tasks."""
     known: dict[str, Any] = {}
     for name, result in {"dataset": results["dataset"], "plan": plan, **results}.items():
-        report = run_report(
-            aws=aws, location=location, states={"train": "failed"}, why={"train": EVIL}, **known
-        )
+        report = reported(aws, location, known, states={"train": "failed"}, reasons={"train": EVIL})
         assert report["outcome"]["verdict"] == "failed"
         text = page_of(aws, report)
         assert "The run failed at train" in text
@@ -318,10 +352,10 @@ def test_a_run_that_ended_anywhere_has_a_page(
         known[name] = result
 
 
-def test_a_refused_data_set_is_linked(aws: Aws) -> None:
-    place = RunLocation(BUCKET, "dog_breed", "refused")
+def test_the_report_of_a_rejected_dataset_is_linked(aws: Aws) -> None:
+    location = RunLocation(BUCKET, "dog_breed", "refused")
     write(aws.s3, f"{location.output}/dataset/report.html", b"<p>three files</p>")
-    report = run_report(aws=aws, location=location, states={"check_dataset": "failed"})
+    report = reported(aws, location, {}, states={"check_dataset": "failed"})
     assert "refused/dataset/report.html" in page_of(aws, report)
 
 
@@ -329,7 +363,7 @@ def test_a_rejected_challenger(
     aws: Aws, location: RunLocation, plan: dict[str, Any], results: dict[str, Any]
 ) -> None:
     rest = {k: v for k, v in results.items() if k not in {"gate", "endpoint", "verification", "retired"}}
-    report = run_report(aws=aws, location=location, plan=plan, gate=REJECTED, **rest)
+    report = reported(aws, location, {**rest, "plan": plan, "gate": REJECTED})
     assert report["outcome"]["label"] == "Champion stays"
     assert report["endpoint"] is None
     assert '<h2 id="deployment">' not in page_of(aws, report)
@@ -338,46 +372,39 @@ def test_a_rejected_challenger(
 def test_a_run_without_tuning_says_so(
     aws: Aws, location: RunLocation, plan: dict[str, Any], results: dict[str, Any]
 ) -> None:
-    report = run_report(
-        aws=aws, location=location, plan={**plan, "tuning": None}, **{**results, "tuning": None}
-    )
+    report = reported(aws, location, {**results, "plan": {**plan, "tuning": None}, "tuning": None})
     assert report["tuning"] is None
     assert '<h2 id="tuning">' not in page_of(aws, report)
 
 
 def test_a_first_model_has_no_champion(aws: Aws, plan: dict[str, Any], results: dict[str, Any]) -> None:
-    place = RunLocation(BUCKET, "dog_breed", "first")
+    location = RunLocation(BUCKET, "dog_breed", "first")
     evaluation = {**results["evaluation"], "output": f"{location.output}/evaluation"}
     write_json(aws.s3, f"{evaluation['output']}/evaluation.json", evaluation_document(RIGHT))
-    text = page_of(
-        aws, run_report(aws=aws, location=location, plan=plan, **{**results, "evaluation": evaluation})
-    )
+    text = page_of(aws, reported(aws, location, {**results, "plan": plan, "evaluation": evaluation}))
     assert "Weakest classes" in text
     assert "no champion" in text
 
 
-def test_a_bucket_that_does_not_exist_is_not_tried_again(aws: Aws) -> None:
-    why = {"check_dataset": "There is no bucket nowhere-at-all."}
+def test_a_bucket_that_does_not_exist_is_an_error_of_the_user(aws: Aws) -> None:
+    reasons = {"check_dataset": "There is no bucket nowhere-at-all."}
+    location = RunLocation("nowhere-at-all", "dog_breed", NAME)
     with pytest.raises(UserError, match=r"no bucket nowhere-at-all .*failed at check_dataset"):
-        run_report(
-            aws=aws,
-            location=RunLocation("nowhere-at-all", "dog_breed", NAME),
-            states={"check_dataset": "failed"},
-            why=why,
-        )
+        reported(aws, location, {}, states={"check_dataset": "failed"}, reasons=reasons)
 
 
 def test_damaged_material_is_left_out(
     aws: Aws, plan: dict[str, Any], results: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    place = RunLocation(BUCKET, "dog_breed", "damaged")
+    location = RunLocation(BUCKET, "dog_breed", "damaged")
     output = f"{location.output}/training"
     write(aws.s3, f"{output}/{NAME}/output/output.tar.gz", b"no archive")
     write(aws.s3, f"{location.output}/evaluation/evaluation.json", b"{no json")
-    training = {**results["training"], "Training": {"OutputDataConfig": {"S3OutputPath": output}}}
+    training = {**results["training"], "output": output}
     evaluation = {**results["evaluation"], "output": f"{location.output}/evaluation"}
-    changed = {**results, "training": training, "evaluation": evaluation}
-    report = run_report(aws=aws, location=location, plan=plan, **changed)
+    report = reported(
+        aws, location, {**results, "plan": plan, "training": training, "evaluation": evaluation}
+    )
     assert "Challenger" not in page_of(aws, report)
     assert "output.tar.gz is left out of the report: ReadError" in caplog.text
 
@@ -390,10 +417,9 @@ def test_jobs_of_tasks_that_failed_are_paid_for(
         **plan,
         "tuning": {"HyperParameterTuningJobName": "never-started"},
         "training": {"TrainingJobName": "never-started"},
+        "evaluation": {"ProcessingJobName": "never-started"},
     }
-    candidates = {"request": {"ProcessingJobName": "never-started"}}
-    states = {"tune": "failed"}
-    report = run_report(aws=aws, location=location, plan=requests, candidates=candidates, states=states)
+    report = reported(aws, location, {"plan": requests}, states={"tune": "failed"})
     assert report["cost"]["actual"]["jobs"] == []
 
 
@@ -405,7 +431,7 @@ def test_the_summary_is_short(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level("INFO", "retraining.reporting.report"):
-        run_report(aws=aws, location=location, plan=plan, **results)
+        reported(aws, location, {**results, "plan": plan})
     text = caplog.text
     for expected in (
         f"## {NAME}: New model live",
