@@ -96,7 +96,7 @@ def model_that_fails_requests(world: World) -> None:
 
 
 def wrong_predictions(world: World) -> None:
-    expect_rolled_back(world, "predicts wrongly", task="verify", because="otherwise than the evaluation")
+    expect_rolled_back(world, "predicts wrongly", task="verify", because="differ from the evaluation's")
 
 
 def manual_rollback(world: World) -> None:
