@@ -9,9 +9,11 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-# Before the DAG processor forks a process for each parse, it imports what DAG files import of Airflow. So our
-# operators' base classes, named here, cost a parse nothing.
-import airflow.providers.amazon.aws.operators.sagemaker  # noqa: F401
+# Before the DAG processor forks a process for each parse, it imports what DAG files import of Airflow. So the
+# bases of our operators and tasks, named here, cost a parse nothing.
+import airflow.providers.amazon.aws.operators.sagemaker
+import airflow.providers.standard.decorators.python
+import airflow.providers.standard.operators.hitl  # noqa: F401
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, dag
 from retraining.config.params import form
 from retraining.config.pipeline import Pipeline, load_pipelines

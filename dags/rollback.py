@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-import airflow.providers.amazon.aws.operators.sagemaker  # noqa: F401  as in retraining.py
+import airflow.providers.amazon.aws.operators.sagemaker  # as in retraining.py
+import airflow.providers.standard.decorators.python  # noqa: F401
 from airflow.sdk import DAG, Param, dag
 from retraining.config.pipeline import Pipeline, load_pipelines
 from retraining.operators.endpoint import EndpointOperator
