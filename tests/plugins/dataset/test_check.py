@@ -28,9 +28,7 @@ Upload = Callable[[str, dict[str, bytes]], None]
 
 
 class Check(Protocol):
-    def __call__(
-        self, prefix: str, run: str = ..., last: Any = ..., **limits: float
-    ) -> dict[str, Any]: ...
+    def __call__(self, prefix: str, run: str = ..., last: Any = ..., **limits: float) -> dict[str, Any]: ...
 
 
 @pytest.fixture
