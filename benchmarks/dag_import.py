@@ -4,8 +4,8 @@
 
 Airflow's DAG processor imports the `airflow.*` modules that a file names, and forks a process for each parse,
 so a parse is measured in a forked child of a process that has done the same. A task's process parses the file
-on its own; a task that does nothing is measured from start to end, as Airflow itself records it, in an Airflow
-of the benchmark's own. The exit status is 1 if a median is above its limit.
+on its own; a task that does nothing is measured from start to end, as Airflow itself records it, in an
+Airflow of the benchmark's own. The exit status is 1 if a median is above its limit.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class ParametersError(UserError):
 
 
 class DatasetError(UserError):
-    """The data set in S3 cannot be trained on."""
+    """The dataset in S3 cannot be trained on."""
 
 
 class PlanError(UserError):
@@ -34,7 +34,7 @@ class RuleFindingError(UserError):
 
 
 class CandidateError(UserError):
-    """The model in service cannot be compared with, or the comparison's results cannot be read."""
+    """The current model cannot be compared with, or the comparison's results cannot be read."""
 
 
 class DeploymentError(UserError):
@@ -42,11 +42,11 @@ class DeploymentError(UserError):
 
 
 class VerificationError(UserError):
-    """The endpoint does not answer, or not as the model did when it was trained."""
+    """The endpoint does not respond, or not as the model did in the evaluation."""
 
 
 class RetireError(UserError):
-    """Something that no run needs any more could not be deleted."""
+    """What no run needs any more could not be deleted."""
 
 
 class RollbackError(UserError):

@@ -1,4 +1,4 @@
-"""Fixtures for the DAGs: Airflow with a home of its own, and a local SageMaker with a small data set."""
+"""Fixtures for the DAGs: Airflow with a home of its own, and a local SageMaker with a small dataset."""
 
 from __future__ import annotations
 

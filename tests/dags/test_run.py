@@ -1,4 +1,4 @@
-"""Whole runs of the DAG, from pictures in S3 to the endpoint's answers, on a local SageMaker.
+"""Whole runs of the DAG, from images in S3 to the endpoint's responses, on a local SageMaker.
 
 The pipelines are the dog breeds' with another gate: what these small networks learn is left to chance, and a
 test's outcome must not be.

@@ -1,4 +1,4 @@
-"""Fixtures for the Airflow side: a local SageMaker behind the connection `aws_default`, small pictures."""
+"""Fixtures for the Airflow side: a local SageMaker behind the connection `aws_default`, small images."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def make_settings(pipeline: Pipeline) -> MakeSettings:
     return make
 
 
-def picture(colour: tuple[int, int, int] = (200, 30, 30), size: int = 48, format_: str = "JPEG") -> bytes:
-    """A picture file of one colour with a darker corner."""
+def image_bytes(colour: tuple[int, int, int] = (200, 30, 30), size: int = 48, format_: str = "JPEG") -> bytes:
+    """An image file of one colour with a darker corner."""
     image = Image.new("RGB", (size, size), colour)
     image.paste((0, 0, 0), (0, 0, size // 2, size // 2))
     buffer = io.BytesIO()
@@ -74,10 +74,10 @@ def upload(runtime: RuntimeProcess) -> Callable[[str, dict[str, bytes]], None]:
 
 
 def dataset_files(classes: tuple[str, ...] = ("001.Red", "002.Blue"), count: int = 3) -> dict[str, bytes]:
-    """A sound data set: `count` pictures of every class in every split."""
+    """A valid dataset: `count` images of every class in every split."""
     colours = [(200, 30, 30), (30, 30, 200), (30, 200, 30)]
     return {
-        f"{split}/{label}/{n}.jpg": picture(colours[place % 3], 48 + n)
+        f"{split}/{label}/{n}.jpg": image_bytes(colours[place % 3], 48 + n)
         for split in ("train", "valid", "test")
         for place, label in enumerate(classes)
         for n in range(count)

@@ -17,7 +17,7 @@ from retraining.errors import DeploymentError, RollbackError, VerificationError
 from retraining.runs.results import EndpointResult, RollbackChoice, RollbackResult
 
 from tests.dags.airflow_home import BUCKET
-from tests.plugins.conftest import picture
+from tests.plugins.conftest import image_bytes
 from tests.plugins.models import deploy, deployment_request, put_model, register_model
 
 RESPONSE = '{"predictions": [{"class": "a", "probability": 1.0}]}'
@@ -104,7 +104,7 @@ def test_twice_goes_two_models_back_and_then_there_is_none(
     own: Pipeline, live: Callable[..., Version], aws: Aws
 ) -> None:
     first, second, third = live(1), live(2), live(3)
-    aws.s3.put_object(Bucket=BUCKET, Key=f"datasets/{own.name}/test/a/1.jpg", Body=picture())
+    aws.s3.put_object(Bucket=BUCKET, Key=f"datasets/{own.name}/test/a/1.jpg", Body=image_bytes())
 
     result = roll_back(own, aws, "one")
     assert (result["target"]["package"], result["replaced"]["package"]) == (second.package, third.package)
@@ -152,7 +152,7 @@ def test_a_model_without_predictions_is_an_error_and_the_replaced_one_is_rejecte
 ) -> None:
     live(1, "no JSON")
     second = live(2)
-    aws.s3.put_object(Bucket=BUCKET, Key=f"datasets/{own.name}/test/a/1.jpg", Body=picture())
+    aws.s3.put_object(Bucket=BUCKET, Key=f"datasets/{own.name}/test/a/1.jpg", Body=image_bytes())
     with pytest.raises(VerificationError, match="gave no prediction"):
         roll_back(own, aws, "one")
     assert status(aws, second.package)[0] == "Rejected"

@@ -172,7 +172,7 @@ def test_weights_are_a_channel_if_there_are_any(make_plan: MakePlan, aws: Aws) -
     ("files", "message"),
     [
         ({"weights.onnx": bytes(200_000)}, "weights.onnx is not a weights file; one that ends in .pth"),
-        ({"resnet18.pth": b"404: Not Found"}, "resnet18.pth has 14 bytes, too few for the weights of a network; upload the file again"),
+        ({"resnet18.pth": b"404: Not Found"}, "resnet18.pth has 14 bytes, too few for the weights"),
         ({"a.pth": b"", "b.pth": b""}, r"holds 2 files \(a.pth, b.pth\); keep the one to start from"),
     ],
 )

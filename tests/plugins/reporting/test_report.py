@@ -22,7 +22,7 @@ from retraining.runs.context import RunLocation
 from retraining.runs.results import RunReport
 
 from tests.dags.airflow_home import BUCKET
-from tests.plugins.conftest import MakeSettings, picture
+from tests.plugins.conftest import MakeSettings, image_bytes
 from tests.plugins.evaluations import evaluation_document
 
 NAME = "dog-breed-2611220640-3fa9"
@@ -281,7 +281,7 @@ def test_a_whole_run(aws: Aws, location: RunLocation, plan: dict[str, Any], resu
     document["comparison"]["macro_f1"] = document["comparison"]["accuracy"]
     write_json(aws.s3, f"{location.output}/evaluation/evaluation.json", document)
     write(aws.s3, f"{location.output}/evaluation/confusion_matrix.png", png())
-    write(aws.s3, f"s3://{BUCKET}/thumb.jpg", picture())
+    write(aws.s3, f"s3://{BUCKET}/thumb.jpg", image_bytes())
     write(aws.s3, f"s3://{BUCKET}/broken.jpg", b"no image")
     report = reported(aws, location, {**results, "plan": plan}, run_url="http://airflow/run")
 
