@@ -1,6 +1,6 @@
 """How fast an endpoint gets into service, and what the runtime costs an invocation.
 
-    .local/envs/airflow/bin/python -m benchmarks.endpoint [--requests 1000] [--clients 4]
+    .local/envs/sagemaker/bin/python -m benchmarks.endpoint [--requests 1000] [--clients 4]
 
 Starts a local SageMaker on an empty folder and hosts a model that answers at once, so that everything that
 is measured is overhead. It prints the seconds from CreateEndpoint and UpdateEndpoint to InService, and

@@ -1,6 +1,6 @@
 """How fast training jobs start in the local SageMaker, and how long their data takes to be there.
 
-    .local/envs/airflow/bin/python benchmarks/training_job_start.py [--files 3060] [--jobs 3]
+    .local/envs/sagemaker/bin/python benchmarks/training_job_start.py [--files 3060] [--jobs 3]
 
 Starts a local SageMaker on an empty folder, puts `files` objects into S3 and runs the same job several times.
 For each job it prints the seconds from CreateTrainingJob to the script's first line (by the script's clock),

@@ -34,12 +34,17 @@ class SetupError(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment; `pins` are paths from the repository root, `disk_gb` what a new one needs."""
+    """A virtual environment, named after its folder.
+
+    `pins` are requirement files and `project` is the folder of a package installed in editable mode, all as
+    paths from the repository root; `disk_gb` is the space that a new environment needs.
+    """
 
     name: str
     title: str
     pins: tuple[Path, ...]
     disk_gb: float
+    project: Path | None = None
 
 
 ENVIRONMENTS = {
@@ -48,8 +53,15 @@ ENVIRONMENTS = {
         Environment(
             "airflow",
             "Airflow's environment",
-            (Path("requirements.txt"), Path("local_sagemaker/requirements.txt")),
-            disk_gb=2.5,
+            (Path("requirements.txt"),),
+            disk_gb=2.3,
+        ),
+        Environment(
+            "sagemaker",
+            "the local SageMaker's environment",
+            (Path("local_sagemaker/requirements.txt"),),
+            disk_gb=0.5,
+            project=Path("local_sagemaker"),
         ),
         Environment(
             "training",
@@ -193,7 +205,9 @@ def build(environment: Environment, local: Path, *, development: bool) -> bool:
     """Bring one environment up to date; False where it already was."""
     files = environment.pins + ((DEVELOPMENT_PINS,) if development else ())
     folder, log = local / "envs" / environment.name, local / "logs" / "setup.log"
-    wanted, present = pin_hashes(files), installed(folder)
+    project = [] if environment.project is None else [environment.project]
+    wanted = pin_hashes([*files, *(path / "pyproject.toml" for path in project)])
+    present = installed(folder)
     if wanted.items() <= present.items():
         return False
     uv = build_tools(local)
@@ -212,6 +226,7 @@ def build(environment: Environment, local: Path, *, development: bool) -> bool:
                 "--python",
                 environment_python(folder),
                 *requirements,
+                *(part for path in project for part in ("--editable", str(path))),
             ],
             log,
             "Is the Python package index reachable, and is there space on the disk?",

@@ -12,11 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-
 from local_sagemaker.channels import ChannelError, ObjectCache, provide
-from local_sagemaker.objects import ObjectMissingError, Objects
-from local_sagemaker.s3_records import s3_backend
-from local_sagemaker.s3_state import S3State
+from local_sagemaker.s3.moto_backend import s3_backend
+from local_sagemaker.s3.objects import ObjectMissingError, Objects
+from local_sagemaker.s3.state import S3State
 
 _numbers = itertools.count()
 

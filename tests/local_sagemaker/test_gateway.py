@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 from botocore.exceptions import ClientError
-from starlette.applications import Starlette
-
+from local_sagemaker.context import Operation
 from local_sagemaker.errors import ModelError
 from local_sagemaker.gateway import build_app
-from local_sagemaker.platform import Operation
+from starlette.applications import Starlette
+
 from tests.local_sagemaker.conftest import MakeRuntime
 from tests.local_sagemaker.runtime_process import REPOSITORY, RuntimeProcess
 

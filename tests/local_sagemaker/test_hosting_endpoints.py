@@ -21,7 +21,7 @@ from tests.local_sagemaker.hosting_support import (
     unique,
     variant_of,
 )
-from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
+from tests.local_sagemaker.runtime_process import RuntimeProcess, run_sdk, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -262,20 +262,19 @@ def test_an_endpoint_on_its_way_cannot_be_changed(hosting: HostingClient) -> Non
     hosting.delete(name)
 
 
-def test_the_sdk_resource_works(
-    hosting: HostingClient, endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", hosting.runtime.url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    import boto3
-    from sagemaker.core.resources import Endpoint
-    from sagemaker.core.utils.utils import SageMakerClient
+INVOKE = """
+import sys
+import boto3
+from sagemaker.core.resources import Endpoint
+from sagemaker.core.utils.utils import SageMakerClient
+SageMakerClient(session=boto3.Session(region_name="us-east-1"), region_name="us-east-1")
+resource = Endpoint.get(endpoint_name=sys.argv[1], region="us-east-1")
+resource.wait_for_status("InService", poll=1, timeout=30)
+assert resource.endpoint_status == "InService"
+response = resource.invoke(body=b'{"value": 4}', content_type="application/json")
+assert b'"value": 4.0' in response.body.read()
+"""
 
-    SageMakerClient(session=boto3.Session(region_name="us-east-1"), region_name="us-east-1")
-    resource = Endpoint.get(endpoint_name=endpoint, region="us-east-1")
-    resource.wait_for_status("InService", poll=1, timeout=30)
-    assert resource.endpoint_status == "InService"
-    answer = resource.invoke(body=b'{"value": 4}', content_type="application/json")
-    assert b'"value": 4.0' in answer.body.read()
+
+def test_the_sdk_resource_works(hosting: HostingClient, endpoint: str) -> None:
+    run_sdk(hosting.runtime, INVOKE, endpoint)

@@ -7,9 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from local_sagemaker.errors import ValidationError
-from local_sagemaker.images import ENVIRONMENTS_VARIABLE, Environment, Images, ImagesFileError, overlay
+from local_sagemaker.image_environments import (
+    ENVIRONMENTS_VARIABLE,
+    Environment,
+    Images,
+    ImagesFileError,
+    overlay,
+)
 
 CONTENT = """
 environments: envs

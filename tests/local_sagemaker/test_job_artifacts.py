@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from local_sagemaker.channels import ChannelError
 from local_sagemaker.jobs.artifacts import FolderSync, join_uri, pack, upload_packed
-from local_sagemaker.objects import Objects
-from local_sagemaker.s3_records import s3_backend
-from local_sagemaker.s3_state import S3State
+from local_sagemaker.s3.moto_backend import s3_backend
+from local_sagemaker.s3.objects import Objects
+from local_sagemaker.s3.state import S3State
 
 _numbers = itertools.count()
 

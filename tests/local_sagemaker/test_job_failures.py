@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from local_sagemaker.jobs.failures import LIMIT, failure_reason, last_exception
 from local_sagemaker.processes import LOST
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.processing.folders import ProcessingFolders
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from moto.logs.models import logs_backends
-
+from local_sagemaker.context import ACCOUNT
 from local_sagemaker.logs import (
     MAX_EVENT_BYTES,
     CloudWatchLogs,
@@ -17,7 +16,7 @@ from local_sagemaker.logs import (
     read_journal,
     visible_text,
 )
-from local_sagemaker.platform import ACCOUNT
+from moto.logs.models import logs_backends
 
 
 class Sink:

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from local_sagemaker.context import ACCOUNT
+from local_sagemaker.s3.moto_backend import s3_backend
+from local_sagemaker.s3.objects import BucketMissingError, ObjectMissingError, Objects, split_uri
+from local_sagemaker.s3.state import S3State
 from moto.s3.models import s3_backends
-
-from local_sagemaker.objects import BucketMissingError, ObjectMissingError, Objects, split_uri
-from local_sagemaker.platform import ACCOUNT
-from local_sagemaker.s3_records import s3_backend
-from local_sagemaker.s3_state import S3State
 
 FILES = 3060  # pictures in the pre-cut data set's training channel
 

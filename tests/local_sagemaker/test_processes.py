@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from local_sagemaker.processes import LOST, ProcessGroup
 
 from local_sagemaker import processes
-from local_sagemaker.processes import LOST, ProcessGroup
 
 READY = "print('ready', flush=True)\n"
 Starter = Callable[[str], ProcessGroup]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from local_sagemaker.processes import ProcessGroup
 
 from local_sagemaker import processes
-from local_sagemaker.processes import ProcessGroup
 from tests.local_sagemaker.conftest import BUCKET, ROLE_ARN, MakeRuntime
 from tests.local_sagemaker.processing_support import PROCESSING, ProcessingRunner
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-
 from local_sagemaker.errors import SerializationError, UnknownOperationError, ValidationError
 from local_sagemaker.patterns import compile_pattern, matches
 from local_sagemaker.protocol import parse_request, serialise_answer, service_model

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from local_sagemaker.store import Store
 
 from local_sagemaker import processes
-from local_sagemaker.store import Store
 from tests.local_sagemaker.conftest import BUCKET, ROLE_ARN, MakeRuntime
 from tests.local_sagemaker.runtime_process import wait_for
 from tests.local_sagemaker.training_support import IMAGE, JobRunner

@@ -13,9 +13,8 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-
+from local_sagemaker.context import Context, Settings
 from local_sagemaker.errors import ApiError, ResourceInUseError, ValidationError
-from local_sagemaker.platform import Platform, Settings
 from local_sagemaker.store import Document, DocumentExistsError, Store
 from local_sagemaker.tuning.jobs import TuningJobs, new_document
 from local_sagemaker.tuning.progress import KIND, TuningJob
@@ -28,7 +27,7 @@ Curve = Callable[[dict[str, str]], list[float] | None]
 class ScriptedTraining:
     """Training jobs that report once a `tick` and then end; a curve of None is a crash."""
 
-    platform: Platform
+    context: Context
     curve: Curve
     requests: dict[str, dict[str, Any]] = field(default_factory=dict)
     most_at_once: int = 0
@@ -38,16 +37,16 @@ class ScriptedTraining:
 
     def create(self, request: dict[str, Any], *, tuning_job_arn: str | None = None) -> str:
         name = request["TrainingJobName"]
-        arn = self.platform.arn("training-job", name)
+        arn = self.context.arn("training-job", name)
         document = {
             "TrainingJobName": name,
             "TrainingJobArn": arn,
             "TrainingJobStatus": "InProgress",
-            "CreationTime": self.platform.clock(),
+            "CreationTime": self.context.clock(),
             "TuningJobArn": tuning_job_arn,
         }
         try:
-            self.platform.store.create("training-job", name, document)
+            self.context.store.create("training-job", name, document)
         except DocumentExistsError as error:
             raise ResourceInUseError(name) from error
         self.requests[name] = request
@@ -58,7 +57,7 @@ class ScriptedTraining:
         self._change(name, TrainingJobStatus="Stopping")
 
     def running(self) -> list[Document]:
-        jobs = self.platform.store.list("training-job")
+        jobs = self.context.store.list("training-job")
         return [job for job in jobs if job["TrainingJobStatus"] in {"InProgress", "Stopping"}]
 
     def tick(self) -> None:
@@ -66,29 +65,29 @@ class ScriptedTraining:
         for job in self.running():
             name = job["TrainingJobName"]
             values = self.curve(self.requests[name]["HyperParameters"])
-            done = len(self.platform.store.metrics(name, "accuracy"))
+            done = len(self.context.store.metrics(name, "accuracy"))
             if job["TrainingJobStatus"] == "Stopping":
                 self._end(name, "Stopped")
             elif values is None:
                 self._end(name, "Failed", FailureReason="AlgorithmError: out of memory")
             elif done < len(values):
-                self.platform.store.add_metric(name, "accuracy", values[done], self.platform.clock())
+                self.context.store.add_metric(name, "accuracy", values[done], self.context.clock())
                 self._change(name, FinalMetricDataList=[{"MetricName": "accuracy", "Value": values[done]}])
             else:
                 self._end(name, "Completed")
 
     def _end(self, name: str, status: str, **members: Any) -> None:
-        self._change(name, TrainingJobStatus=status, TrainingEndTime=self.platform.clock(), **members)
+        self._change(name, TrainingJobStatus=status, TrainingEndTime=self.context.clock(), **members)
 
     def _change(self, name: str, **members: Any) -> None:
-        self.platform.store.update("training-job", name, lambda job: job.update(members))
+        self.context.store.update("training-job", name, lambda job: job.update(members))
 
 
 @dataclass
 class Bench:
     """A tuning job, its training jobs, and a clock that a round moves on by a second."""
 
-    platform: Platform
+    context: Context
     training: ScriptedTraining
     job: TuningJob
     now: list[float]
@@ -115,31 +114,31 @@ class Bench:
 
     def restart(self) -> None:
         """Another process takes over what the store has."""
-        self.job = TuningJob(self.platform, self.training, NAME)
+        self.job = TuningJob(self.context, self.training, NAME)
         self.job.adopt()
 
     def _service(self) -> TuningJobs:
-        return TuningJobs(self.platform, self.training)
+        return TuningJobs(self.context, self.training)
 
 
 MakeBench = Callable[..., Bench]
 
 
 @pytest.fixture
-def platform(tmp_path: Path) -> Iterator[Platform]:
+def context(tmp_path: Path) -> Iterator[Context]:
     store = Store(tmp_path / "store.sqlite")
-    yield Platform(Settings(tmp_path, tmp_path / "images.yaml"), store)
+    yield Context(Settings(tmp_path, tmp_path / "images.yaml"), store)
     store.close()
 
 
 @pytest.fixture
-def make_bench(platform: Platform) -> MakeBench:
+def make_bench(context: Context) -> MakeBench:
     def make(curve: Curve, **changes: Any) -> Bench:
         now = [1_000_000.0]
-        platform.clock = lambda: now[0]
-        platform.store.create(KIND, NAME, new_document(platform, request(**changes)))
-        training = ScriptedTraining(platform, curve)
-        return Bench(platform, training, TuningJob(platform, training, NAME), now)
+        context.clock = lambda: now[0]
+        context.store.create(KIND, NAME, new_document(context, request(**changes)))
+        training = ScriptedTraining(context, curve)
+        return Bench(context, training, TuningJob(context, training, NAME), now)
 
     return make
 
@@ -232,7 +231,7 @@ def test_a_trial_is_a_training_job_with_static_and_tuned_hyperparameters(make_be
     assert described == {"epochs": "9", "_tuning_objective_metric": "accuracy"}
     assert sent["Environment"] == {"A": "1"}
     assert "StaticHyperParameters" not in sent
-    stored = bench.platform.store.get("training-job", name)
+    stored = bench.context.store.get("training-job", name)
     assert stored is not None
     assert stored["TuningJobArn"].endswith(f"hyper-parameter-tuning-job/{NAME}")
 
@@ -383,12 +382,12 @@ def test_a_restart_at_any_moment_changes_nothing(make_bench: MakeBench, tmp_path
     expected = [trial["TunedHyperParameters"] for trial in calm.trials()]
 
     store = Store(tmp_path / "other.sqlite")
-    platform = Platform(Settings(tmp_path, tmp_path / "images.yaml"), store, clock=lambda: 5.0)
-    store.create(KIND, NAME, new_document(platform, request(strategy="Bayesian", jobs=12)))
-    training = ScriptedTraining(platform, climbing)
+    context = Context(Settings(tmp_path, tmp_path / "images.yaml"), store, clock=lambda: 5.0)
+    store.create(KIND, NAME, new_document(context, request(strategy="Bayesian", jobs=12)))
+    training = ScriptedTraining(context, climbing)
     crashing = _CrashesInCreate(training)
     for _ in range(1000):
-        job = TuningJob(platform, crashing, NAME)
+        job = TuningJob(context, crashing, NAME)
         try:
             job.adopt()
             if job.advance():
@@ -396,7 +395,7 @@ def test_a_restart_at_any_moment_changes_nothing(make_bench: MakeBench, tmp_path
         except _CrashError:
             continue
         training.tick()
-    bench = Bench(platform, training, TuningJob(platform, training, NAME), [5.0])
+    bench = Bench(context, training, TuningJob(context, training, NAME), [5.0])
     assert [trial["TunedHyperParameters"] for trial in bench.trials()] == expected
     assert len(training.requests) == 12
     assert crashing.crashes > 5
@@ -458,7 +457,7 @@ def test_listing_trials_sorts_filters_and_pages(make_bench: MakeBench) -> None:
     ]
     assert values == sorted(values, reverse=True)
     assert 0 < len(values) < 15
-    service = TuningJobs(bench.platform, bench.training)
+    service = TuningJobs(bench.context, bench.training)
     first = service.list_training_jobs({"HyperParameterTuningJobName": NAME})
     second = service.list_training_jobs(
         {"HyperParameterTuningJobName": NAME, "NextToken": first["NextToken"]}
@@ -471,7 +470,7 @@ def test_listing_trials_sorts_filters_and_pages(make_bench: MakeBench) -> None:
     assert second["NextToken"] is None
 
 
-def test_several_training_job_definitions_take_turns(platform: Platform) -> None:
+def test_several_training_job_definitions_take_turns(context: Context) -> None:
     base = request(jobs=6, parallel=2)
     config = base["HyperParameterTuningJobConfig"]
     objective, ranges = config.pop("HyperParameterTuningJobObjective"), config.pop("ParameterRanges")
@@ -482,9 +481,9 @@ def test_several_training_job_definitions_take_turns(platform: Platform) -> None
     base["TrainingJobDefinitions"] = [
         definition | {"DefinitionName": name} for name in ("resnet", "squeezenet")
     ]
-    platform.store.create(KIND, NAME, new_document(platform, base))
-    training = ScriptedTraining(platform, climbing)
-    bench = Bench(platform, training, TuningJob(platform, training, NAME), [0.0])
+    context.store.create(KIND, NAME, new_document(context, base))
+    training = ScriptedTraining(context, climbing)
+    bench = Bench(context, training, TuningJob(context, training, NAME), [0.0])
     answer = bench.play()
     assert [trial["TrainingJobDefinitionName"] for trial in bench.trials()] == ["resnet", "squeezenet"] * 3
     assert answer["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Type"] == "Maximize"
@@ -550,19 +549,19 @@ Change = Callable[[dict[str, Any]], Any]
     ],
 )
 def test_requests_that_aws_refuses_are_refused(
-    platform: Platform, changes: dict[str, Any], code: str, message: str
+    context: Context, changes: dict[str, Any], code: str, message: str
 ) -> None:
     with pytest.raises(ApiError, match=message) as caught:
-        new_document(platform, request(**changes))
+        new_document(context, request(**changes))
     assert caught.value.code == code
 
 
-def test_autotune_and_a_wrong_grid_size_are_refused(platform: Platform) -> None:
+def test_autotune_and_a_wrong_grid_size_are_refused(context: Context) -> None:
     with pytest.raises(ValidationError, match="Autotune"):
-        new_document(platform, request() | {"Autotune": {"Mode": "Enabled"}})
+        new_document(context, request() | {"Autotune": {"Mode": "Enabled"}})
     ranges = {"CategoricalParameterRanges": [{"Name": "x", "Values": ["1", "2", "3"]}]}
     with pytest.raises(ValidationError, match=r"number of combinations \[3\]"):
-        new_document(platform, request(strategy="Grid", jobs=4, ParameterRanges=ranges))
+        new_document(context, request(strategy="Grid", jobs=4, ParameterRanges=ranges))
 
 
 # -- warm start ----------------------------------------------------------------------------------------------
@@ -583,12 +582,12 @@ def warm(kind: str = "IdenticalDataAndAlgorithm", *parents: str, **changes: Any)
 def test_a_warm_start_takes_over_trials_and_the_overall_best(make_bench: MakeBench) -> None:
     bench = make_bench(climbing, strategy="Bayesian", jobs=30)
     parent = bench.play()
-    child = new_document(bench.platform, warm(strategy="Bayesian", jobs=2, parallel=1))
-    bench.platform.store.create(KIND, "child", child)
-    job = TuningJob(bench.platform, bench.training, "child")
+    child = new_document(bench.context, warm(strategy="Bayesian", jobs=2, parallel=1))
+    bench.context.store.create(KIND, "child", child)
+    job = TuningJob(bench.context, bench.training, "child")
     while not job.advance():
         bench.training.tick()
-    answer = TuningJobs(bench.platform, bench.training).describe({"HyperParameterTuningJobName": "child"})
+    answer = TuningJobs(bench.context, bench.training).describe({"HyperParameterTuningJobName": "child"})
     overall = answer["OverallBestTrainingJob"]
     own = answer["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
     inherited = parent["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
@@ -605,11 +604,11 @@ def test_transfer_learning_may_change_data_and_has_no_overall_best(make_bench: M
         "AlgorithmSpecification": request()["TrainingJobDefinition"]["AlgorithmSpecification"]
         | {"TrainingImage": "training:2"}
     }
-    document = new_document(bench.platform, warm("TransferLearning", definition=other_image))
+    document = new_document(bench.context, warm("TransferLearning", definition=other_image))
     assert document["_inherited_best"] is None
     assert len(document["_inherited"]) == 10
     with pytest.raises(ValidationError, match="Only the following fields in TrainingJobDefinition"):
-        new_document(bench.platform, warm(definition=other_image))
+        new_document(bench.context, warm(definition=other_image))
 
 
 def test_a_static_hyperparameter_may_become_tunable(make_bench: MakeBench) -> None:
@@ -617,7 +616,7 @@ def test_a_static_hyperparameter_may_become_tunable(make_bench: MakeBench) -> No
     bench.play()
     ranges = {"IntegerParameterRanges": [{"Name": "epochs", "MinValue": "5", "MaxValue": "20"}]}
     child = warm(ParameterRanges=ranges, definition={"StaticHyperParameters": {"x": "0.5"}})
-    document = new_document(bench.platform, child)
+    document = new_document(bench.context, child)
     assert {trial["values"]["epochs"] for trial in document["_inherited"]} == {"9"}
 
 
@@ -642,15 +641,15 @@ def test_a_warm_start_that_aws_refuses_is_refused(
     bench = make_bench(climbing)
     bench.play()
     with pytest.raises(ValidationError, match=message):
-        new_document(bench.platform, child)
+        new_document(bench.context, child)
 
 
 def test_a_parent_must_have_finished_and_counts_against_the_limit(make_bench: MakeBench) -> None:
     bench = make_bench(climbing)
     bench.job.advance()
     with pytest.raises(ValidationError, match="'breeds' is InProgress"):
-        new_document(bench.platform, warm())
+        new_document(bench.context, warm())
     bench.play()
     with pytest.raises(ApiError, match="the parents have 10") as caught:
-        new_document(bench.platform, warm(jobs=745))
+        new_document(bench.context, warm(jobs=745))
     assert caught.value.code == "ResourceLimitExceeded"

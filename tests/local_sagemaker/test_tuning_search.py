@@ -7,7 +7,6 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-
 from local_sagemaker.errors import ApiError
 from local_sagemaker.tuning.ranges import OutsideRangeError, Scaling, combinations, parse_space
 from local_sagemaker.tuning.search import SpaceExhaustedError, Strategy, Trial, Values, propose

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-
 from local_sagemaker.tuning.stopping import Hyperband, MedianRule, worse_than_median
 
 EARLIER = [[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [3.0, 6.0]]  # averages: 1, 2, 3 · 1.5, 3, 4.5 · 2, 4

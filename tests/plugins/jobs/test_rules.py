@@ -14,10 +14,12 @@ from typing import Any
 import boto3
 import pytest
 from botocore.stub import Stubber
-from moto import mock_aws
 from retraining.aws import Aws
 from retraining.jobs.rules import RuleState, debugger_result, parse_evaluation, show_changes, table
 from retraining.pipeline import Pipeline
+
+from tests.dags.airflow_home import connected_runtime
+from tests.local_sagemaker.runtime_process import RuntimeProcess
 
 JOB = "dog-breed-2611220640-3fa9"
 OUTPUT = "s3://bucket/out"
@@ -56,15 +58,14 @@ def pipeline(**members: Any) -> Pipeline:
 
 @dataclass
 class Answers:
-    """An Aws whose SageMaker gives prepared answers and whose S3 is moto's."""
+    """An Aws whose SageMaker gives prepared answers and whose S3 is the local SageMaker's."""
 
     descriptions: list[dict[str, Any]]
     waits: list[float] = field(default_factory=list)
 
     def aws(self) -> Aws:
         aws = Aws()
-        s3 = boto3.client("s3", region_name="us-east-1")
-        s3.create_bucket(Bucket="bucket")
+        s3 = connected_runtime().client("s3")
         sagemaker = boto3.client("sagemaker", region_name="us-east-1")
         stubber = Stubber(sagemaker)
         for members in self.descriptions:
@@ -125,12 +126,17 @@ def test_only_changes_are_shown_and_findings_stand_out() -> None:
 
 
 @pytest.fixture
-def mocked_aws() -> Iterator[None]:
-    with mock_aws():
-        yield
+def output_bucket(runtime: RuntimeProcess) -> Iterator[None]:
+    """The bucket of OUTPUT, empty at first and gone after the test."""
+    s3 = runtime.client("s3")
+    s3.create_bucket(Bucket="bucket")
+    yield
+    for item in s3.list_objects_v2(Bucket="bucket").get("Contents", []):
+        s3.delete_object(Bucket="bucket", Key=item["Key"])
+    s3.delete_bucket(Bucket="bucket")
 
 
-@pytest.mark.usefixtures("mocked_aws")
+@pytest.mark.usefixtures("output_bucket")
 def test_rules_are_waited_for_and_judged_by_policy() -> None:
     running = {"DebugRuleEvaluationStatuses": [evaluation("Overfit", "InProgress")]}
     ended = {
@@ -165,14 +171,14 @@ def test_rules_are_waited_for_and_judged_by_policy() -> None:
     json.dumps(result)
 
 
-@pytest.mark.usefixtures("mocked_aws")
+@pytest.mark.usefixtures("output_bucket")
 def test_rules_that_do_not_end_are_not_waited_for_for_ever() -> None:
     running = {"DebugRuleEvaluationStatuses": [evaluation("Overfit", "InProgress")]}
     result = debugger_result(pipeline(rules_wait_seconds=0), TRAINING, Answers([running]).aws())
     assert [rule["verdict"] for rule in result["rules"]] == ["unknown"]
 
 
-@pytest.mark.usefixtures("mocked_aws")
+@pytest.mark.usefixtures("output_bucket")
 def test_rules_of_the_job_itself_are_read_from_its_output() -> None:
     aws = Answers([]).aws()
     files = {
@@ -204,7 +210,7 @@ def test_rules_of_the_job_itself_are_read_from_its_output() -> None:
     assert aws.s3.get_object(Bucket=bucket, Key=key)["ContentType"].startswith("text/html")
 
 
-@pytest.mark.usefixtures("mocked_aws")
+@pytest.mark.usefixtures("output_bucket")
 def test_a_job_without_output_says_so_for_every_rule() -> None:
     result = debugger_result(pipeline(debugger="in_job"), TRAINING, Answers([]).aws())
     assert {rule["status"] for rule in result["rules"]} == {"Error"}

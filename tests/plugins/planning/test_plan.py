@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -10,9 +9,8 @@ from retraining.aws import Aws
 from retraining.errors import PlanError
 from retraining.pipeline import Pipeline
 
-from local_sagemaker.errors import ApiError
-from local_sagemaker.protocol import parse_request
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
+from tests.local_sagemaker.service_model import check_requests
 from tests.plugins.plans import DATASET, MakePlan, make_plan, source
 
 __all__ = ["make_plan", "source"]  # fixtures
@@ -36,19 +34,16 @@ def test_every_request_passes_the_service_model(plan: dict[str, Any]) -> None:
     assert (deployment["Replaces"], deployment["Package"][-1]) == ("the-one-before", "2")
     first = deployment_request(plan["deployment"], {"model_artifact": "s3://b/m"}, {"arn": "arn"}, None)
     assert first["Replaces"] is None
-    requests = {
-        "CreateHyperParameterTuningJob": plan["tuning"],
-        "CreateTrainingJob": training,
-        "CreateProcessingJob": plan["evaluation"],
-        "CreateModel": deployment["Model"],
-        "CreateEndpointConfig": deployment["EndpointConfig"],
-        "CreateEndpoint": deployment["Endpoint"],
-    }
-    for operation, request in requests.items():
-        try:
-            parse_request(operation, json.dumps(request).encode())
-        except ApiError as error:
-            pytest.fail(f"{operation}: {error}")
+    check_requests(
+        {
+            "CreateHyperParameterTuningJob": plan["tuning"],
+            "CreateTrainingJob": training,
+            "CreateProcessingJob": plan["evaluation"],
+            "CreateModel": deployment["Model"],
+            "CreateEndpointConfig": deployment["EndpointConfig"],
+            "CreateEndpoint": deployment["Endpoint"],
+        }
+    )
 
 
 def test_the_search_space_is_the_pipelines(plan: dict[str, Any]) -> None:

@@ -1,0 +1,31 @@
+"""Evaluators' logs in CloudWatch Logs, where AWS has a processing job, and so a stream, for every rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from local_sagemaker.debugging import statuses
+from local_sagemaker.debugging.processes import Evaluator, status_line
+from local_sagemaker.logs import CloudWatchLogs, LogEvent, LogFollower
+from local_sagemaker.processing.job_document import LOG_GROUP
+from local_sagemaker.store import Document
+
+
+def follower(job: Document, evaluator: Evaluator, logs: CloudWatchLogs) -> LogFollower:
+    """Brings an evaluator's log to the streams of its rules; what is there from before comes back first.
+
+    A line on the status of one rule goes to that rule's stream, any other line to all of them.
+    """
+    streams = {rule: log_stream(job, rule) for rule in evaluator.rules}
+
+    def put(events: Sequence[LogEvent]) -> None:
+        for rule, stream in streams.items():
+            others = tuple(status_line(other) for other in streams if other != rule)
+            logs.put(LOG_GROUP, stream, [event for event in events if not event.message.startswith(others)])
+
+    return LogFollower(evaluator.log, evaluator.journal, put)
+
+
+def log_stream(job: Document, rule: str) -> str:
+    """The stream of a rule's processing job, named as those of other processing jobs."""
+    return f"{statuses.job_name(job, rule)}/algo-1-{int(job['CreationTime'])}"

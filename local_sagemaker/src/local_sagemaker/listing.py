@@ -1,0 +1,59 @@
+"""The filters, order and pages that the List operations have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from local_sagemaker.context import Request
+from local_sagemaker.errors import ValidationError
+from local_sagemaker.store import Document
+
+PAGE = 10  # SageMaker's default for MaxResults
+
+_Item = TypeVar("_Item")
+
+
+def select(
+    documents: list[Document], request: Request, *, name: str, status: str = ""
+) -> tuple[list[Document], str | None]:
+    """The page that a List request asks for, and the NextToken (None on the last page).
+
+    `name` and `status` are the members that hold a document's name and status. Newest first unless asked
+    otherwise. Raises ValidationError for a token that no earlier answer gave.
+    """
+    found = [document for document in documents if _matches(document, request, name, status)]
+    member = {"Name": name, "Status": status}.get(request.get("SortBy", ""), "CreationTime")
+    found.sort(
+        key=lambda document: document[member], reverse=request.get("SortOrder", "Descending") == "Descending"
+    )
+    return page(found, request)
+
+
+def page(items: Sequence[_Item], request: Request, size: int = PAGE) -> tuple[list[_Item], str | None]:
+    """The items from NextToken on, MaxResults or `size` of them, and the token of those that follow, if any.
+
+    Raises ValidationError for a token that no earlier answer gave.
+    """
+    start, size = _offset(request.get("NextToken")), request.get("MaxResults", size)
+    return list(items[start : start + size]), str(start + size) if start + size < len(items) else None
+
+
+def _matches(document: Document, request: Request, name: str, status: str) -> bool:
+    created = document["CreationTime"]
+    modified = document.get("LastModifiedTime", created)
+    end = float("inf")
+    return (
+        request.get("NameContains", "") in document[name]
+        and request.get("CreationTimeAfter", 0) <= created <= request.get("CreationTimeBefore", end)
+        and request.get("LastModifiedTimeAfter", 0) <= modified <= request.get("LastModifiedTimeBefore", end)
+        and (not status or request.get("StatusEquals", document[status]) == document[status])
+    )
+
+
+def _offset(token: str | None) -> int:
+    if token is None:
+        return 0
+    if not token.isdigit():
+        raise ValidationError(f"Invalid NextToken {token!r}: pass the one that the previous answer gave.")
+    return int(token)

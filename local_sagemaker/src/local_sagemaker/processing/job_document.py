@@ -1,0 +1,83 @@
+"""The document of a processing job: what DescribeProcessingJob answers, and how it changes over its life.
+
+Members that start with `_` are the runtime's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from local_sagemaker.channels import Channel
+from local_sagemaker.context import Request
+from local_sagemaker.jobs.supervisor import JobKind
+from local_sagemaker.store import Document
+
+KIND = "processing-job"
+LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
+JOB_KIND = JobKind(KIND, "ProcessingJobStatus", "ProcessingStartTime", LOG_GROUP)
+
+_DAY = 86_400
+_S3_INPUT = {"S3InputMode": "File", "S3DataDistributionType": "FullyReplicated", "S3CompressionType": "None"}
+
+
+def new_document(request: Request, arn: str, now: float) -> Document:
+    """The document of a job that was just created; `now` in epoch seconds."""
+    job: Document = {name: value for name, value in request.items() if name != "Tags"}
+    job |= {
+        "ProcessingJobArn": arn,
+        "ProcessingJobStatus": "InProgress",
+        "CreationTime": now,
+        "LastModifiedTime": now,
+        "ProcessingInputs": [
+            {"AppManaged": False, **item, "S3Input": {**_S3_INPUT, **item["S3Input"]}}
+            for item in request.get("ProcessingInputs", [])
+        ],
+        "StoppingCondition": request.get("StoppingCondition", {"MaxRuntimeInSeconds": _DAY}),
+        "_LogStream": f"{request['ProcessingJobName']}/algo-1-{int(now)}",
+    }
+    if "ProcessingOutputConfig" in request:
+        outputs = [{"AppManaged": False, **item} for item in request["ProcessingOutputConfig"]["Outputs"]]
+        job["ProcessingOutputConfig"] = {**request["ProcessingOutputConfig"], "Outputs": outputs}
+    return job
+
+
+def platform_inputs(request: Request) -> list[dict[str, Any]]:
+    """The inputs that the platform provides: those of the application's own are left to the container."""
+    return [item for item in request.get("ProcessingInputs", []) if not item.get("AppManaged")]
+
+
+def platform_outputs(request: Request) -> list[dict[str, Any]]:
+    """The outputs that the platform uploads."""
+    outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
+    return [item for item in outputs if not item.get("AppManaged")]
+
+
+def channel(item: dict[str, Any]) -> Channel:
+    """A ProcessingInput in the form of a training channel, which is provided in the same way."""
+    source = item["S3Input"]
+    s3_source = {"S3DataType": source["S3DataType"], "S3Uri": source["S3Uri"]}
+    return {"ChannelName": item["InputName"], "DataSource": {"S3DataSource": s3_source}}
+
+
+def begin(job: Document, now: float) -> None:
+    """The job's time starts to run. Again after a restart it changes nothing."""
+    if "ProcessingStartTime" not in job:
+        job["ProcessingStartTime"] = job["LastModifiedTime"] = now
+
+
+def request_stop(job: Document, now: float, reason: str | None = None) -> None:
+    """Ask a running job to stop; `reason` is for one that nobody asked to."""
+    job["ProcessingJobStatus"] = "Stopping"
+    job["_StopRequested"] = job["LastModifiedTime"] = now
+    if reason is not None:
+        job["FailureReason"] = reason
+
+
+def finish(job: Document, now: float, failure_reason: str | None) -> None:
+    """End the job: Failed with a reason, else Stopped where that was asked for, else Completed."""
+    if failure_reason is not None:
+        job["ProcessingJobStatus"], job["FailureReason"] = "Failed", failure_reason
+    else:
+        stopped = job["ProcessingJobStatus"] == "Stopping"
+        job["ProcessingJobStatus"] = "Stopped" if stopped else "Completed"
+    job["ProcessingEndTime"] = job["LastModifiedTime"] = now

@@ -1,0 +1,225 @@
+"""Model packages: an image, model data and what is known of them, as versions in a group or on their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from local_sagemaker.context import Answer, Context, Operation, Request
+from local_sagemaker.errors import ConflictError, ValidationError
+from local_sagemaker.image_environments import Images
+from local_sagemaker.listing import select
+from local_sagemaker.registry.groups import ModelPackageGroups
+from local_sagemaker.registry.names import PACKAGE_KIND, name_of
+from local_sagemaker.registry.validation import check_approval, check_containers, check_request
+from local_sagemaker.s3.objects import Objects
+from local_sagemaker.store import Document, DocumentExistsError
+from local_sagemaker.tags import forget_tags, set_tags
+
+APPROVED = "Approved"
+
+_PENDING = "PendingManualApproval"
+_NOT_DESCRIBED = ("Tags", "ClientToken")
+_REPLACED = (
+    "ModelApprovalStatus",
+    "ModelPackageRegistrationType",
+    "ApprovalDescription",
+    "InferenceSpecification",
+    "SourceUri",
+    "ModelCard",
+    "ModelLifeCycle",
+)
+_SUMMARY = (
+    "ModelPackageName",
+    "ModelPackageGroupName",
+    "ModelPackageVersion",
+    "ModelPackageArn",
+    "ModelPackageDescription",
+    "CreationTime",
+    "ModelPackageStatus",
+    "ModelApprovalStatus",
+    "ModelLifeCycle",
+    "ModelPackageRegistrationType",
+)
+_MAX_METADATA = 50  # CustomerMetadataProperties, API reference
+
+
+class ModelPackages:
+    """The package operations. What a package names must exist when it is registered: images and data."""
+
+    def __init__(
+        self, context: Context, objects: Objects, images: Images, groups: ModelPackageGroups
+    ) -> None:
+        self._context = context
+        self._objects = objects
+        self._images = images
+        self._groups = groups
+        self._creating = threading.Lock()
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "CreateModelPackage": self.create,
+            "DescribeModelPackage": self.describe,
+            "BatchDescribeModelPackage": self.describe_many,
+            "ListModelPackages": self.list,
+            "UpdateModelPackage": self.update,
+            "DeleteModelPackage": self.delete,
+        }
+
+    def create(self, request: Request) -> Answer:
+        """Register a package. The same ClientToken again, as a client's own retry sends it, is the first."""
+        check_request(request, self._images, self._objects)
+        if "ModelPackageGroupName" in request:
+            self._groups.find(name_of(request["ModelPackageGroupName"]))
+        with self._creating:
+            known = self._with_token(request.get("ClientToken"))
+            return {"ModelPackageArn": self._register(request) if known is None else known["ModelPackageArn"]}
+
+    def describe(self, request: Request) -> Answer:
+        return self.find(request["ModelPackageName"])
+
+    def describe_many(self, request: Request) -> Answer:
+        found, missing = {}, {}
+        for arn in request["ModelPackageArnList"]:
+            try:
+                found[arn] = self.find(arn)
+            except ValidationError as error:
+                missing[arn] = {"ErrorCode": error.code, "ErrorResponse": error.message}
+        return {"ModelPackageSummaries": found, "BatchDescribeModelPackageErrorMap": missing}
+
+    def list(self, request: Request) -> Answer:
+        packages = [item for item in self._context.store.list(PACKAGE_KIND) if _matches(item, request)]
+        found, token = select(packages, request, name="_Name")
+        summaries = [{member: item[member] for member in _SUMMARY if member in item} for item in found]
+        return {"ModelPackageSummaryList": summaries, "NextToken": token}
+
+    def update(self, request: Request) -> Answer:
+        name = self.find(request["ModelPackageArn"])["_Name"]
+        check_approval(name, request)
+        check_containers(request, self._images, self._objects)
+        now = self._context.clock()
+        package = self._context.store.update(
+            PACKAGE_KIND, name, lambda document: _update(document, request, now)
+        )
+        return {"ModelPackageArn": package["ModelPackageArn"]}
+
+    def delete(self, request: Request) -> Answer:
+        """Models made of the package go on without it."""
+        package = self.find(request["ModelPackageName"])
+        self._context.store.delete(PACKAGE_KIND, package["_Name"])
+        forget_tags(self._context, package["ModelPackageArn"])
+        return {}
+
+    def find(self, name_or_arn: str) -> Document:
+        """The package's document. Raises ValidationError."""
+        name = name_of(name_or_arn)
+        package = self._context.store.get(PACKAGE_KIND, name)
+        if package is None:
+            raise ValidationError(f"ModelPackage {self._context.arn(PACKAGE_KIND, name)} does not exist.")
+        return package
+
+    def container(self, name_or_arn: str, specification: str | None) -> Document:
+        """The container of an approved package, as a model has it; `specification` names one of its
+        AdditionalInferenceSpecifications.
+
+        Raises ValidationError where there is no such package, it is not approved, or has several containers.
+        """
+        package = self.find(name_or_arn)
+        arn = package["ModelPackageArn"]
+        approval = package.get("ModelApprovalStatus", APPROVED)  # packages outside of groups have none
+        if approval != APPROVED:
+            raise ValidationError(
+                f"Model package {arn} cannot be deployed: its ModelApprovalStatus is {approval}; approve it "
+                "with UpdateModelPackage first"
+            )
+        containers = _specification(package, specification)["Containers"]
+        if len(containers) != 1:
+            raise ValidationError(
+                f"Model package {arn} has {len(containers)} containers; this runtime hosts models of exactly "
+                "one"
+            )
+        members = ("Image", "ModelDataUrl", "ModelDataSource", "Environment")
+        return {member: containers[0][member] for member in members if member in containers[0]}
+
+    def _with_token(self, token: str | None) -> Document | None:
+        packages = self._context.store.list(PACKAGE_KIND) if token else []
+        return next((package for package in packages if package["_ClientToken"] == token), None)
+
+    def _register(self, request: Request) -> str:
+        package: Document = {key: value for key, value in request.items() if key not in _NOT_DESCRIBED}
+        if "ModelPackageGroupName" in request:
+            group = name_of(request["ModelPackageGroupName"])
+            version = self._groups.next_version(group)
+            name = f"{group}/{version}"
+            package |= {
+                "ModelPackageGroupName": group,
+                "ModelPackageVersion": version,
+                "ModelApprovalStatus": request.get("ModelApprovalStatus", _PENDING),
+            }
+        else:
+            name = request["ModelPackageName"]
+        now = self._context.clock()
+        arn = self._context.arn(PACKAGE_KIND, name)
+        package |= {
+            "ModelPackageArn": arn,
+            "ModelPackageStatus": "Completed",
+            "ModelPackageStatusDetails": {"ValidationStatuses": [], "ImageScanStatuses": []},
+            "CertifyForMarketplace": request.get("CertifyForMarketplace", False),
+            "CreationTime": now,
+            "CreatedBy": {},
+            "_Name": name,
+            "_ClientToken": request.get("ClientToken"),
+        }
+        try:
+            self._context.store.create(PACKAGE_KIND, name, package)
+        except DocumentExistsError as error:
+            raise ConflictError(f"Model Package already exists: {arn}") from error
+        set_tags(self._context, arn, request.get("Tags"))
+        return arn
+
+
+def _specification(package: Document, name: str | None) -> Document:
+    if name is None:
+        first: Document = package["InferenceSpecification"]
+        return first
+    for specification in package.get("AdditionalInferenceSpecifications", []):
+        if specification["Name"] == name:
+            found: Document = specification
+            return found
+    raise ValidationError(
+        f"Model package {package['ModelPackageArn']} has no additional inference specification {name!r}"
+    )
+
+
+def _matches(package: Document, request: Request) -> bool:
+    """Whether a List request asks for a package; without group and type, for those in no group."""
+    versioned = "ModelPackageGroupName" in package
+    group = request.get("ModelPackageGroupName")
+    kind = request.get("ModelPackageType", "Unversioned" if group is None else "Versioned")
+    approval = request.get("ModelApprovalStatus")
+    return (
+        (group is None or package.get("ModelPackageGroupName") == name_of(group))
+        and kind in {"Both", "Versioned" if versioned else "Unversioned"}
+        and (approval is None or package.get("ModelApprovalStatus") == approval)
+    )
+
+
+def _update(package: Document, request: Request, now: float) -> None:
+    """Apply an UpdateModelPackage request. Raises ValidationError for too many properties."""
+    package |= {member: request[member] for member in _REPLACED if member in request}
+    properties = package.get("CustomerMetadataProperties", {}) | request.get("CustomerMetadataProperties", {})
+    for key in request.get("CustomerMetadataPropertiesToRemove", []):
+        properties.pop(key, None)
+    if len(properties) > _MAX_METADATA:
+        raise ValidationError(
+            f"The model package would have {len(properties)} CustomerMetadataProperties; "
+            f"{_MAX_METADATA} are allowed"
+        )
+    package.pop("CustomerMetadataProperties", None)
+    if properties:
+        package["CustomerMetadataProperties"] = properties
+    if added := request.get("AdditionalInferenceSpecificationsToAdd"):
+        specifications = [*package.get("AdditionalInferenceSpecifications", []), *added]
+        package["AdditionalInferenceSpecifications"] = specifications
+    package["LastModifiedTime"] = now
+    package["LastModifiedBy"] = {}
