@@ -180,7 +180,7 @@ class _Faulty:
 
 def _ask_faulty(path: str, **headers: str) -> httpx.Response:
     service = _Faulty()
-    app = build_app([service], service, Starlette())
+    app = build_app(service.operations(), [service], service, Starlette())
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

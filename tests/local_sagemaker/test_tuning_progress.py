@@ -17,7 +17,7 @@ from local_sagemaker.context import Context, Settings
 from local_sagemaker.errors import ApiError, ResourceInUseError, ValidationError
 from local_sagemaker.store import Document, DocumentExistsError, Store
 from local_sagemaker.tuning.jobs import TuningJobs, new_document
-from local_sagemaker.tuning.progress import KIND, TuningJob
+from local_sagemaker.tuning.progress import TUNING_JOB, TuningJob
 
 NAME = "breeds"
 Curve = Callable[[dict[str, str]], list[float] | None]
@@ -53,7 +53,7 @@ class ScriptedTraining:
         self.most_at_once = max(self.most_at_once, len(self.running()))
         return arn
 
-    def stop(self, name: str) -> None:
+    def stop_job(self, name: str) -> None:
         self._change(name, TrainingJobStatus="Stopping")
 
     def running(self) -> list[Document]:
@@ -136,7 +136,7 @@ def make_bench(context: Context) -> MakeBench:
     def make(curve: Curve, **changes: Any) -> Bench:
         now = [1_000_000.0]
         context.clock = lambda: now[0]
-        context.store.create(KIND, NAME, new_document(context, request(**changes)))
+        context.store.create(TUNING_JOB.resource_type, NAME, new_document(context, request(**changes)))
         training = ScriptedTraining(context, curve)
         return Bench(context, training, TuningJob(context, training, NAME), now)
 
@@ -383,7 +383,7 @@ def test_a_restart_at_any_moment_changes_nothing(make_bench: MakeBench, tmp_path
 
     store = Store(tmp_path / "other.sqlite")
     context = Context(Settings(tmp_path, tmp_path / "images.yaml"), store, clock=lambda: 5.0)
-    store.create(KIND, NAME, new_document(context, request(strategy="Bayesian", jobs=12)))
+    store.create(TUNING_JOB.resource_type, NAME, new_document(context, request(strategy="Bayesian", jobs=12)))
     training = ScriptedTraining(context, climbing)
     crashing = _CrashesInCreate(training)
     for _ in range(1000):
@@ -424,8 +424,8 @@ class _CrashesInCreate:
             raise _CrashError
         return self.training.create(request, tuning_job_arn=tuning_job_arn)
 
-    def stop(self, name: str) -> None:
-        self.training.stop(name)
+    def stop_job(self, name: str) -> None:
+        self.training.stop_job(name)
 
 
 def test_a_stop_before_a_recorded_trial_started_leaves_it_out(make_bench: MakeBench) -> None:
@@ -470,6 +470,16 @@ def test_listing_trials_sorts_filters_and_pages(make_bench: MakeBench) -> None:
     assert second["NextToken"] is None
 
 
+def test_a_listed_time_range_includes_its_ends(make_bench: MakeBench) -> None:
+    bench = make_bench(climbing)
+    created = bench.now[0]
+    listed = TuningJobs(bench.context, bench.training).list_page
+    for bounds in ({"CreationTimeAfter": created}, {"CreationTimeBefore": created}):
+        (summary,) = listed(bounds)["HyperParameterTuningJobSummaries"]
+        assert summary["HyperParameterTuningJobName"] == NAME
+    assert listed({"CreationTimeAfter": created + 1})["HyperParameterTuningJobSummaries"] == []
+
+
 def test_several_training_job_definitions_take_turns(context: Context) -> None:
     base = request(jobs=6, parallel=2)
     config = base["HyperParameterTuningJobConfig"]
@@ -481,7 +491,7 @@ def test_several_training_job_definitions_take_turns(context: Context) -> None:
     base["TrainingJobDefinitions"] = [
         definition | {"DefinitionName": name} for name in ("resnet", "squeezenet")
     ]
-    context.store.create(KIND, NAME, new_document(context, base))
+    context.store.create(TUNING_JOB.resource_type, NAME, new_document(context, base))
     training = ScriptedTraining(context, climbing)
     bench = Bench(context, training, TuningJob(context, training, NAME), [0.0])
     answer = bench.play()
@@ -583,7 +593,7 @@ def test_a_warm_start_takes_over_trials_and_the_overall_best(make_bench: MakeBen
     bench = make_bench(climbing, strategy="Bayesian", jobs=30)
     parent = bench.play()
     child = new_document(bench.context, warm(strategy="Bayesian", jobs=2, parallel=1))
-    bench.context.store.create(KIND, "child", child)
+    bench.context.store.create(TUNING_JOB.resource_type, "child", child)
     job = TuningJob(bench.context, bench.training, "child")
     while not job.advance():
         bench.training.tick()

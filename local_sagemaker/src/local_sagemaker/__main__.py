@@ -15,22 +15,13 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from starlette.applications import Starlette
 
-from local_sagemaker.aws_services import AwsServices
-from local_sagemaker.context import Context, Service, Settings
+from local_sagemaker.context import Context, Settings
 from local_sagemaker.gateway import build_app
-from local_sagemaker.hosting.service import Hosting
 from local_sagemaker.image_environments import ImagesFileError
-from local_sagemaker.jobs.supervisor import Services
-from local_sagemaker.processing.jobs import ProcessingJobs
-from local_sagemaker.registry.service import ModelRegistry
-from local_sagemaker.s3.objects import Objects
+from local_sagemaker.operations import SageMaker
 from local_sagemaker.startup import StartError, claimed_port, claimed_root, describe
 from local_sagemaker.store import Store
-from local_sagemaker.tags import Tags
-from local_sagemaker.training.jobs import TrainingJobs
-from local_sagemaker.tuning.jobs import TuningJobs
 
 logger = logging.getLogger("local_sagemaker")
 
@@ -58,7 +49,8 @@ def serve(settings: Settings) -> None:
     with claimed_root(settings.root), claimed_port(settings.host, settings.port) as listener:
         settings = replace(settings, port=listener.getsockname()[1])
         with closing(_store(settings.root)) as store:
-            app = _app(Context(settings, store))
+            sagemaker = SageMaker.of(Context(settings, store))
+            app = build_app(sagemaker.operations(), sagemaker.services(), sagemaker.hosting, sagemaker.aws)
             describe(settings)
             server = uvicorn.Server(
                 uvicorn.Config(
@@ -69,25 +61,6 @@ def serve(settings: Settings) -> None:
             server.run(sockets=[listener])
         if not server.started:
             raise StartError("a service could not resume; its traceback is above")
-
-
-def _app(context: Context) -> Starlette:
-    aws = AwsServices(context)
-    objects = Objects(aws.s3)
-    jobs = Services.of(context, objects)
-    training = TrainingJobs(jobs)
-    registry = ModelRegistry(context, objects, jobs.images)
-    hosting = Hosting(context, objects, jobs.images, registry)
-    services: list[Service] = [
-        aws,
-        training,
-        TuningJobs(context, training),
-        ProcessingJobs(jobs),
-        registry,
-        hosting,
-        Tags(context),
-    ]
-    return build_app(services, hosting, aws)
 
 
 def _store(root: Path) -> Store:

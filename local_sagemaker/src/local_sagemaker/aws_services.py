@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from wsgiref.types import WSGIApplication, WSGIEnvironment
@@ -21,7 +20,7 @@ from moto.core.request import (
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from starlette.types import Receive, Scope, Send
 
-from local_sagemaker.context import Context, Operation
+from local_sagemaker.context import Context
 from local_sagemaker.errors import FREE_SPACE, is_disk_full
 from local_sagemaker.iam_state import restore_iam, save_iam
 from local_sagemaker.s3.requests import S3Requests, s3_error
@@ -46,10 +45,6 @@ class AwsServices:
         self._garbage = 0
         self.s3 = S3State(context.settings.root / "s3")
         self._s3_requests = S3Requests(self._moto, self.s3)
-
-    def operations(self) -> Mapping[str, Operation]:
-        """None of SageMaker's."""
-        return {}
 
     def resume(self) -> None:
         """Read S3 and IAM back from disk."""

@@ -1,9 +1,9 @@
-"""What every part of the local SageMaker shares: settings, the store, and where things are."""
+"""What every service is given: settings, the store, the clock, ARNs and folders; and what an operation is."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,10 +11,10 @@ from typing import Any, Protocol
 from local_sagemaker.store import Store
 
 Request = dict[str, Any]
-Answer = dict[str, Any]
-Operation = Callable[[Request], Answer]
+Response = dict[str, Any]
+Operation = Callable[[Request], Response]
 
-ACCOUNT = "123456789012"  # moto's STS answers the same account
+ACCOUNT = "123456789012"  # as moto's STS says
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Settings:
 
 @dataclass
 class Context:
-    """Handed to every service. `folder(kind, name)` is a resource's own place on disk."""
+    """Given to every service. `folder(kind, name)` is a resource's own folder on disk."""
 
     settings: Settings
     store: Store
@@ -49,16 +49,12 @@ class Context:
 
 
 class Service(Protocol):
-    """One family of operations. A service validates nothing that the protocol layer has already validated."""
-
-    def operations(self) -> Mapping[str, Operation]:
-        """Operation name → handler; requests arrive parsed and validated, answers go out serialised."""
-        ...
+    """What runs beside the requests: jobs, endpoints, and the state of other AWS services."""
 
     def resume(self) -> None:
         """After a start: pick up what was running when the last process ended."""
         ...
 
     def close(self) -> None:
-        """Before the process ends: stop own threads; what must survive (jobs) keeps running."""
+        """Before the process ends: stop own threads; jobs keep running."""
         ...

@@ -58,9 +58,14 @@ class Inference(Protocol):
         ...
 
 
-def build_app(services: Sequence[Service], inference: Inference, others: ASGIApp) -> Starlette:
-    """The ASGI app. On start-up it lets every service resume before it serves; on shutdown it closes them."""
-    gateway = _Gateway(services, inference)
+def build_app(
+    operations: Mapping[str, Operation], services: Sequence[Service], inference: Inference, others: ASGIApp
+) -> Starlette:
+    """The ASGI app; `others` takes the requests to other AWS services.
+
+    On startup every service resumes before the first request is served; on shutdown they are closed.
+    """
+    gateway = _Gateway(operations, services, inference)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -111,10 +116,10 @@ class _ByTarget:
 
 
 class _Gateway:
-    def __init__(self, services: Sequence[Service], inference: Inference) -> None:
-        self._operations: dict[str, Operation] = {}
-        for service in services:
-            self._operations.update(service.operations())
+    def __init__(
+        self, operations: Mapping[str, Operation], services: Sequence[Service], inference: Inference
+    ) -> None:
+        self._operations = operations
         self._services = services
         self._inference = inference
         self._api_threads = ThreadPoolExecutor(_API_THREADS, thread_name_prefix="api")

@@ -17,7 +17,7 @@ from typing import Any
 from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, OperationNotFoundError, ServiceModel, Shape, StructureShape
 
-from local_sagemaker.context import Answer, Request
+from local_sagemaker.context import Request, Response
 from local_sagemaker.errors import SerializationError, UnknownOperationError, ValidationError
 from local_sagemaker.patterns import matches
 
@@ -54,7 +54,7 @@ def parse_request(operation: str, body: bytes) -> Request:
     return request
 
 
-def serialise_answer(operation: str, answer: Answer | None) -> bytes:
+def serialise_answer(operation: str, answer: Response | None) -> bytes:
     """The JSON body of an answer: members of the operation's output shape only, times as epoch seconds."""
     shape = service_model().operation_model(operation).output_shape
     if not isinstance(shape, StructureShape):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 Document = dict[str, Any]
+Change = Callable[[Document], None]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS documents (
@@ -98,7 +99,7 @@ class Store:
             ).fetchall()
         return [json.loads(row[0]) for row in rows]
 
-    def update(self, kind: str, name: str, change: Callable[[Document], None]) -> Document:
+    def update(self, kind: str, name: str, change: Change) -> Document:
         """Apply `change` to the document in one transaction and return it. Raises DocumentMissingError."""
         with self._transaction() as connection:
             row = connection.execute(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from local_sagemaker.context import ACCOUNT, Answer, Context, Operation, Request
+from local_sagemaker.context import ACCOUNT, Context, Request, Response
 from local_sagemaker.errors import ResourceLimitExceededError, ResourceNotFoundError
 from local_sagemaker.listing import page
 from local_sagemaker.store import DocumentExistsError
@@ -30,21 +28,12 @@ def forget_tags(context: Context, arn: str) -> None:
 
 
 class Tags:
-    """The tag operations. A resource is known by its ARN: the resource type is the store's kind."""
+    """The tag operations. A resource is known by its ARN, whose resource type is the kind in the store."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def operations(self) -> Mapping[str, Operation]:
-        return {"AddTags": self.add, "ListTags": self.page, "DeleteTags": self.delete}
-
-    def resume(self) -> None:
-        """Tags are at rest in the store."""
-
-    def close(self) -> None:
-        """Nothing runs here."""
-
-    def add(self, request: Request) -> Answer:
+    def add(self, request: Request) -> Response:
         arn = self._known(request["ResourceArn"])
         tags = {tag["Key"]: tag["Value"] for tag in self._tags(arn)}
         tags |= {tag["Key"]: tag["Value"] for tag in request["Tags"]}
@@ -53,12 +42,12 @@ class Tags:
         set_tags(self._context, arn, [{"Key": key, "Value": value} for key, value in tags.items()])
         return {"Tags": self._tags(arn)}
 
-    def page(self, request: Request) -> Answer:
+    def list_tags(self, request: Request) -> Response:
         tags = self._tags(self._known(request["ResourceArn"]))
         shown, token = page(tags, request, _PAGE)
         return {"Tags": shown, "NextToken": token}
 
-    def delete(self, request: Request) -> Answer:
+    def delete(self, request: Request) -> Response:
         arn = self._known(request["ResourceArn"])
         gone = set(request["TagKeys"])
         set_tags(self._context, arn, [tag for tag in self._tags(arn) if tag["Key"] not in gone])

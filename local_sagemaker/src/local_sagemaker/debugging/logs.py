@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from local_sagemaker.debugging import statuses
 from local_sagemaker.debugging.processes import Evaluator, status_line
 from local_sagemaker.logs import CloudWatchLogs, LogEvent, LogFollower
-from local_sagemaker.processing.job_document import LOG_GROUP
+from local_sagemaker.processing.job_document import PROCESSING_JOB
 from local_sagemaker.store import Document
 
 
@@ -21,7 +21,11 @@ def follower(job: Document, evaluator: Evaluator, logs: CloudWatchLogs) -> LogFo
     def put(events: Sequence[LogEvent]) -> None:
         for rule, stream in streams.items():
             others = tuple(status_line(other) for other in streams if other != rule)
-            logs.put(LOG_GROUP, stream, [event for event in events if not event.message.startswith(others)])
+            logs.put(
+                PROCESSING_JOB.log_group,
+                stream,
+                [event for event in events if not event.message.startswith(others)],
+            )
 
     return LogFollower(evaluator.log, evaluator.journal, put)
 

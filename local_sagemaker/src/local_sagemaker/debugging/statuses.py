@@ -29,6 +29,12 @@ def configurations(job: Document) -> list[Configuration]:
     return [rule for member in MEMBERS for rule in job.get(member, [])]
 
 
+def profiles(job: Document) -> bool:
+    """Whether the job has a profiler that is not disabled."""
+    config = job.get("ProfilerConfig")
+    return config is not None and not config.get("DisableProfiler", False)
+
+
 def begin(job: Document, now: float) -> None:
     """Give every rule without one an evaluation in progress: all of a new job, or those that were added."""
     arn_prefix = job["TrainingJobArn"].rpartition(":")[0] + ":processing-job/"

@@ -1,7 +1,7 @@
 """Follows the rules of one training job, from its start until the last rule has ended.
 
-Rules run beside the job and may end after it. Like a supervisor, a watch keeps nothing that matters in
-memory: after a restart of the runtime a new one finds evaluators, sampler and status files where they were.
+Rules run beside the job and may end after it. Like a supervisor, a watch keeps no state that matters in
+memory: after a restart of the runtime, a new one finds evaluators, sampler and status files on disk.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +27,57 @@ from local_sagemaker.debugging.processes import (
 )
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.jobs.artifacts import FolderSync
-from local_sagemaker.jobs.supervisor import ENDED, Change, Services
+from local_sagemaker.jobs.supervisor import ENDED, Services
 from local_sagemaker.logs import LogFollower
 from local_sagemaker.processes import ProcessStartError
 from local_sagemaker.s3.objects import BucketMissingError
-from local_sagemaker.store import Document, DocumentMissingError
-from local_sagemaker.training import container
-from local_sagemaker.training.folders import TrainingFolders
-from local_sagemaker.training.job_document import KIND, output_uri
+from local_sagemaker.store import Change, Document, DocumentMissingError
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
 _DEFAULT_INTERVAL_MS = 500  # ProfilingIntervalInMilliseconds
 _STOP_TRAINING = "stop_training"
-_NOT_STARTED = "The training job ended before its container ran; there was nothing to look at."
+_NOT_STARTED = "The training job ended before its container ran; there was nothing to evaluate."
+
+
+@dataclass(frozen=True)
+class WatchedJob:
+    """The training job of a watch: the kind and name of its document, its folders and its output.
+
+    `rules` is the folder for what the rules leave on disk. `tensors` and `profile` are where the job writes,
+    None where it saves no tensors or has no profiler. `output_uri` is the S3 prefix for the rules' output.
+    """
+
+    kind: str
+    name: str
+    rules: Path
+    tensors: Path | None
+    profile: Path | None
+    output_uri: str
 
 
 class RuleWatch:
-    """The rules and the sampler of one job. `stop_training` is called when a rule's action asks for it."""
+    """The rules and the sampler of one job.
 
-    def __init__(self, name: str, services: Services, stop_training: Callable[[], None]) -> None:
-        self._name = name
+    `stop_training` is called when a rule's action asks for it, `rules_ended` when the last rule has ended
+    after the training.
+    """
+
+    def __init__(
+        self,
+        job: WatchedJob,
+        services: Services,
+        *,
+        stop_training: Callable[[], None],
+        rules_ended: Callable[[], None],
+    ) -> None:
+        self._watched = job
         self._services = services
         self._store = services.context.store
         self._stop_training = stop_training
-        self._job_folders = TrainingFolders(services.context.folder(KIND, name))
-        self._folders = RuleFolders(self._job_folders.rules)
+        self._rules_ended = rules_ended
+        self._folders = RuleFolders(job.rules)
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -66,21 +91,26 @@ class RuleWatch:
         return self._training_ended and self._thread is None
 
     def start(self) -> None:
-        """The container runs, or ran before a restart: follow the job's rules, if it has some."""
+        """Follow the job's rules, if it has some: its container runs, or ran before a restart."""
         with self._lock:
             self._started = True
             self._follow()
 
+    def observe(self, job: WatchedJob) -> None:
+        """Use the folders of an updated job. Comes before the document with further rules is in the store,
+        so that no evaluator of theirs starts with the old folders."""
+        self._watched = job
+
     def rules_added(self) -> None:
-        """Follow further rules; before the container runs, they wait for `start` like the others."""
+        """Follow further rules; before the container runs, they all wait for `start`."""
         with self._lock:
             if self._started:
                 self._follow()
 
     def training_ended(self) -> None:
-        """No more tensors and samples will come: the sampler ends now, the rules when they have seen all.
+        """No more tensors and samples will come: stop the sampler, and let the rules end on what is there.
 
-        Those of a job whose container never ran end too.
+        The rules of a job whose container never ran are stopped.
         """
         with self._lock:
             self._training_ended = True
@@ -91,13 +121,13 @@ class RuleWatch:
                 self._folders.ended.touch()
 
     def close(self) -> None:
-        """Leave the processes to themselves, because the runtime ends."""
+        """Stop following because the runtime ends; the processes run on."""
         self._closing.set()
         if (thread := self._thread) is not None:
             thread.join()
 
     def discard(self) -> None:
-        """End the processes too, because the job is deleted."""
+        """Stop following and end the processes, because the job is deleted."""
         self.close()
         for evaluator in self._folders.evaluators():
             stop(evaluator.group.folder)
@@ -107,7 +137,7 @@ class RuleWatch:
         self._show_logs(job, self._folders.evaluators())
         self._training_ended |= job["TrainingJobStatus"] in ENDED
         if statuses.pending(job) and self._thread is None and not self._closing.is_set():
-            self._thread = threading.Thread(target=self._run, name=f"rules-{self._name}", daemon=True)
+            self._thread = threading.Thread(target=self._run, name=f"rules-{self._watched.name}", daemon=True)
             self._thread.start()
 
     def _run(self) -> None:
@@ -115,26 +145,26 @@ class RuleWatch:
             pass
 
     def _step(self) -> bool:
-        """Look once; False at the end. The lock keeps rules from being added when it is just reached."""
+        """Poll once; False at the end. The lock keeps rules from being added at that very moment."""
         goes_on = False
         with self._lock:
             try:
-                goes_on = self._look()
+                goes_on = self._poll()
             finally:
                 if not goes_on:
                     self._thread = None
         return goes_on
 
-    def _look(self) -> bool:
-        """Carry the news into the job's document; False when there is nothing left to wait for."""
+    def _poll(self) -> bool:
+        """Update the job's document from the status files; False when there is nothing left to wait for."""
         job = self._job()
         evaluators = self._evaluators(job)
         exit_codes = [evaluator.group.exit_code() for evaluator in evaluators]
         self._show_logs(job, evaluators, final=None not in exit_codes)
         reports = read_statuses(self._folders)
         self._act(reports)
-        if _news(job, reports):
-            self._upload(job)  # before the status that tells others to look for it
+        if _has_results(job, reports):
+            self._upload()  # before the status that tells clients to read it
             job = self._change(lambda document: statuses.apply(document, reports))
         for evaluator, exit_code in zip(evaluators, exit_codes, strict=True):
             if exit_code is not None and statuses.pending(job):
@@ -143,7 +173,7 @@ class RuleWatch:
         if None in exit_codes or statuses.pending(job):
             return True
         if self._job()["TrainingJobStatus"] in ENDED:
-            self._job_folders.discard_data()
+            self._rules_ended()
         return False
 
     def _evaluators(self, job: Document) -> list[Evaluator]:
@@ -161,20 +191,17 @@ class RuleWatch:
             return evaluators
 
     def _start_programs(self, job: Document, rules: list[statuses.Configuration]) -> Evaluator:
-        """On AWS an agent of the platform samples; here the program comes with the rules' image."""
+        """Start an evaluator, and the sampler with the first one. On AWS, the platform does the sampling."""
         environment = self._services.images.resolve(rules[0]["RuleEvaluatorImage"])
         settings = self._services.context.settings
+        watched = self._watched
         observed = Observed(
-            self._name,
-            job["CreationTime"],
-            container.tensors_folder(job, self._job_folders)
-            if "DebugHookConfig" in job
-            else self._folders.root / "no-tensors",
-            container.profiler_folder(job, self._job_folders)
-            if container.profiles(job)
-            else self._folders.root / "no-profile",
+            job=watched.name,
+            started=job["CreationTime"],
+            tensors=watched.tensors or self._folders.root / "no-tensors",
+            profile=watched.profile or self._folders.root / "no-profile",
         )
-        samples = container.profiles(job) and not self._training_ended
+        samples = watched.profile is not None and not self._training_ended
         if samples and processes.find(self._folders.sampler) is None:
             interval = job["ProfilerConfig"].get("ProfilingIntervalInMilliseconds", _DEFAULT_INTERVAL_MS)
             start_sampler(self._folders, environment, observed, interval, settings)
@@ -194,21 +221,21 @@ class RuleWatch:
         if any(report.get("ActionRequested") == _STOP_TRAINING for report in reports):
             self._stop_training()
 
-    def _upload(self, job: Document) -> None:
-        output = output_uri(job, "rule-output")
+    def _upload(self) -> None:
+        uri = self._watched.output_uri
         try:
-            FolderSync(self._folders.output, output, self._services.objects).sync(final=True)
+            FolderSync(self._folders.output, uri, self._services.objects).sync(final=True)
         except (OSError, BucketMissingError):
-            logger.exception("%s: the rules' output could not be put to S3", self._name)
+            logger.exception("%s: could not upload the output of the rules", self._watched.name)
 
     def _job(self) -> Document:
-        job = self._store.get(KIND, self._name)
+        job = self._store.get(self._watched.kind, self._watched.name)
         if job is None:
-            raise DocumentMissingError(self._name)
+            raise DocumentMissingError(self._watched.name)
         return job
 
     def _change(self, change: Change) -> Document:
-        return self._store.update(KIND, self._name, change)
+        return self._store.update(self._watched.kind, self._watched.name, change)
 
     def _close_rules(self, rules: Collection[str], outcome: str, details: str) -> Document:
         now = self._services.context.clock()
@@ -219,7 +246,7 @@ def _names(rules: Iterable[statuses.Configuration]) -> list[str]:
     return [rule["RuleConfigurationName"] for rule in rules]
 
 
-def _news(job: Document, reports: Iterable[Mapping[str, Any]]) -> bool:
+def _has_results(job: Document, reports: Iterable[Mapping[str, Any]]) -> bool:
     """Whether a report ends the evaluation of a rule."""
     pending = _names(statuses.pending(job))
     return any(

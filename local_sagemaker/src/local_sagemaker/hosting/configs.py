@@ -4,16 +4,20 @@ traffic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from local_sagemaker.context import Answer, Context, Operation, Request
+from local_sagemaker.context import Context, Request, Response
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.hosting.models import Models
-from local_sagemaker.listing import select
-from local_sagemaker.store import Document, DocumentExistsError
-from local_sagemaker.tags import forget_tags, set_tags
+from local_sagemaker.resources import ResourceKind, Resources
+from local_sagemaker.store import Document
 
-KIND = "endpoint-config"
+_ENDPOINT_CONFIG = ResourceKind(
+    resource_type="endpoint-config",
+    prefix="EndpointConfig",
+    listed_as="EndpointConfigs",
+    summary=("EndpointConfigName", "EndpointConfigArn", "CreationTime"),
+    taken='Cannot create already existing endpoint configuration "{arn}".',
+    missing='Could not find endpoint configuration "{arn}".',
+)
 
 _NOT_HOSTED = {
     "AsyncInferenceConfig": "asynchronous inference",
@@ -22,65 +26,23 @@ _NOT_HOSTED = {
 }
 
 
-class EndpointConfigs:
-    """The endpoint configuration operations."""
+class EndpointConfigs(Resources):
+    """The endpoint configuration operations.
+
+    A configuration in service can be deleted, as on AWS; its endpoint goes on but can no longer be updated.
+    """
 
     def __init__(self, context: Context, models: Models) -> None:
-        self._context = context
+        super().__init__(_ENDPOINT_CONFIG, context)
         self._models = models
 
-    def operations(self) -> Mapping[str, Operation]:
-        return {
-            "CreateEndpointConfig": self.create,
-            "DescribeEndpointConfig": self.describe,
-            "DeleteEndpointConfig": self.delete,
-            "ListEndpointConfigs": self.list,
-        }
-
-    def create(self, request: Request) -> Answer:
-        name = request["EndpointConfigName"]
-        arn = self._context.arn(KIND, name)
+    def create(self, request: Request) -> Response:
         self._check(request)
         document = {key: value for key, value in request.items() if key != "Tags"}
-        document |= {"EndpointConfigArn": arn, "CreationTime": self._context.clock()}
+        document["CreationTime"] = self._context.clock()
         for variant in document["ProductionVariants"]:
             variant.setdefault("InitialVariantWeight", 1.0)
-        try:
-            self._context.store.create(KIND, name, document)
-        except DocumentExistsError as error:
-            raise ValidationError(
-                f'Cannot create already existing endpoint configuration "{arn}".'
-            ) from error
-        set_tags(self._context, arn, request.get("Tags"))
-        return {"EndpointConfigArn": arn}
-
-    def describe(self, request: Request) -> Answer:
-        return self.find(request["EndpointConfigName"])
-
-    def delete(self, request: Request) -> Answer:
-        """A configuration in service can be deleted, as on AWS; its endpoint goes on but cannot be updated
-        any more.
-        """
-        arn = self._context.arn(KIND, request["EndpointConfigName"])
-        if not self._context.store.delete(KIND, request["EndpointConfigName"]):
-            raise ValidationError(f'Could not find endpoint configuration "{arn}".')
-        forget_tags(self._context, arn)
-        return {}
-
-    def list(self, request: Request) -> Answer:
-        configs, token = select(self._context.store.list(KIND), request, name="EndpointConfigName")
-        members = ("EndpointConfigName", "EndpointConfigArn", "CreationTime")
-        return {
-            "EndpointConfigs": [{key: item[key] for key in members} for item in configs],
-            "NextToken": token,
-        }
-
-    def find(self, name: str) -> Document:
-        """The configuration's document. Raises ValidationError where there is none."""
-        document = self._context.store.get(KIND, name)
-        if document is None:
-            raise ValidationError(f'Could not find endpoint configuration "{self._context.arn(KIND, name)}".')
-        return document
+        return self.add(request["EndpointConfigName"], document, request.get("Tags"))
 
     def _check(self, request: Request) -> None:
         for member, what in _NOT_HOSTED.items():

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from local_sagemaker.context import Context
 from local_sagemaker.hosting.fleet_record import FleetRecord
+from local_sagemaker.resources import ResourceKind
 from local_sagemaker.store import Document
 
-KIND = "endpoint"
+ENDPOINT = ResourceKind(
+    resource_type="endpoint",
+    prefix="Endpoint",
+    listed_as="Endpoints",
+    summary=("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus"),
+    taken='Cannot create already existing endpoint "{arn}".',
+    missing='Could not find endpoint "{arn}".',
+)
 _ROLES = frozenset({"_serving", "_next"})
 
 
@@ -19,7 +27,7 @@ class EndpointDocument:
 
     def read(self) -> Document:
         """Raises LookupError where there is none."""
-        document = self._context.store.get(KIND, self._name)
+        document = self._context.store.get(ENDPOINT.resource_type, self._name)
         if document is None:
             raise LookupError(f"the endpoint {self._name} has no document")
         return document
@@ -36,7 +44,7 @@ class EndpointDocument:
                 if value is None and member not in _ROLES:
                     del document[member]
 
-        self._context.store.update(KIND, self._name, change)
+        self._context.store.update(ENDPOINT.resource_type, self._name, change)
 
     def put_fleet(self, record: FleetRecord) -> None:
         """Replace what is remembered of a fleet."""
@@ -44,16 +52,16 @@ class EndpointDocument:
         def change(document: Document) -> None:
             document["_fleets"] = [*_others(document, record.id), record.dump()]
 
-        self._context.store.update(KIND, self._name, change)
+        self._context.store.update(ENDPOINT.resource_type, self._name, change)
 
     def drop_fleet(self, identifier: str) -> None:
         def change(document: Document) -> None:
             document["_fleets"] = _others(document, identifier)
 
-        self._context.store.update(KIND, self._name, change)
+        self._context.store.update(ENDPOINT.resource_type, self._name, change)
 
     def delete(self) -> None:
-        self._context.store.delete(KIND, self._name)
+        self._context.store.delete(ENDPOINT.resource_type, self._name)
 
 
 def fleet_of(document: Document, identifier: str) -> FleetRecord:

@@ -1,30 +1,27 @@
-"""The endpoint operations. What they ask for happens in the background: see `live`."""
+"""The endpoint operations. They return at once; `running_endpoint` carries them out in the background."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 
-from local_sagemaker.context import ACCOUNT, Answer, Context, Operation, Request
+from local_sagemaker.context import ACCOUNT, Context, Request, Response
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.hosting import capture, deployment
 from local_sagemaker.hosting.alarms import Alarms
 from local_sagemaker.hosting.configs import EndpointConfigs
-from local_sagemaker.hosting.endpoint_document import KIND, fleet_of
+from local_sagemaker.hosting.endpoint_document import ENDPOINT, fleet_of
 from local_sagemaker.hosting.fleet_record import FleetRecord, VariantRecord, new_fleet, retain
 from local_sagemaker.hosting.launch import Launcher
 from local_sagemaker.hosting.models import Models, container_of
 from local_sagemaker.hosting.router import Router
-from local_sagemaker.hosting.running_endpoint import LiveEndpoint
+from local_sagemaker.hosting.running_endpoint import RunningEndpoint
 from local_sagemaker.image_environments import Images
-from local_sagemaker.jobs.supervisor import Change
-from local_sagemaker.listing import select
-from local_sagemaker.store import Document, DocumentExistsError, DocumentMissingError
-from local_sagemaker.tags import set_tags
+from local_sagemaker.resources import Resources
+from local_sagemaker.store import Change, Document
 
 
-class Endpoints:
-    """Endpoints by name: their documents in the store and their running side."""
+class Endpoints(Resources):
+    """The endpoint operations, and the running endpoints by name."""
 
     def __init__(
         self,
@@ -36,33 +33,23 @@ class Endpoints:
         launcher: Launcher,
         alarms: Alarms,
     ) -> None:
-        self._context = context
+        super().__init__(ENDPOINT, context)
         self._models = models
         self._configs = configs
         self._images = images
         self._launcher = launcher
         self._alarms = alarms
         self._lock = threading.Lock()
-        self._live: dict[str, LiveEndpoint] = {}
-
-    def operations(self) -> Mapping[str, Operation]:
-        return {
-            "CreateEndpoint": self.create,
-            "DescribeEndpoint": self.describe,
-            "UpdateEndpoint": self.update,
-            "UpdateEndpointWeightsAndCapacities": self.scale,
-            "DeleteEndpoint": self.delete,
-            "ListEndpoints": self.list,
-        }
+        self._running: dict[str, RunningEndpoint] = {}
 
     def resume(self) -> None:
-        for document in self._context.store.list(KIND):
+        for document in self._context.store.list(ENDPOINT.resource_type):
             self._alarms.restore(document.get("_alarms", []))
             self._endpoint(document["EndpointName"]).resume()
 
     def close(self) -> None:
         with self._lock:
-            threads = [threading.Thread(target=endpoint.close) for endpoint in self._live.values()]
+            threads = [threading.Thread(target=endpoint.close) for endpoint in self._running.values()]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -70,21 +57,19 @@ class Endpoints:
 
     def router(self, name: str) -> Router:
         """Where invocations of an endpoint go. Raises ValidationError while it does not serve."""
-        endpoint = self._live.get(name)
+        endpoint = self._running.get(name)
         if endpoint is None or not endpoint.router.serving:
             raise ValidationError(f"Endpoint {name} of account {ACCOUNT} not found.")
         return endpoint.router
 
-    def create(self, request: Request) -> Answer:
+    def create(self, request: Request) -> Response:
         name = request["EndpointName"]
-        arn = self._context.arn(KIND, name)
-        if self._context.store.get(KIND, name) is not None:
-            raise ValidationError(f'Cannot create already existing endpoint "{arn}".')
+        if self._context.store.get(ENDPOINT.resource_type, name) is not None:
+            raise self._taken(name)
         fleet = self._plan(request["EndpointConfigName"])
         now = self._context.clock()
         document = {
             "EndpointName": name,
-            "EndpointArn": arn,
             "EndpointConfigName": fleet.config,
             "EndpointStatus": "Creating",
             "CreationTime": now,
@@ -95,16 +80,12 @@ class Endpoints:
         }
         if "DeploymentConfig" in request:
             document["LastDeploymentConfig"] = request["DeploymentConfig"]
-        try:
-            self._context.store.create(KIND, name, document)
-        except DocumentExistsError as error:
-            raise ValidationError(f'Cannot create already existing endpoint "{arn}".') from error
-        set_tags(self._context, arn, request.get("Tags"))
+        response = self.add(name, document, request.get("Tags"))
         self._endpoint(name).deploy()
-        return {"EndpointArn": arn}
+        return response
 
-    def describe(self, request: Request) -> Answer:
-        document = self._find(request["EndpointName"])
+    def describe(self, request: Request) -> Response:
+        document = self.find(request["EndpointName"])
         fleets = {item["id"]: FleetRecord.load(item) for item in document["_fleets"]}
         shown = fleets.get(document["_serving"] or document["_next"])
         answer = {key: value for key, value in document.items() if not key.startswith("_")}
@@ -116,9 +97,9 @@ class Endpoints:
             answer["PendingDeploymentSummary"] = _pending(fleets[document["_next"]], document)
         return answer
 
-    def update(self, request: Request) -> Answer:
+    def update(self, request: Request) -> Response:
         name = request["EndpointName"]
-        current = self._find(name)
+        current = self.find(name)
         fleet = self._plan(request["EndpointConfigName"])
         self._configs.find(current["EndpointConfigName"])  # AWS cannot update when the old one was deleted
         if request.get("RetainAllVariantProperties"):
@@ -145,9 +126,9 @@ class Endpoints:
         self._endpoint(name).deploy()
         return {"EndpointArn": current["EndpointArn"]}
 
-    def scale(self, request: Request) -> Answer:
+    def scale(self, request: Request) -> Response:
         name = request["EndpointName"]
-        current = self._find(name)
+        current = self.find(name)
         asked = {item["VariantName"]: item for item in request["DesiredWeightsAndCapacities"]}
         unknown = asked.keys() - {variant.name for variant in _serving(current).variants}
         if unknown:
@@ -165,18 +146,12 @@ class Endpoints:
         self._endpoint(name).scale()
         return {"EndpointArn": current["EndpointArn"]}
 
-    def delete(self, request: Request) -> Answer:
+    def delete(self, request: Request) -> Response:
+        """Begin to delete an endpoint; the running endpoint ends with its document."""
         name = request["EndpointName"]
-        self._find(name)
         self._start_transition(name, "Deleting", {"InService", "Failed", "OutOfService"}, lambda _: None)
         self._endpoint(name).remove()
         return {}
-
-    def list(self, request: Request) -> Answer:
-        documents = self._context.store.list(KIND)
-        found, token = select(documents, request, name="EndpointName", status="EndpointStatus")
-        members = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
-        return {"Endpoints": [{key: item[key] for key in members} for item in found], "NextToken": token}
 
     def _start_update(self, name: str, change: Change) -> None:
         self._start_transition(name, "Updating", {"InService"}, change)
@@ -185,7 +160,7 @@ class Endpoints:
         """Set the status and apply `change` in one step. Raises ValidationError in a status that is not
         allowed.
         """
-        arn = self._context.arn(KIND, name)
+        arn = self.arn(name)
 
         def begin(document: Document) -> None:
             found = document["EndpointStatus"]
@@ -200,10 +175,7 @@ class Endpoints:
             document["EndpointStatus"] = status
             document["LastModifiedTime"] = document["_update_started"] = self._context.clock()
 
-        try:
-            self._context.store.update(KIND, name, begin)
-        except DocumentMissingError as error:
-            raise ValidationError(f'Could not find endpoint "{arn}".') from error
+        self.change(name, begin)
 
     def _plan(self, config_name: str) -> FleetRecord:
         """The fleet of a configuration whose models and images are all there. Raises ValidationError."""
@@ -214,17 +186,11 @@ class Endpoints:
             self._images.resolve(container["Image"])
         return new_fleet(config, containers, self._context.clock())
 
-    def _find(self, name: str) -> Document:
-        document = self._context.store.get(KIND, name)
-        if document is None:
-            raise ValidationError(f'Could not find endpoint "{self._context.arn(KIND, name)}".')
-        return document
-
-    def _endpoint(self, name: str) -> LiveEndpoint:
+    def _endpoint(self, name: str) -> RunningEndpoint:
         with self._lock:
-            if name not in self._live:
-                self._live[name] = LiveEndpoint(name, self._context, self._launcher, self._alarms)
-            return self._live[name]
+            if name not in self._running:
+                self._running[name] = RunningEndpoint(name, self._context, self._launcher, self._alarms)
+            return self._running[name]
 
 
 def _serving(document: Document) -> FleetRecord:

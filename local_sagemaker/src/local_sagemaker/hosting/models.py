@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
-from local_sagemaker.context import Answer, Context, Operation, Request
+from local_sagemaker.context import Context, Request, Response
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.hosting.model_data import ModelData
 from local_sagemaker.image_environments import Images
-from local_sagemaker.listing import select
+from local_sagemaker.resources import ResourceKind, Resources
 from local_sagemaker.s3.objects import Objects
-from local_sagemaker.store import Document, DocumentExistsError
-from local_sagemaker.tags import forget_tags, set_tags
+from local_sagemaker.store import Document
 
-KIND = "model"
+_MODEL = ResourceKind(
+    resource_type="model",
+    prefix="Model",
+    listed_as="Models",
+    summary=("ModelName", "ModelArn", "CreationTime"),
+    taken='Cannot create already existing model "{arn}".',
+    missing='Could not find model "{arn}".',
+)
 
 
 class Packages(Protocol):
@@ -25,64 +30,27 @@ class Packages(Protocol):
         ...
 
 
-class Models:
-    """The model operations. What a model names must exist when it is created: its image and its data, or its
-    model package.
+class Models(Resources):
+    """The model operations.
+
+    What a model names must exist when it is created: its image and its data, or its model package. Endpoints
+    that run a model keep a copy of it and go on when it is deleted, as on AWS.
     """
 
     def __init__(self, context: Context, objects: Objects, images: Images, packages: Packages) -> None:
-        self._context = context
+        super().__init__(_MODEL, context)
         self._objects = objects
         self._images = images
         self._packages = packages
 
-    def operations(self) -> Mapping[str, Operation]:
-        return {
-            "CreateModel": self.create,
-            "DescribeModel": self.describe,
-            "DeleteModel": self.delete,
-            "ListModels": self.list,
-        }
-
-    def create(self, request: Request) -> Answer:
+    def create(self, request: Request) -> Response:
         name = request["ModelName"]
-        arn = self._context.arn(KIND, name)
         document = {key: value for key, value in request.items() if key != "Tags"}
-        document |= {"ModelArn": arn, "CreationTime": self._context.clock()}
-        if self._context.store.get(KIND, name) is None:
+        document["CreationTime"] = self._context.clock()
+        if self._context.store.get(_MODEL.resource_type, name) is None:
             document["_Container"] = self._resolved(container_of(request))
             self._check(document["_Container"])
-        try:
-            self._context.store.create(KIND, name, document)
-        except DocumentExistsError as error:
-            raise ValidationError(f'Cannot create already existing model "{arn}".') from error
-        set_tags(self._context, arn, request.get("Tags"))
-        return {"ModelArn": arn}
-
-    def describe(self, request: Request) -> Answer:
-        return self.find(request["ModelName"])
-
-    def delete(self, request: Request) -> Answer:
-        """Endpoints that run the model keep their copy of it and go on, as on AWS."""
-        arn = self._context.arn(KIND, request["ModelName"])
-        if not self._context.store.delete(KIND, request["ModelName"]):
-            raise ValidationError(f'Could not find model "{arn}".')
-        forget_tags(self._context, arn)
-        return {}
-
-    def list(self, request: Request) -> Answer:
-        models, token = select(self._context.store.list(KIND), request, name="ModelName")
-        summaries = [
-            {key: model[key] for key in ("ModelName", "ModelArn", "CreationTime")} for model in models
-        ]
-        return {"Models": summaries, "NextToken": token}
-
-    def find(self, name: str) -> Document:
-        """The model's document. Raises ValidationError where there is none."""
-        document = self._context.store.get(KIND, name)
-        if document is None:
-            raise ValidationError(f'Could not find model "{self._context.arn(KIND, name)}".')
-        return document
+        return self.add(name, document, request.get("Tags"))
 
     def _resolved(self, container: Document) -> Document:
         """The container with what its model package says: a model goes on when its package is deleted."""

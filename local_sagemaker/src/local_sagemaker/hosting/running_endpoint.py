@@ -18,7 +18,7 @@ from local_sagemaker.context import Context
 from local_sagemaker.hosting import deployment
 from local_sagemaker.hosting.alarms import Alarms
 from local_sagemaker.hosting.deployment import DeploymentInterruptedError, RolledBackError
-from local_sagemaker.hosting.endpoint_document import KIND, EndpointDocument, fleet_of
+from local_sagemaker.hosting.endpoint_document import ENDPOINT, EndpointDocument, fleet_of
 from local_sagemaker.hosting.fleet import Fleet, FleetFailedError, FleetInterruptedError
 from local_sagemaker.hosting.fleet_record import new_instances
 from local_sagemaker.hosting.launch import Launcher
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 JOIN_SECONDS = 15.0  # for a step that cannot be interrupted: processes that end, a download, pip
 
 
-class LiveEndpoint:
+class RunningEndpoint:
     """One endpoint while the runtime runs."""
 
     def __init__(self, name: str, context: Context, launcher: Launcher, alarms: Alarms) -> None:
@@ -223,7 +223,7 @@ class LiveEndpoint:
         self._fleets.clear()
         self._discard_strays(set())
         shutil.rmtree(self._launcher.folder(self.name), ignore_errors=True)
-        forget_tags(self._context, self._context.arn(KIND, self.name))
+        forget_tags(self._context, self._context.arn(ENDPOINT.resource_type, self.name))
         self._document.delete()
 
     def _discard_strays(self, wanted: set[str | None]) -> None:

@@ -142,7 +142,7 @@ class ModelServer:
         self.ready = True
 
     def run(self) -> None:
-        """Answer jobs until `stop`; jobs that were queued before it are still answered."""
+        """Response jobs until `stop`; jobs that were queued before it are still answered."""
         while (job := self._jobs.get()) is not None:
             job.started = time.monotonic()
             job.reply = self._predict(job)

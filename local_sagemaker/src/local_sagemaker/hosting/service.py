@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from itertools import count
 
-from local_sagemaker.context import Context, Operation
+from local_sagemaker.context import Context
 from local_sagemaker.hosting.alarms import Alarms
 from local_sagemaker.hosting.capture import DataCapture
 from local_sagemaker.hosting.configs import EndpointConfigs
@@ -31,10 +31,10 @@ class Hosting:
         self._alarms = Alarms(recorder, region)
         self._publisher = Publisher(recorder, region)
         self._launcher = Launcher(context, objects, images)
-        self._models = Models(context, objects, images, packages)
-        self._configs = EndpointConfigs(context, self._models)
-        self._endpoints = Endpoints(
-            context, self._models, self._configs, images=images, launcher=self._launcher, alarms=self._alarms
+        self.models = Models(context, objects, images, packages)
+        self.configs = EndpointConfigs(context, self.models)
+        self.endpoints = Endpoints(
+            context, self.models, self.configs, images=images, launcher=self._launcher, alarms=self._alarms
         )
         self._capture = DataCapture(objects)
         observers = (recorder.observe, self._capture.observe)
@@ -42,21 +42,14 @@ class Hosting:
         self._closing = threading.Event()
         self._monitor = threading.Thread(target=self._watch, name="endpoint-metrics", daemon=True)
 
-    def operations(self) -> Mapping[str, Operation]:
-        return {
-            **self._models.operations(),
-            **self._configs.operations(),
-            **self._endpoints.operations(),
-        }
-
     def resume(self) -> None:
         self._launcher.republish_logs()
-        self._endpoints.resume()
+        self.endpoints.resume()
         self._monitor.start()
 
     def close(self) -> None:
         self._closing.set()
-        self._endpoints.close()
+        self.endpoints.close()
         if self._monitor.is_alive():
             self._monitor.join()
         self._publish()
@@ -65,7 +58,7 @@ class Hosting:
         self, endpoint_name: str, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
         """The container's answer: status, headers, body. Raises ModelError or ValidationError."""
-        router = self._endpoints.router(endpoint_name)
+        router = self.endpoints.router(endpoint_name)
         return self._invoker.invoke(endpoint_name, router, body, headers)
 
     def _watch(self) -> None:

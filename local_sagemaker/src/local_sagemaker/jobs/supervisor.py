@@ -6,31 +6,29 @@ the process in the job's folder, and goes on from there.
 
 from __future__ import annotations
 
-import errno
 import logging
 import sqlite3
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from local_sagemaker import processes
 from local_sagemaker.channels import ChannelError, ObjectCache
 from local_sagemaker.context import Context
+from local_sagemaker.errors import is_disk_full
 from local_sagemaker.image_environments import Images
 from local_sagemaker.jobs.artifacts import BackgroundSync, FolderSync
 from local_sagemaker.jobs.failures import LIMIT, JobFailedError, failure_reason
 from local_sagemaker.jobs.folders import JobFolders
 from local_sagemaker.logs import CloudWatchLogs, LogEvent, LogFollower, read_journal
 from local_sagemaker.processes import ProcessGroup, ProcessStartError
+from local_sagemaker.resources import ResourceKind
 from local_sagemaker.s3.objects import BucketMissingError, ObjectMissingError, Objects
-from local_sagemaker.store import Document
+from local_sagemaker.store import Change, Document
 
 logger = logging.getLogger(__name__)
-
-Change = Callable[[Document], None]
 
 ENDED = frozenset({"Completed", "Failed", "Stopped"})
 GRACE_SECONDS = 120.0  # between SIGTERM and SIGKILL (StopTrainingJob; the documents give none for others)
@@ -68,14 +66,20 @@ class Services:
         )
 
 
-@dataclass(frozen=True)
-class JobKind:
-    """A kind of job: the store's name for it, members of its document, and its log group."""
+@dataclass(frozen=True, kw_only=True)
+class JobKind(ResourceKind):
+    """A kind of job. `log_group` is its group in CloudWatch Logs."""
 
-    name: str
-    status: str
-    start_time: str
     log_group: str
+
+    @property
+    def start_time(self) -> str:
+        return self.prefix.removesuffix("Job") + "StartTime"
+
+    @property
+    def title(self) -> str:
+        """In messages: `training job`."""
+        return self.resource_type.replace("-", " ")
 
 
 class Supervisor(ABC):
@@ -220,13 +224,13 @@ class Supervisor(ABC):
     # -- small steps -------------------------------------------------------------------------------------
 
     def _job(self) -> Document:
-        job = self._context.store.get(self._kind.name, self._name)
+        job = self._context.store.get(self._kind.resource_type, self._name)
         if job is None:
-            raise JobFailedError(f"the {self._kind.name} {self._name} is gone from the store")
+            raise JobFailedError(f"the {self._kind.title} {self._name} is gone from the store")
         return job
 
     def _change(self, change: Change) -> Document:
-        return self._context.store.update(self._kind.name, self._name, change)
+        return self._context.store.update(self._kind.resource_type, self._name, change)
 
     def _stopping(self) -> bool:
         return bool(self._job()[self._kind.status] == "Stopping")
@@ -245,10 +249,7 @@ class Supervisor(ABC):
             group.wait(_KILL_SECONDS)
 
     def _disk_reason(self, error: OSError | sqlite3.OperationalError) -> str:
-        full = (
-            "disk is full" in str(error) if isinstance(error, sqlite3.Error) else error.errno == errno.ENOSPC
-        )
-        if not full:
+        if not is_disk_full(error):
             return f"InternalServerError: {error}"
         root = self._context.settings.root
         return (

@@ -9,22 +9,41 @@ from typing import Any
 
 from local_sagemaker.channels import Channel
 from local_sagemaker.context import Request
+from local_sagemaker.errors import ResourceInUseError
 from local_sagemaker.jobs.supervisor import JobKind
 from local_sagemaker.store import Document
 
-KIND = "processing-job"
-LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
-JOB_KIND = JobKind(KIND, "ProcessingJobStatus", "ProcessingStartTime", LOG_GROUP)
+PROCESSING_JOB = JobKind(
+    resource_type="processing-job",
+    prefix="ProcessingJob",
+    listed_as="ProcessingJobSummaries",
+    summary=(
+        "ProcessingJobName",
+        "ProcessingJobArn",
+        "CreationTime",
+        "ProcessingEndTime",
+        "LastModifiedTime",
+        "ProcessingJobStatus",
+        "FailureReason",
+        "ExitMessage",
+    ),
+    taken=(
+        "Job name must be unique within an AWS account and region, and a job with this name already "
+        "exists ({arn})"
+    ),
+    missing="Could not find requested job with name: {name}",  # Airflow's operator takes it for a free name
+    taken_error=ResourceInUseError,
+    log_group="/aws/sagemaker/ProcessingJobs",
+)
 
 _DAY = 86_400
 _S3_INPUT = {"S3InputMode": "File", "S3DataDistributionType": "FullyReplicated", "S3CompressionType": "None"}
 
 
-def new_document(request: Request, arn: str, now: float) -> Document:
+def new_document(request: Request, now: float) -> Document:
     """The document of a job that was just created; `now` in epoch seconds."""
     job: Document = {name: value for name, value in request.items() if name != "Tags"}
     job |= {
-        "ProcessingJobArn": arn,
         "ProcessingJobStatus": "InProgress",
         "CreationTime": now,
         "LastModifiedTime": now,

@@ -14,7 +14,7 @@ from local_sagemaker.jobs.supervisor import Services, Supervisor
 from local_sagemaker.processes import ProcessGroup
 from local_sagemaker.processing import container, job_document
 from local_sagemaker.processing.folders import ProcessingFolders
-from local_sagemaker.processing.job_document import JOB_KIND, KIND
+from local_sagemaker.processing.job_document import PROCESSING_JOB
 from local_sagemaker.s3.objects import BucketMissingError, ObjectMissingError
 from local_sagemaker.store import Document
 
@@ -27,8 +27,8 @@ class ProcessingSupervisor(Supervisor):
     """Takes one processing job from where it is to its end."""
 
     def __init__(self, name: str, services: Services) -> None:
-        self._folders = ProcessingFolders(services.context.folder(KIND, name))
-        super().__init__(JOB_KIND, name, services, self._folders)
+        self._folders = ProcessingFolders(services.context.folder(PROCESSING_JOB.resource_type, name))
+        super().__init__(PROCESSING_JOB, name, services, self._folders)
         self._asked = False
 
     def _launch(self) -> ProcessGroup | None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 
-from local_sagemaker.context import Answer, Context, Operation, Request
+from local_sagemaker.context import Context, Request, Response
 from local_sagemaker.errors import ConflictError, ValidationError
 from local_sagemaker.image_environments import Images
-from local_sagemaker.listing import select
-from local_sagemaker.registry.groups import ModelPackageGroups
-from local_sagemaker.registry.names import PACKAGE_KIND, name_of
+from local_sagemaker.registry.groups import PACKAGE_TYPE, ModelPackageGroups
 from local_sagemaker.registry.validation import check_approval, check_containers, check_request
+from local_sagemaker.resources import ResourceKind, Resources, name_of
 from local_sagemaker.s3.objects import Objects
-from local_sagemaker.store import Document, DocumentExistsError
-from local_sagemaker.tags import forget_tags, set_tags
+from local_sagemaker.store import Document
 
 APPROVED = "Approved"
 
@@ -29,56 +26,56 @@ _REPLACED = (
     "ModelCard",
     "ModelLifeCycle",
 )
-_SUMMARY = (
-    "ModelPackageName",
-    "ModelPackageGroupName",
-    "ModelPackageVersion",
-    "ModelPackageArn",
-    "ModelPackageDescription",
-    "CreationTime",
-    "ModelPackageStatus",
-    "ModelApprovalStatus",
-    "ModelLifeCycle",
-    "ModelPackageRegistrationType",
+_PACKAGE = ResourceKind(
+    resource_type=PACKAGE_TYPE,
+    prefix="ModelPackage",
+    listed_as="ModelPackageSummaryList",
+    summary=(
+        "ModelPackageName",
+        "ModelPackageGroupName",
+        "ModelPackageVersion",
+        "ModelPackageArn",
+        "ModelPackageDescription",
+        "CreationTime",
+        "ModelPackageStatus",
+        "ModelApprovalStatus",
+        "ModelLifeCycle",
+        "ModelPackageRegistrationType",
+    ),
+    taken="Model Package already exists: {arn}",
+    missing="ModelPackage {arn} does not exist.",
+    taken_error=ConflictError,
+    stored_name="_Name",
 )
 _MAX_METADATA = 50  # CustomerMetadataProperties, API reference
 
 
-class ModelPackages:
-    """The package operations. What a package names must exist when it is registered: images and data."""
+class ModelPackages(Resources):
+    """The package operations.
+
+    What a package names must exist when it is registered: images and data. Models made of a package go on
+    when it is deleted.
+    """
 
     def __init__(
         self, context: Context, objects: Objects, images: Images, groups: ModelPackageGroups
     ) -> None:
-        self._context = context
+        super().__init__(_PACKAGE, context)
         self._objects = objects
         self._images = images
         self._groups = groups
         self._creating = threading.Lock()
 
-    def operations(self) -> Mapping[str, Operation]:
-        return {
-            "CreateModelPackage": self.create,
-            "DescribeModelPackage": self.describe,
-            "BatchDescribeModelPackage": self.describe_many,
-            "ListModelPackages": self.list,
-            "UpdateModelPackage": self.update,
-            "DeleteModelPackage": self.delete,
-        }
-
-    def create(self, request: Request) -> Answer:
+    def create(self, request: Request) -> Response:
         """Register a package. The same ClientToken again, as a client's own retry sends it, is the first."""
         check_request(request, self._images, self._objects)
         if "ModelPackageGroupName" in request:
-            self._groups.find(name_of(request["ModelPackageGroupName"]))
+            self._groups.find(request["ModelPackageGroupName"])
         with self._creating:
             known = self._with_token(request.get("ClientToken"))
-            return {"ModelPackageArn": self._register(request) if known is None else known["ModelPackageArn"]}
+            return self._register(request) if known is None else {"ModelPackageArn": known["ModelPackageArn"]}
 
-    def describe(self, request: Request) -> Answer:
-        return self.find(request["ModelPackageName"])
-
-    def describe_many(self, request: Request) -> Answer:
+    def describe_many(self, request: Request) -> Response:
         found, missing = {}, {}
         for arn in request["ModelPackageArnList"]:
             try:
@@ -87,36 +84,13 @@ class ModelPackages:
                 missing[arn] = {"ErrorCode": error.code, "ErrorResponse": error.message}
         return {"ModelPackageSummaries": found, "BatchDescribeModelPackageErrorMap": missing}
 
-    def list(self, request: Request) -> Answer:
-        packages = [item for item in self._context.store.list(PACKAGE_KIND) if _matches(item, request)]
-        found, token = select(packages, request, name="_Name")
-        summaries = [{member: item[member] for member in _SUMMARY if member in item} for item in found]
-        return {"ModelPackageSummaryList": summaries, "NextToken": token}
-
-    def update(self, request: Request) -> Answer:
+    def update(self, request: Request) -> Response:
         name = self.find(request["ModelPackageArn"])["_Name"]
         check_approval(name, request)
         check_containers(request, self._images, self._objects)
         now = self._context.clock()
-        package = self._context.store.update(
-            PACKAGE_KIND, name, lambda document: _update(document, request, now)
-        )
+        package = self.change(name, lambda document: _update(document, request, now))
         return {"ModelPackageArn": package["ModelPackageArn"]}
-
-    def delete(self, request: Request) -> Answer:
-        """Models made of the package go on without it."""
-        package = self.find(request["ModelPackageName"])
-        self._context.store.delete(PACKAGE_KIND, package["_Name"])
-        forget_tags(self._context, package["ModelPackageArn"])
-        return {}
-
-    def find(self, name_or_arn: str) -> Document:
-        """The package's document. Raises ValidationError."""
-        name = name_of(name_or_arn)
-        package = self._context.store.get(PACKAGE_KIND, name)
-        if package is None:
-            raise ValidationError(f"ModelPackage {self._context.arn(PACKAGE_KIND, name)} does not exist.")
-        return package
 
     def container(self, name_or_arn: str, specification: str | None) -> Document:
         """The container of an approved package, as a model has it; `specification` names one of its
@@ -142,10 +116,10 @@ class ModelPackages:
         return {member: containers[0][member] for member in members if member in containers[0]}
 
     def _with_token(self, token: str | None) -> Document | None:
-        packages = self._context.store.list(PACKAGE_KIND) if token else []
+        packages = self._context.store.list(PACKAGE_TYPE) if token else []
         return next((package for package in packages if package["_ClientToken"] == token), None)
 
-    def _register(self, request: Request) -> str:
+    def _register(self, request: Request) -> Response:
         package: Document = {key: value for key, value in request.items() if key not in _NOT_DESCRIBED}
         if "ModelPackageGroupName" in request:
             group = name_of(request["ModelPackageGroupName"])
@@ -159,9 +133,7 @@ class ModelPackages:
         else:
             name = request["ModelPackageName"]
         now = self._context.clock()
-        arn = self._context.arn(PACKAGE_KIND, name)
         package |= {
-            "ModelPackageArn": arn,
             "ModelPackageStatus": "Completed",
             "ModelPackageStatusDetails": {"ValidationStatuses": [], "ImageScanStatuses": []},
             "CertifyForMarketplace": request.get("CertifyForMarketplace", False),
@@ -170,12 +142,10 @@ class ModelPackages:
             "_Name": name,
             "_ClientToken": request.get("ClientToken"),
         }
-        try:
-            self._context.store.create(PACKAGE_KIND, name, package)
-        except DocumentExistsError as error:
-            raise ConflictError(f"Model Package already exists: {arn}") from error
-        set_tags(self._context, arn, request.get("Tags"))
-        return arn
+        return self.add(name, package, request.get("Tags"))
+
+    def _listed(self, request: Request) -> list[Document]:
+        return [item for item in super()._listed(request) if _matches(item, request)]
 
 
 def _specification(package: Document, name: str | None) -> Document:

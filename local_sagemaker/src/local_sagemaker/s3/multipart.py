@@ -53,10 +53,8 @@ def parts_in_order(bucket: str, key: str, upload_id: str, document: bytes) -> Pa
     if upload is None or upload.key_name != key:
         return None
     try:
-        listed = [
-            _listed(element)
-            for element in ElementTree.fromstring(document)  # noqa: S314 - expat limits what entities may expand to if _name(element) == "Part"
-        ]
+        root = ElementTree.fromstring(document)  # noqa: S314 - expat limits what entities may expand to
+        listed = [_listed(element) for element in root if _name(element) == "Part"]
     except (ElementTree.ParseError, ValueError, KeyError):
         return None
     numbers = [number for number, _ in listed]

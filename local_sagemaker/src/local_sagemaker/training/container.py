@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from local_sagemaker.context import Settings
+from local_sagemaker.debugging import statuses
 from local_sagemaker.image_environments import Environment
 from local_sagemaker.jobs.container import HOST, default_variables, platform_variables
 from local_sagemaker.store import Document
@@ -53,19 +54,13 @@ def config_files(job: Document, folders: TrainingFolders) -> dict[str, Any]:
     }
     if (hook := job.get("DebugHookConfig")) is not None:
         files["debughookconfig"] = {**hook, "LocalPath": str(tensors_folder(job, folders))}
-    if profiles(job):
+    if statuses.profiles(job):
         files["profilerconfig"] = _profiler(job, folders)
     if (checkpoints := job.get("CheckpointConfig")) is not None:
         files["checkpointconfig"] = {**checkpoints, "LocalPath": str(checkpoints_folder(job, folders))}
     if (tensorboard := job.get("TensorBoardOutputConfig")) is not None:
         files["tensorboardoutputconfig"] = {**tensorboard, "LocalPath": str(tensorboard_folder(job, folders))}
     return files
-
-
-def profiles(job: Document) -> bool:
-    """Whether the job has a profiler that is not switched off."""
-    config = job.get("ProfilerConfig")
-    return config is not None and not config.get("DisableProfiler", False)
 
 
 def tensors_folder(job: Document, folders: TrainingFolders) -> Path:
@@ -148,7 +143,7 @@ def _link_to(folder: Path) -> Path:
 
 def clean_up(job: Document, folders: TrainingFolders) -> None:
     """Remove what the container had outside of the job's folder."""
-    if profiles(job):
+    if statuses.profiles(job):
         _link_to(profiler_folder(job, folders)).unlink(missing_ok=True)
 
 

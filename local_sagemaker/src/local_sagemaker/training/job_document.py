@@ -9,13 +9,29 @@ from typing import Any
 
 from local_sagemaker.context import Request
 from local_sagemaker.debugging import statuses as rules
+from local_sagemaker.errors import ResourceInUseError
 from local_sagemaker.jobs.artifacts import join_uri
 from local_sagemaker.jobs.supervisor import JobKind
 from local_sagemaker.store import Document
 
-KIND = "training-job"
-LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-JOB_KIND = JobKind(KIND, "TrainingJobStatus", "TrainingStartTime", LOG_GROUP)
+TRAINING_JOB = JobKind(
+    resource_type="training-job",
+    prefix="TrainingJob",
+    listed_as="TrainingJobSummaries",
+    summary=(
+        "TrainingJobName",
+        "TrainingJobArn",
+        "CreationTime",
+        "TrainingEndTime",
+        "LastModifiedTime",
+        "TrainingJobStatus",
+        "SecondaryStatus",
+    ),
+    taken="Training job names must be unique within an AWS account and region",
+    missing="Requested resource not found.",
+    taken_error=ResourceInUseError,
+    log_group="/aws/sagemaker/TrainingJobs",
+)
 
 _NOT_DESCRIBED = ("Tags", "SessionChainingConfig")
 _MESSAGES = {

@@ -20,7 +20,7 @@ from local_sagemaker.s3.objects import BucketMissingError, ObjectMissingError
 from local_sagemaker.store import Document
 from local_sagemaker.training import container, job_document
 from local_sagemaker.training.folders import TrainingFolders
-from local_sagemaker.training.job_document import JOB_KIND, KIND, output_uri
+from local_sagemaker.training.job_document import TRAINING_JOB, output_uri
 from local_sagemaker.training.metrics import definitions, final_metrics, scrape
 from local_sagemaker.training.source import unpack_source
 
@@ -33,8 +33,8 @@ class TrainingSupervisor(Supervisor):
     """Takes one training job from where it is to its end."""
 
     def __init__(self, name: str, services: Services, rules: RuleWatch) -> None:
-        self._folders = TrainingFolders(services.context.folder(KIND, name))
-        super().__init__(JOB_KIND, name, services, self._folders)
+        self._folders = TrainingFolders(services.context.folder(TRAINING_JOB.resource_type, name))
+        super().__init__(TRAINING_JOB, name, services, self._folders)
         self._rules = rules
         self._asked: set[int] = set()
 
@@ -132,7 +132,7 @@ class TrainingSupervisor(Supervisor):
         marked: list[Path] = []
         if "DebugHookConfig" in job:
             marked.append(container.tensors_folder(job, self._folders))
-        if container.profiles(job):
+        if statuses.profiles(job):
             marked.append(container.profiler_folder(job, self._folders) / "framework")
         for folder in marked:
             folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ class TrainingSupervisor(Supervisor):
         outputs = []
         if "DebugHookConfig" in job:
             outputs.append(("DebugHookConfig", container.tensors_folder, "debug-output"))
-        if container.profiles(job) and "S3OutputPath" in job["ProfilerConfig"]:
+        if statuses.profiles(job) and "S3OutputPath" in job["ProfilerConfig"]:
             outputs.append(("ProfilerConfig", container.profiler_folder, "profiler-output"))
         if "TensorBoardOutputConfig" in job:
             outputs.append(("TensorBoardOutputConfig", container.tensorboard_folder, "tensorboard-output"))

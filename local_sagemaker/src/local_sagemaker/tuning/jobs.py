@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from local_sagemaker.context import Answer, Context, Operation, Request
-from local_sagemaker.errors import ApiError, ResourceInUseError, ResourceNotFoundError, ValidationError
+from local_sagemaker.context import Context, Request, Response
+from local_sagemaker.errors import ResourceNotFoundError, ValidationError
 from local_sagemaker.listing import page
-from local_sagemaker.store import Document, DocumentExistsError
-from local_sagemaker.tags import forget_tags, set_tags
+from local_sagemaker.resources import Resources
+from local_sagemaker.store import Document
 from local_sagemaker.tuning import trials
 from local_sagemaker.tuning.plans import Plan, read_plan
-from local_sagemaker.tuning.progress import KIND, Ending, TrainingJobs
+from local_sagemaker.tuning.progress import TUNING_JOB, Ending, TrainingJobs
 from local_sagemaker.tuning.supervisor import Supervisor
 from local_sagemaker.tuning.trials import Summary
 from local_sagemaker.tuning.warm_start import inherit
@@ -29,28 +29,18 @@ _REQUEST_MEMBERS = (
 )
 
 
-class TuningJobs:
-    """Tuning jobs in the store, and a supervisor for each that runs."""
+class TuningJobs(Resources):
+    """The operations, and a supervisor for each tuning job that runs. Safe to call from any thread."""
 
     def __init__(self, context: Context, training_jobs: TrainingJobs) -> None:
-        self._context = context
+        super().__init__(TUNING_JOB, context)
         self._store = context.store
         self._training = training_jobs
         self._supervisors: dict[str, Supervisor] = {}
         self._lock = threading.Lock()
 
-    def operations(self) -> Mapping[str, Operation]:
-        return {
-            "CreateHyperParameterTuningJob": self.create,
-            "DescribeHyperParameterTuningJob": self.describe,
-            "StopHyperParameterTuningJob": self.stop,
-            "DeleteHyperParameterTuningJob": self.delete,
-            "ListHyperParameterTuningJobs": self.list_jobs,
-            "ListTrainingJobsForHyperParameterTuningJob": self.list_training_jobs,
-        }
-
     def resume(self) -> None:
-        for job in self._store.list(KIND):
+        for job in self._store.list(TUNING_JOB.resource_type):
             if _is_active(job):
                 self._supervise(job["HyperParameterTuningJobName"])
 
@@ -60,27 +50,22 @@ class TuningJobs:
         for supervisor in supervisors:
             supervisor.close()
 
-    def create(self, request: Request) -> Answer:
+    def create(self, request: Request) -> Response:
         name = request["HyperParameterTuningJobName"]
-        arn = self._context.arn(KIND, name)
-        if self._store.get(KIND, name) is not None:
-            raise _name_taken(arn)
+        if self._store.get(TUNING_JOB.resource_type, name) is not None:
+            raise self._taken(name)
         job = new_document(self._context, request)
         self._check_training(job)
-        try:
-            self._store.create(KIND, name, job)
-        except DocumentExistsError as error:
-            raise _name_taken(arn) from error
-        set_tags(self._context, arn, request.get("Tags"))
+        response = self.add(name, job, request.get("Tags"))
         self._supervise(name)
-        return {"HyperParameterTuningJobArn": arn}
+        return response
 
-    def describe(self, request: Request) -> Answer:
-        job = self._get(request, ValidationError)
+    def describe(self, request: Request) -> Response:
+        job = self.find(request["HyperParameterTuningJobName"])
         plan = read_plan(job)
         summaries = self._summaries(job, plan)
-        answer: Answer = {
-            **{member: value for member, value in job.items() if not member.startswith("_")},
+        response: Response = {
+            **job,
             **_described_definitions(job, plan),
             **_counters(summaries),
             "TuningJobCompletionDetails": {
@@ -92,14 +77,15 @@ class TuningJobs:
         }
         best = trials.best(filter(trials.has_ended, summaries), maximize=plan.maximize)
         if best is not None:
-            answer["BestTrainingJob"] = best
+            response["BestTrainingJob"] = best
         if job.get("WarmStartConfig", {}).get("WarmStartType") == "IdenticalDataAndAlgorithm":
             candidates = [item for item in (job["_inherited_best"], best) if item is not None]
-            answer["OverallBestTrainingJob"] = trials.best(candidates, maximize=plan.maximize)
-        return answer
+            response["OverallBestTrainingJob"] = trials.best(candidates, maximize=plan.maximize)
+        return response
 
-    def stop(self, request: Request) -> Answer:
-        name = self._get(request, ResourceNotFoundError)["HyperParameterTuningJobName"]
+    def stop(self, request: Request) -> Response:
+        name = request["HyperParameterTuningJobName"]
+        self.find(name, ResourceNotFoundError)
 
         def change(job: Document) -> None:
             if not _is_active(job):
@@ -113,39 +99,26 @@ class TuningJobs:
                 _ending=Ending.REQUESTED.value,
             )
 
-        self._store.update(KIND, name, change)
+        self.change(name, change)
         with self._lock:
             supervisor = self._supervisors.get(name)
         if supervisor is not None:
             supervisor.wake()
         return {}
 
-    def delete(self, request: Request) -> Answer:
+    def delete(self, request: Request) -> Response:
         """Forget a tuning job that has ended; its training jobs stay."""
-        job = self._get(request, ResourceNotFoundError)
+        job = self.find(request["HyperParameterTuningJobName"], ResourceNotFoundError)
         if _is_active(job):
             raise ValidationError(
                 f"The tuning job is {job['HyperParameterTuningJobStatus']}; stop it and wait before it is "
                 "deleted."
             )
-        self._store.delete(KIND, job["HyperParameterTuningJobName"])
-        forget_tags(self._context, job["HyperParameterTuningJobArn"])
+        self.remove(job)
         return {}
 
-    def list_jobs(self, request: Request) -> Answer:
-        jobs = [job for job in self._store.list(KIND) if _matches(job, request)]
-        keys: dict[str, Callable[[Document], Any]] = {
-            "Name": lambda job: job["HyperParameterTuningJobName"],
-            "Status": lambda job: job["HyperParameterTuningJobStatus"],
-            "CreationTime": lambda job: job["CreationTime"],
-        }
-        jobs.sort(key=keys[request.get("SortBy", "Name")], reverse=_is_descending(request))
-        shown, token = page(jobs, request)
-        summaries = [self._list_item(job) for job in shown]
-        return {"HyperParameterTuningJobSummaries": summaries, "NextToken": token}
-
-    def list_training_jobs(self, request: Request) -> Answer:
-        job = self._get(request, ValidationError)
+    def list_training_jobs(self, request: Request) -> Response:
+        job = self.find(request["HyperParameterTuningJobName"])
         summaries = self._summaries(job, read_plan(job))
         wanted = request.get("StatusEquals")
         if wanted is not None:
@@ -159,7 +132,7 @@ class TuningJobs:
             "CreationTime": lambda summary: summary["CreationTime"],
             "FinalObjectiveMetricValue": trials.objective_value,
         }
-        summaries.sort(key=keys[sort_by], reverse=_is_descending(request))
+        summaries.sort(key=keys[sort_by], reverse=request.get("SortOrder", "Ascending") == "Descending")
         shown, token = page(summaries, request)
         return {"TrainingJobSummaries": shown, "NextToken": token}
 
@@ -176,13 +149,6 @@ class TuningJobs:
             self._supervisors[name] = supervisor
             supervisor.start()
 
-    def _get(self, request: Request, missing: type[ApiError]) -> Document:
-        name = request["HyperParameterTuningJobName"]
-        job = self._store.get(KIND, name)
-        if job is None:
-            raise missing(f"Amazon SageMaker can't find a hyperparameter tuning job named {name!r}.")
-        return job
-
     def _summaries(self, job: Document, plan: Plan) -> list[Summary]:
         summaries = (
             trials.summarise(self._store, record, plan.definitions[record["Definition"]])
@@ -193,31 +159,24 @@ class TuningJobs:
     def _runtime(self, job: Document) -> int:
         return int(job.get("HyperParameterTuningEndTime", self._context.clock()) - job["CreationTime"])
 
-    def _list_item(self, job: Document) -> dict[str, Any]:
-        members = (
-            "HyperParameterTuningJobName",
-            "HyperParameterTuningJobArn",
-            "HyperParameterTuningJobStatus",
-            "CreationTime",
-            "HyperParameterTuningEndTime",
-            "LastModifiedTime",
-        )
-        config = job["HyperParameterTuningJobConfig"]
+    def _summary(self, document: Document) -> Document:
+        config = document["HyperParameterTuningJobConfig"]
         return {
-            **{member: job[member] for member in members if member in job},
+            **super()._summary(document),
             "Strategy": config["Strategy"],
             "ResourceLimits": config["ResourceLimits"],
-            **_counters(self._summaries(job, read_plan(job))),
+            **_counters(self._summaries(document, read_plan(document))),
         }
 
 
 def new_document(context: Context, request: Request) -> Document:
     """The document of a new tuning job. Raises ValidationError or ResourceLimitExceededError."""
-    inherited = inherit(request, read_plan(request), lambda parent: context.store.get(KIND, parent))
+    kind, store = TUNING_JOB.resource_type, context.store
+    inherited = inherit(request, read_plan(request), lambda parent: store.get(kind, parent))
     now = context.clock()
     return {
         **{member: request[member] for member in _REQUEST_MEMBERS if member in request},
-        "HyperParameterTuningJobArn": context.arn(KIND, request["HyperParameterTuningJobName"]),
+        "HyperParameterTuningJobArn": context.arn(kind, request["HyperParameterTuningJobName"]),
         "HyperParameterTuningJobStatus": "InProgress",
         "CreationTime": now,
         "LastModifiedTime": now,
@@ -245,28 +204,3 @@ def _counters(summaries: Sequence[Summary]) -> dict[str, dict[str, int]]:
 
 def _is_active(job: Document) -> bool:
     return job["HyperParameterTuningJobStatus"] in {"InProgress", "Stopping"}
-
-
-def _is_descending(request: Request) -> bool:
-    return bool(request.get("SortOrder", "Ascending") == "Descending")
-
-
-def _matches(job: Document, request: Request) -> bool:
-    return all(
-        (
-            request.get("NameContains", "") in job["HyperParameterTuningJobName"],
-            request.get("StatusEquals", job["HyperParameterTuningJobStatus"])
-            == job["HyperParameterTuningJobStatus"],
-            job["CreationTime"] > request.get("CreationTimeAfter", float("-inf")),
-            job["CreationTime"] < request.get("CreationTimeBefore", float("inf")),
-            job["LastModifiedTime"] > request.get("LastModifiedTimeAfter", float("-inf")),
-            job["LastModifiedTime"] < request.get("LastModifiedTimeBefore", float("inf")),
-        )
-    )
-
-
-def _name_taken(arn: str) -> ResourceInUseError:
-    return ResourceInUseError(
-        "Hyperparameter tuning job names must be unique within an AWS account and region, or a tuning job "
-        f"with this name already exists ({arn})"
-    )

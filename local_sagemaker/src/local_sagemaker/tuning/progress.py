@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from local_sagemaker.context import Context
 from local_sagemaker.errors import ApiError, ResourceInUseError
+from local_sagemaker.resources import ResourceKind
 from local_sagemaker.store import Document
 from local_sagemaker.tuning import trials
 from local_sagemaker.tuning.plans import Definition, Plan, read_plan
@@ -24,7 +25,27 @@ from local_sagemaker.tuning.trials import Record, Summary
 
 logger = logging.getLogger(__name__)
 
-KIND = "hyper-parameter-tuning-job"  # also the resource type of its ARN, by which tags find it
+TUNING_JOB = ResourceKind(
+    resource_type="hyper-parameter-tuning-job",
+    prefix="HyperParameterTuningJob",
+    listed_as="HyperParameterTuningJobSummaries",
+    summary=(
+        "HyperParameterTuningJobName",
+        "HyperParameterTuningJobArn",
+        "HyperParameterTuningJobStatus",
+        "CreationTime",
+        "HyperParameterTuningEndTime",
+        "LastModifiedTime",
+    ),
+    taken=(
+        "Hyperparameter tuning job names must be unique within an AWS account and region, or a tuning job "
+        "with this name already exists ({arn})"
+    ),
+    missing="Amazon SageMaker can't find a hyperparameter tuning job named {name!r}.",
+    taken_error=ResourceInUseError,
+    sort_by="Name",
+    sort_order="Ascending",
+)
 
 _HOPELESS_AFTER = 5  # trials without one objective, as AWS ("No training job succeeded after 5 attempts")
 
@@ -34,9 +55,9 @@ class TrainingJobs(Protocol):
 
     def check(self, request: dict[str, Any]) -> None: ...
 
-    def create(self, request: dict[str, Any], *, tuning_job_arn: str | None = None) -> str: ...
+    def create(self, request: dict[str, Any], *, tuning_job_arn: str | None = None) -> object: ...
 
-    def stop(self, name: str) -> None: ...
+    def stop_job(self, name: str) -> None: ...
 
 
 class Ending(StrEnum):
@@ -113,7 +134,7 @@ class TuningJob:
             job["_trials"][record["Number"] - 1].update(Summary=summary, Reports=count)
             job["LastModifiedTime"] = self._context.clock()
 
-        return self._store.update(KIND, self._name, change)
+        return self._store.update(TUNING_JOB.resource_type, self._name, change)
 
     def _follow(self, record: Record, ending: Ending | None) -> None:
         """Stop a running trial if the tuning job ends or its own reports say so."""
@@ -123,7 +144,7 @@ class TuningJob:
             return
         if rule.follow(record["Number"], self._reports(record)) or ending is not None:
             try:
-                self._training.stop(record["TrainingJobName"])
+                self._training.stop_job(record["TrainingJobName"])
             except ApiError as error:  # it ended in the meantime
                 logger.info(
                     "Tuning job %s: %s was not stopped: %s", self._name, record["TrainingJobName"], error
@@ -142,7 +163,7 @@ class TuningJob:
             ending = Ending.CRITERION
         if ending is not None:
             logger.info("Tuning job %s ends: %s", self._name, ending.value)
-            self._store.update(KIND, self._name, _with_ending(ending))
+            self._store.update(TUNING_JOB.resource_type, self._name, _with_ending(ending))
         return ending
 
     def _meets_criterion(self, job: Document) -> bool:
@@ -168,7 +189,7 @@ class TuningJob:
     def _launch(self, job: Document, running: int) -> None:
         while running < self._plan.max_parallel and self._is_open(job):
             record = self._next_record(job)
-            job = self._store.update(KIND, self._name, _with_trial(record))
+            job = self._store.update(TUNING_JOB.resource_type, self._name, _with_trial(record))
             self._rules[record["Definition"]].follow(record["Number"], [])
             self._create(job, record)
             running += 1
@@ -221,14 +242,14 @@ class TuningJob:
             if reason is not None:
                 document["FailureReason"] = reason
 
-        job = self._store.update(KIND, self._name, change)
+        job = self._store.update(TUNING_JOB.resource_type, self._name, change)
         logger.info("Tuning job %s: %s", self._name, job["HyperParameterTuningJobStatus"])
         return True
 
     # -- reading ---------------------------------------------------------------------------------------------
 
     def _load(self) -> Document:
-        job = self._store.get(KIND, self._name)
+        job = self._store.get(TUNING_JOB.resource_type, self._name)
         if job is None:
             raise LookupError(f"tuning job {self._name!r} has left the store")
         return job

@@ -7,7 +7,7 @@ import threading
 
 from local_sagemaker.context import Context
 from local_sagemaker.store import Document
-from local_sagemaker.tuning.progress import KIND, TrainingJobs, TuningJob
+from local_sagemaker.tuning.progress import TUNING_JOB, TrainingJobs, TuningJob
 
 logger = logging.getLogger(__name__)
 
@@ -62,4 +62,4 @@ class Supervisor(threading.Thread):
                 LastModifiedTime=now,
             )
 
-        self._store.update(KIND, self._job, change)
+        self._store.update(TUNING_JOB.resource_type, self._job, change)
