@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from local_sagemaker.errors import SerializationError, UnknownOperationError, ValidationError
 from local_sagemaker.patterns import compile_pattern, matches
-from local_sagemaker.protocol import parse_request, serialise_answer, service_model
+from local_sagemaker.protocol import parse_request, serialise_response, service_model
 
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRetrainingRole"
 
@@ -199,7 +199,7 @@ def test_answer_has_the_members_of_its_shape_only() -> None:
         "FailureReason": None,
         "_pid": 4711,
     }
-    assert json.loads(serialise_answer("DescribeTrainingJob", document)) == {
+    assert json.loads(serialise_response("DescribeTrainingJob", document)) == {
         "TrainingJobName": "dog-breed-1",
         "TrainingJobArn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/dog-breed-1",
         "ModelArtifacts": {"S3ModelArtifacts": "s3://b/m"},
@@ -209,10 +209,10 @@ def test_answer_has_the_members_of_its_shape_only() -> None:
 
 
 def test_answer_without_members_to_come_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    serialise_answer("CreateTrainingJob", {})
+    serialise_response("CreateTrainingJob", {})
     assert "TrainingJobArn" in caplog.text
 
 
 def test_operation_without_output() -> None:
-    assert serialise_answer("StopTrainingJob", {}) == b"{}"
-    assert serialise_answer("StopTrainingJob", None) == b"{}"
+    assert serialise_response("StopTrainingJob", {}) == b"{}"
+    assert serialise_response("StopTrainingJob", None) == b"{}"

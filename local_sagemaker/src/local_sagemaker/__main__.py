@@ -20,16 +20,16 @@ from local_sagemaker.context import Context, Settings
 from local_sagemaker.gateway import build_app
 from local_sagemaker.image_environments import ImagesFileError
 from local_sagemaker.operations import SageMaker
-from local_sagemaker.startup import StartError, claimed_port, claimed_root, describe
+from local_sagemaker.startup import StartError, listening_socket, locked_root, write_runtime_file
 from local_sagemaker.store import Store
 
 logger = logging.getLogger("local_sagemaker")
 
-_GRACE = 5  # seconds that open connections get at the end
+_GRACE = 5  # seconds for open connections at the end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until a signal; the exit status. What stands in the way of a start is told in one line."""
+    """Serve until SIGTERM or SIGINT; the exit status. A failed start prints one line."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -46,12 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError or ImagesFileError."""
-    with claimed_root(settings.root), claimed_port(settings.host, settings.port) as listener:
+    with locked_root(settings.root), listening_socket(settings.host, settings.port) as listener:
         settings = replace(settings, port=listener.getsockname()[1])
         with closing(_store(settings.root)) as store:
             sagemaker = SageMaker.of(Context(settings, store))
             app = build_app(sagemaker.operations(), sagemaker.services(), sagemaker.hosting, sagemaker.aws)
-            describe(settings)
+            write_runtime_file(settings)
             server = uvicorn.Server(
                 uvicorn.Config(
                     app, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE, lifespan="on"
@@ -98,12 +98,12 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
 
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; pass a number from 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; pass a number from 0 to 65535")
     return int(text)
 
 
 def _allow_open_files() -> None:
-    """As many as the system permits: a part of an upload under way and a connection hold one each."""
+    """Allow as many as the system permits: every connection and every part of an upload holds one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

@@ -1,4 +1,4 @@
-"""Unpacking of tar archives that somebody else made: nothing of them may land outside the folder."""
+"""Unpacks tar archives from users: no member may be written outside the folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 def unpack(tar: tarfile.TarFile, folder: Path) -> None:
     """Extract everything into `folder`. Raises tarfile.TarError for a member that would leave it.
 
-    The filter `data` of PEP 706 does this; Python 3.11 has it from 3.11.4 on, and Debian 12 carries 3.11.2.
+    Does what PEP 706's filter `data` does, which Python has from 3.11.4 on; Debian 12 has 3.11.2.
     """
     if hasattr(tarfile, "data_filter"):
         tar.extractall(folder, filter="data")

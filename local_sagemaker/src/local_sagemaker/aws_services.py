@@ -25,7 +25,7 @@ from local_sagemaker.errors import FREE_SPACE, is_disk_full
 from local_sagemaker.iam_state import restore_iam, save_iam
 from local_sagemaker.s3.requests import S3Requests, s3_error
 from local_sagemaker.s3.state import S3State
-from local_sagemaker.wsgi import Answer, IncompleteBodyError, ask, serve
+from local_sagemaker.wsgi import HttpResponse, IncompleteBodyError, call_app, serve
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _GARBAGE = 64 * 1024 * 1024  # bytes of request bodies between collections
 
 
 class AwsServices:
-    """The ASGI app, and the S3 state that it shares with the runtime's own access to S3."""
+    """The ASGI app. `s3` is the state that the runtime's own access to S3 shares."""
 
     def __init__(self, context: Context) -> None:
         os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")  # AmazonSageMakerFullAccess etc.
@@ -57,32 +57,32 @@ class AwsServices:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await serve(self._answer, self._threads, scope, receive, send)
+            await serve(self._respond, self._threads, scope, receive, send)
         except IncompleteBodyError as error:
             logger.warning("%s", error)
 
-    def _answer(self, environ: WSGIEnvironment) -> Answer:
+    def _respond(self, environ: WSGIEnvironment) -> HttpResponse:
         _restore_what_asgi_lost(environ)
         service = _service(environ)
         try:
             if service == "s3":
-                return self._s3_requests.answer(environ)
+                return self._s3_requests.respond(environ)
             if service == "iam":
                 return self._iam(environ)
-            if service == "sagemaker":  # moto's would answer with jobs that nobody ran
-                return _not_here(environ)
-            return ask(self._moto, environ)
+            if service == "sagemaker":  # moto's SageMaker would describe jobs that never ran
+                return _unsupported(environ)
+            return call_app(self._moto, environ)
         except (OSError, sqlite3.Error) as error:
             return _refusal(error, self._context.settings.root)
         finally:
             self._collect_garbage(int(environ["CONTENT_LENGTH"]))
 
-    def _iam(self, environ: WSGIEnvironment) -> Answer:
+    def _iam(self, environ: WSGIEnvironment) -> HttpResponse:
         with self.s3.lock:
-            answer = ask(self._moto, environ)
-            if answer.succeeded and environ["REQUEST_METHOD"] == "POST":
+            response = call_app(self._moto, environ)
+            if response.succeeded and environ["REQUEST_METHOD"] == "POST":
                 self._save_iam()
-        return answer
+        return response
 
     def _save_iam(self) -> None:
         try:
@@ -92,30 +92,30 @@ class AwsServices:
             raise
 
     def _collect_garbage(self, size: int) -> None:
-        """Free the bodies of past requests: moto's requests are cycles, which would stay for long."""
+        """Free the bodies of past requests, which moto's reference cycles would keep for long."""
         self._garbage += size
         if self._garbage > _GARBAGE:
             self._garbage = 0
             gc.collect()
 
 
-def _refusal(error: OSError | sqlite3.Error, root: Path) -> Answer:
-    """For a change that could not be written. 507 is not among the statuses that boto3 retries."""
+def _refusal(error: OSError | sqlite3.Error, root: Path) -> HttpResponse:
+    """The response to a change that could not be written; boto3 does not retry status 507."""
     logger.error("Could not write to %s: %s", root, error)
     reason = "the disk is full" if is_disk_full(error) else str(error)
     message = f"The local SageMaker could not write to {root}: {reason}. {FREE_SPACE}"
     return s3_error(507, "InsufficientStorage", message)
 
 
-def _not_here(environ: WSGIEnvironment) -> Answer:
+def _unsupported(environ: WSGIEnvironment) -> HttpResponse:
     code = "UnknownOperationException"
     message = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']} is not part of the local SageMaker runtime"
     headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", code)]
-    return Answer(400, headers, json.dumps({"__type": code, "message": message}).encode())
+    return HttpResponse(400, headers, json.dumps({"__type": code, "message": message}).encode())
 
 
 def _restore_what_asgi_lost(environ: WSGIEnvironment) -> None:
-    """Give moto the path before decoding, and header names with underscores, which object metadata may have.
+    """Restore the undecoded path, and header names with underscores (object metadata may have them).
 
     The host becomes `localhost`, for which moto reads bucket names from the path only.
     """
@@ -130,6 +130,6 @@ def _restore_what_asgi_lost(environ: WSGIEnvironment) -> None:
 
 
 def _service(environ: WSGIEnvironment) -> str:
-    """The service that the request is signed for; what is not signed, or signed in its URL, is S3's."""
+    """The service that the request is signed for; S3 if it is unsigned or signed in its URL."""
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
     return scope[1] if scope else "s3"

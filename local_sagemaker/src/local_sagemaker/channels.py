@@ -1,7 +1,7 @@
-"""Input data of jobs: S3 objects in a channel's folder, each downloaded once and linked from then on.
+"""Input data of jobs: S3 objects in a channel's folder, each downloaded once and then hard-linked.
 
-The cache holds one file for each content (ETag and size). Files are read-only and carry a fixed modification
-time; one that a job altered all the same does not carry it any more, and is fetched again instead of linked.
+The cache has one file for each content (ETag and size). Files are read-only and have a fixed modification
+time; a file that a job altered all the same has another one, and is downloaded again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from local_sagemaker.errors import is_disk_full
 from local_sagemaker.s3.objects import ObjectInfo, ObjectMissingError, Objects, split_uri
 
 Channel = Mapping[str, Any]  # a member of InputDataConfig
@@ -30,12 +31,12 @@ _LOCKS = 64
 
 
 class ChannelError(Exception):
-    """A channel's data cannot be provided; the message names the channel or object and what to change."""
+    """A channel's data cannot be provided; the message names the channel or object, and the fix."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """An object and where it goes, relative to the channel's folder. An empty `path` is a folder marker."""
+    """An object and its path in the channel's folder, which is empty for a folder marker."""
 
     source: ObjectInfo
     path: PurePosixPath
@@ -50,8 +51,10 @@ class ObjectCache:
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     def link(self, source: ObjectInfo, target: Path) -> None:
-        """Put the object at `target`, whose folder exists. Raises ObjectMissingError, BucketMissingError,
-        ChannelError or OSError (a full disk, after what no job uses has been dropped from the cache).
+        """Link the object at `target`, whose folder exists.
+
+        Where the disk is full, files that no job uses are evicted first. Raises ObjectMissingError,
+        BucketMissingError, ChannelError or OSError.
         """
         cached = self._path(source)
         with self._locks[hash(cached.name) % _LOCKS]:
@@ -60,7 +63,7 @@ class ObjectCache:
             _link(cached, target)
 
     def has(self, source: ObjectInfo) -> bool:
-        """Whether `link` would not have to download."""
+        """Whether the object is in the cache, unaltered."""
         return _intact(self._path(source), source.size)
 
     def _path(self, source: ObjectInfo) -> Path:
@@ -70,7 +73,7 @@ class ObjectCache:
         try:
             self._objects.download(source.uri, cached)
         except OSError as error:
-            if error.errno != errno.ENOSPC or not self.evict():
+            if not is_disk_full(error) or not self.evict():
                 raise
             self._objects.download(source.uri, cached)
         if (size := cached.stat().st_size) != source.size:
@@ -80,7 +83,7 @@ class ObjectCache:
         os.utime(cached, ns=(_STAMP, _STAMP))
 
     def evict(self) -> int:
-        """Drop every file that no job links to at the moment; returns the bytes that this frees."""
+        """Delete the files that no job links to; returns the freed bytes."""
         freed = 0
         for path in self._folder.glob("*/*"):
             status = path.stat()
@@ -101,7 +104,7 @@ def _intact(cached: Path, size: int) -> bool:
 def _link(cached: Path, target: Path) -> None:
     try:
         target.hardlink_to(cached)
-    except OSError as error:  # too many links, or a file system without
+    except OSError as error:  # too many links, or a file system without hard links
         if error.errno not in {errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP}:
             raise
         shutil.copy2(cached, target)
@@ -113,9 +116,9 @@ def s3_uri(channel: Channel) -> str:
 
 
 def placements(channel: Channel, objects: Objects) -> list[Placement]:
-    """Which objects a channel has, and where they go.
+    """A channel's objects and their paths.
 
-    A key loses the prefix up to its folder: `s3://b/data/train` puts `data/train/a/1.jpg` at `a/1.jpg`.
+    Paths are relative to the prefix's folder: with `s3://b/data/train`, `data/train/a/1.jpg` is at `a/1.jpg`.
     Raises BucketMissingError, ObjectMissingError or ChannelError.
     """
     source = channel["DataSource"]["S3DataSource"]
@@ -136,9 +139,7 @@ def _prefix_placements(uri: str, objects: Objects) -> list[Placement]:
 
 
 def relative_path(key: str, prefix: str) -> PurePosixPath:
-    """Where a key goes below the channel. Raises ChannelError for one that would leave the channel's
-    folder.
-    """
+    """A key's path in the channel's folder. Raises ChannelError for a path that leads out of it."""
     if key.startswith(prefix) and (prefix.endswith("/") or key[len(prefix) :].startswith("/")):
         rest = key[len(prefix) :].lstrip("/")
     else:  # the object itself, or a prefix that ends within a name
@@ -150,13 +151,13 @@ def relative_path(key: str, prefix: str) -> PurePosixPath:
 
 
 def _manifest_placements(uri: str, objects: Objects) -> list[Placement]:
-    """A manifest is a JSON list: first `{"prefix": "s3://bucket/folder/"}`, then keys below it."""
+    """Read a manifest, a JSON list: first `{"prefix": "s3://bucket/folder/"}`, then keys below the prefix."""
     try:
         head, *names = json.loads(_read_text(uri, objects))
         prefix = head["prefix"]
     except (ValueError, KeyError, TypeError) as error:
         raise ChannelError(
-            f'{uri} is no manifest; it must look like [{{"prefix": "s3://bucket/folder/"}}, "a.jpg", ...]'
+            f'{uri} is not a manifest, which has the form [{{"prefix": "s3://bucket/folder/"}}, "a.jpg", ...]'
         ) from error
     key_prefix = split_uri(prefix)[1]
     found = {item.key: item for item in objects.list(prefix)}
@@ -175,7 +176,7 @@ def _read_text(uri: str, objects: Objects) -> str:
 
 
 def provide(channel: Channel, folder: Path, objects: Objects, cache: ObjectCache) -> int:
-    """Fill a channel's folder, which is emptied first; returns the number of files.
+    """Replace a channel's folder by its data; returns the number of files.
 
     Raises BucketMissingError, ObjectMissingError, ChannelError or OSError.
     """
@@ -202,7 +203,7 @@ def _place(item: Placement, folder: Path, cache: ObjectCache) -> None:
     try:
         cache.link(item.source, folder / item.path)
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-        raise ChannelError(f"{item.source.uri} is an object and a folder at once; rename one") from error
+        raise ChannelError(f"{item.source.uri} is both an object and a folder; rename one") from error
 
 
 def _make_folders(folder: Path, files: Iterable[Placement]) -> None:
@@ -210,11 +211,11 @@ def _make_folders(folder: Path, files: Iterable[Placement]) -> None:
         try:
             (folder / parent).mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
-            raise ChannelError(f"the key {parent} is an object and a folder at once; rename one") from error
+            raise ChannelError(f"the key {parent} is both an object and a folder; rename one") from error
 
 
 def _decompress(paths: Iterator[Path]) -> None:
-    """Replace gzip files by their content under the same name, as SageMaker does for CompressionType Gzip."""
+    """Decompress gzip files in place, as SageMaker does for CompressionType Gzip."""
     for path in paths:
         plain = path.with_name(path.name + ".plain")
         try:
@@ -222,6 +223,6 @@ def _decompress(paths: Iterator[Path]) -> None:
                 shutil.copyfileobj(packed, file)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ChannelError(
-                f"{path.name} is not a whole gzip file, but its CompressionType is Gzip"
+                f"{path.name} is not a complete gzip file, but its CompressionType is Gzip"
             ) from error
         plain.replace(path)

@@ -1,15 +1,15 @@
-"""The errors the SageMaker API answers with, by the codes that clients match on."""
+"""The errors of the SageMaker API, with the codes that clients match on."""
 
 from __future__ import annotations
 
 import errno
 import sqlite3
 
-FREE_SPACE = "Free some space and try again; nothing was changed."
+FREE_SPACE = "Free some space and repeat the request; nothing was changed."
 
 
 class ApiError(Exception):
-    """An error answer: AWS's error code and the HTTP status, which is never 5xx for a wrong request."""
+    """An error response: AWS's error code, and the HTTP status, which is never 5xx for an invalid request."""
 
     code = "ValidationException"
     status = 400
@@ -20,7 +20,7 @@ class ApiError(Exception):
 
 
 class ValidationError(ApiError):
-    """A malformed request, or, for most operations, a resource that is missing or already exists."""
+    """An invalid request; for most operations also a resource that does not exist or already exists."""
 
     code = "ValidationException"
 
@@ -38,7 +38,7 @@ class ConflictError(ApiError):
 
 
 class ResourceNotFoundError(ApiError):
-    """The resource does not exist; Stop* and tag operations use this code, Describe* ValidationException."""
+    """The resource does not exist. Stop* and tag operations use this code, Describe* ValidationException."""
 
     code = "ResourceNotFound"
 
@@ -50,7 +50,7 @@ class ResourceLimitExceededError(ApiError):
 
 
 class SerializationError(ApiError):
-    """The body is no JSON object, or a value has another type than the service model says."""
+    """The body is not a JSON object, or a value has a type other than the service model's."""
 
     code = "SerializationException"
 
@@ -62,14 +62,14 @@ class UnknownOperationError(ApiError):
 
 
 class InsufficientStorageError(ApiError):
-    """The disk is full. 507 is not among the statuses that boto3 retries."""
+    """The disk is full; boto3 does not retry status 507."""
 
     code = "InsufficientStorage"
     status = 507
 
 
 class ModelError(ApiError):
-    """The model's container answered with an error; its status and message go to the caller."""
+    """The model's container responded with an error; the caller gets its status and message."""
 
     code = "ModelError"
     status = 424
@@ -84,7 +84,7 @@ class ModelError(ApiError):
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether the system or SQLite ran out of space, or of quota."""
+    """Whether the operating system or SQLite ran out of space, or of the user's quota."""
     if isinstance(error, sqlite3.OperationalError):
         return error.sqlite_errorcode == sqlite3.SQLITE_FULL
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}

@@ -1,7 +1,7 @@
-"""The one port: SageMaker and SageMaker Runtime are answered here, every other AWS service goes to moto.
+"""The one port: SageMaker and SageMaker Runtime are handled here, other AWS services go to moto.
 
-The event loop only moves bytes. Operations and invocations run in threads, each kind in its own pool, so that
-slow models cannot starve the API and uploads cannot starve either.
+The event loop only moves bytes. Operations and invocations run in thread pools of their own, so that slow
+models cannot starve the API and uploads can starve neither.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from local_sagemaker.errors import (
     is_disk_full,
 )
 from local_sagemaker.patterns import matches
-from local_sagemaker.protocol import parse_request, serialise_answer, service_model, violation_message
+from local_sagemaker.protocol import parse_request, serialise_response, service_model, violation_message
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +49,12 @@ _Result = TypeVar("_Result")
 
 
 class Inference(Protocol):
-    """The service behind `InvokeEndpoint`."""
+    """What handles `InvokeEndpoint`."""
 
     def invoke(
         self, endpoint_name: str, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """The container's status, headers and body. Raises ModelError, or ValidationError for no endpoint."""
+        """The container's status, headers and body. Raises ModelError or ValidationError."""
         ...
 
 
@@ -96,7 +96,7 @@ def build_app(
 
 
 class _ByTarget:
-    """Splits requests to `/` by their `X-Amz-Target` header."""
+    """Routes requests by their `X-Amz-Target` header."""
 
     def __init__(self, sagemaker: Callable[[HttpRequest], Any], others: ASGIApp) -> None:
         self._sagemaker = sagemaker
@@ -107,9 +107,7 @@ class _ByTarget:
         if headers.get(b"x-amz-target", b"").startswith(_TARGET_PREFIX.encode()):
             response: Response = await self._sagemaker(HttpRequest(scope, receive))
             await response(scope, receive, send)
-        elif scope["path"].startswith(
-            "/moto-api"
-        ):  # its reset would empty S3 behind the back of what is on disk
+        elif scope["path"].startswith("/moto-api"):  # its reset would empty S3 in memory but not on disk
             await Response(status_code=404)(scope, receive, send)
         else:
             await self._others(scope, receive, send)
@@ -143,19 +141,19 @@ class _Gateway:
         operation = self._operations.get(name)
         if operation is None:
             raise _unknown_operation(name, self._operations)
-        return serialise_answer(name, operation(parse_request(name, body)))
+        return serialise_response(name, operation(parse_request(name, body)))
 
     async def invoke(self, request: HttpRequest) -> Response:
-        """`InvokeEndpoint`: the body goes to the model's container and its answer comes back."""
+        """`InvokeEndpoint`: forward the body to the model's container and return its response."""
         name = request.path_params["name"]
         body = await request.body()
         _check_invocation(name, body)
-        status, headers, answer = await _in_thread(
+        status, headers, content = await _in_thread(
             self._invocation_threads, partial(self._inference.invoke, name, body, dict(request.headers))
         )
         if not 200 <= status < 300:
-            raise _model_error(status, answer)
-        return Response(answer, headers={**headers, **_request_id()})
+            raise _model_error(status, content)
+        return Response(content, headers={**headers, **_request_id()})
 
     async def refuse_runtime_operation(self, request: HttpRequest) -> Response:
         raise UnknownOperationError(
@@ -191,12 +189,12 @@ def _check_invocation(name: str, body: bytes) -> None:
     if len(body) > _MAX_INVOCATION_BYTES:
         raise ValidationError(
             f"The request body has {len(body)} bytes; an endpoint takes at most {_MAX_INVOCATION_BYTES}. "
-            "Send a smaller picture."
+            "Send a smaller image."
         )
 
 
-def _model_error(status: int, answer: bytes) -> ModelError:
-    text = answer.decode(errors="replace")
+def _model_error(status: int, content: bytes) -> ModelError:
+    text = content.decode(errors="replace")
     side = "client" if status < 500 else "server"
     return ModelError(f'Received {side} error ({status}) from primary with message "{text}".', status, text)
 
@@ -227,7 +225,7 @@ def _api_error(request: HttpRequest, error: Exception) -> Response:
 
 
 def _storage_error(request: HttpRequest, error: Exception) -> Response:
-    """A full disk is something the caller can act upon; other errors of the system are failures."""
+    """A full disk is an error that the caller can act on; other operating system errors are failures."""
     if not is_disk_full(error):
         raise error
     return _api_error(
@@ -236,7 +234,7 @@ def _storage_error(request: HttpRequest, error: Exception) -> Response:
 
 
 def _internal_failure(request: HttpRequest, error: Exception) -> Response:
-    """What nobody foresaw. Starlette raises the error again afterwards; the server logs its traceback."""
+    """An unexpected error. Starlette raises it again afterwards, and the server logs its traceback."""
     code = "InternalFailure"
     message = f"{type(error).__name__}: {error}. The local SageMaker's log has the traceback."
     logger.error("%s %s failed: %s", request.method, request.url.path, message)

@@ -1,4 +1,4 @@
-"""moto's IAM roles and customer-managed policies, kept in the store: GetRole answers after a restart."""
+"""moto's IAM roles and customer-managed policies, kept in the store so that they survive a restart."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Record = dict[str, Any]
 
 
 def save_iam(store: Store) -> None:
-    """Write all roles and policies; they are few."""
+    """Write all roles and policies."""
     backend = _backend()
     document = {
         "policies": [
@@ -42,7 +42,7 @@ def save_iam(store: Store) -> None:
 
 
 def restore_iam(store: Store) -> None:
-    """Make moto's roles and policies those that were saved."""
+    """Replace moto's roles and policies by the saved ones."""
     document = store.get(_KIND, ACCOUNT) or {"policies": [], "roles": []}
     backend = _backend()
     backend.roles.clear()

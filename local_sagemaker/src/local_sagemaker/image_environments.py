@@ -1,12 +1,12 @@
-"""Container images without containers: an image's name maps to a Python environment on this machine.
+"""Which Python environment on this machine stands for which container image.
 
-The mapping is a YAML file (`images/images.yaml`), the first match wins:
+The mapping is a YAML file (`images/images.yaml`) in which the first match wins:
 
     environments: ../../.local/envs        # relative to the file; LOCAL_SAGEMAKER_ENVIRONMENTS overrides it
     images:
       - match: '.*/pytorch-training:.*'    # a regular expression over the whole image URI
         environment: training              # a folder there, or an absolute path, with bin/python
-        python_path: ../../code            # optional, relative to the file: code that the image carries
+        python_path: ../../code            # optional, relative to the file: code in the image
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ ENVIRONMENTS_VARIABLE = "LOCAL_SAGEMAKER_ENVIRONMENTS"
 
 
 class ImagesFileError(Exception):
-    """The images file cannot be used; the message names the file and what is wrong in it."""
+    """The images file cannot be used; the message names the file and the fault."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A Python environment that stands for a container image."""
+    """The Python environment that stands for a container image. `python_path` is code in the image."""
 
     image: str
     folder: Path
@@ -59,14 +59,12 @@ class Images:
         self._entries = _read(path)
 
     def resolve(self, image: str) -> Environment:
-        """The environment for an image URI. Raises ValidationError where the file has none, or it is not
-        built.
-        """
+        """The environment for an image URI. Raises ValidationError if there is none, or it is not built."""
         entry = next((entry for entry in self._entries if entry.match.fullmatch(image)), None)
         if entry is None:
             raise ValidationError(
-                f"The image {image!r} has no environment on this machine: no 'match' in {self._path} fits it."
-                " Add an entry there, or use an image that it names."
+                f"The image {image!r} has no environment on this machine: no 'match' in {self._path} fits. "
+                "Add an entry there, or use an image that it names."
             )
         environment = Environment(image, entry.folder, entry.python_path)
         if not environment.python.exists():
@@ -78,12 +76,10 @@ class Images:
 
 
 def overlay(environment: Environment, folder: Path) -> Environment:
-    """A private environment in `folder` on top of `environment`: sees its packages, installs only into
-    itself.
+    """A private environment in `folder`, which sees the packages of `environment` and installs into itself.
 
-    It is to a job what the writable layer is to a container: `pip install -r requirements.txt` of one job
-    cannot change another's packages. Made of a few small files, so it costs milliseconds; making it again is
-    harmless.
+    Like the writable layer of a container, it keeps one job's `pip install -r requirements.txt` from changing
+    another's packages. It is a few small files, created in milliseconds; creating it again changes nothing.
     """
     facts = _facts(environment.python)
     site_packages = folder / "lib" / f"python{facts['version']}" / "site-packages"
@@ -106,9 +102,7 @@ def overlay(environment: Environment, folder: Path) -> Environment:
 
 @cache
 def _facts(python: Path) -> Mapping[str, str]:
-    """`version` (major.minor), `base` (the interpreter behind the environment), `site_packages` (a path
-    list).
-    """
+    """`version` (major.minor), `base` (the environment's base interpreter), `site_packages` (a path list)."""
     script = (
         "import os, site, sys; print('%d.%d' % sys.version_info[:2]); "
         "print(os.path.realpath(sys.executable)); print(os.pathsep.join(site.getsitepackages()))"

@@ -1,4 +1,4 @@
-"""The filters, order and pages that the List operations have in common."""
+"""Filters, order and pages of the List operations."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def select(
 
 
 def page(items: Sequence[_Item], request: Request, size: int = PAGE) -> tuple[list[_Item], str | None]:
-    """The items from NextToken on, MaxResults or `size` of them, and the token of those that follow, if any.
+    """The items from NextToken on, at most MaxResults or `size` of them, and the NextToken if more follow.
 
     Raises ValidationError for a token that no earlier response gave.
     """

@@ -1,9 +1,8 @@
-"""Container logs: a log file is followed line by line, kept as a journal, and shown in CloudWatch Logs.
+"""Container logs: a log file is followed line by line, recorded in a journal, and sent to CloudWatch Logs.
 
-The journal is the truth: one JSON line an event, `[end offset in the log file, epoch milliseconds,
-message]`. It is written before an event goes to CloudWatch Logs (which moto keeps in memory), so that after
-a restart the stream is put together again from the journal and following goes on at the stored offset: no
-line is lost or doubled.
+The journal has one JSON line for each event: `[end offset in the log file, epoch milliseconds, message]`.
+It is written before the event goes to CloudWatch Logs, which moto keeps in memory. After a restart the stream
+is filled from the journal, and following continues at its last offset, so that no line is lost or repeated.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ _LINE = re.compile(rb"[^\n]*\n")
 
 @dataclass(frozen=True)
 class LogEvent:
-    """One line of a container's output; `end` is the offset in the log file after it, `timestamp` in
-    milliseconds.
+    """One line of a container's output. `end` is the offset after it in the log file, in bytes; `timestamp`
+    is in epoch milliseconds.
     """
 
     end: int
@@ -43,20 +42,21 @@ class CloudWatchLogs:
         self._region = region
 
     def put(self, group: str, stream: str, events: Sequence[LogEvent]) -> None:
-        """Append events to a stream; an empty list only makes sure that the stream is there."""
+        """Append events to a stream; an empty list only creates the stream."""
         backend: LogsBackend = logs_backends[ACCOUNT][self._region]
         backend.ensure_log_group(group)
         backend.ensure_log_stream(group, stream)
         if events:
             records = [{"timestamp": event.timestamp, "message": event.message} for event in events]
-            backend.groups[group].put_log_events(stream, records)  # the backend's own method drops old events
+            # Not the backend's own put_log_events, which drops old events.
+            backend.groups[group].put_log_events(stream, records)
 
 
 class LogFollower:
     """Turns a growing log file into events. Not thread-safe: one thread polls."""
 
     def __init__(self, log: Path, journal: Path, sink: Callable[[Sequence[LogEvent]], None]) -> None:
-        """Puts what `journal` already has into `sink`, and goes on after it."""
+        """Pass the events in `journal` to `sink`, and continue after them."""
         self._log = log
         self._journal = journal
         self._sink = sink
@@ -68,8 +68,9 @@ class LogFollower:
         sink(past)
 
     def poll(self, *, final: bool = False) -> list[LogEvent]:
-        """The events since the last call, already in the journal and the sink. `final`: the log will not
-        grow, so an unfinished last line is one too.
+        """The events since the last call, which are then in the journal and the sink.
+
+        `final`: the log will not grow, so that an incomplete last line counts, too.
         """
         events: list[LogEvent] = []
         while batch := self._read(final):
@@ -108,7 +109,7 @@ class LogFollower:
             yield from self._events(rest[:end], position + end, now)
 
     def _events(self, line: bytes, end: int, now: int) -> Iterator[LogEvent]:
-        """One event, or several where the line is longer than an event may be; all carry the line's end."""
+        """One event, or several for a line longer than MAX_EVENT_BYTES; all have the line's end offset."""
         shown = visible_text(line)
         for start in range(0, max(len(shown), 1), MAX_EVENT_BYTES):
             piece = shown[start : start + MAX_EVENT_BYTES]
@@ -116,7 +117,7 @@ class LogFollower:
 
 
 def visible_text(line: bytes) -> bytes:
-    """What a terminal shows of a line in the end: the last of the texts that carriage returns overwrite."""
+    """What a terminal shows of a line: the last of its texts, where carriage returns overwrite each other."""
     texts = [text for text in line.rstrip(b"\r\n").split(b"\r") if text.strip()]
     return texts[-1] if texts else b""
 
@@ -137,7 +138,7 @@ def messages(events: Iterable[LogEvent]) -> list[str]:
 
 
 def _drop_incomplete_line(journal: Path) -> None:
-    """Cut off what a crash left of a last, half-written line."""
+    """Remove a last line that a crash left incomplete."""
     try:
         with journal.open("rb+") as file:
             content = file.read()

@@ -1,4 +1,4 @@
-"""Regular expressions of AWS service models, which are Java's, as Python patterns with the same meaning."""
+"""The regular expressions of AWS service models, which are Java's, as equivalent Python patterns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _POSIX_CLASSES = {
 
 
 def translate(pattern: str) -> str:
-    """Rewrite what Python reads differently: surrogate ranges and Java's POSIX classes, which are ASCII."""
+    """Rewrite what Python reads differently: surrogate ranges, and Java's POSIX classes, which are ASCII."""
     pattern = pattern.replace(_ASTRAL_AS_SURROGATES, r"\U00010000-\U0010FFFF")
     for java, python in _POSIX_CLASSES.items():
         pattern = pattern.replace(java, python)
@@ -24,7 +24,7 @@ def translate(pattern: str) -> str:
 
 @cache
 def compile_pattern(pattern: str) -> regex.Pattern[str]:
-    r"""Compile for `fullmatch`, as Java's `matches` demands the whole value.
+    r"""Compile for `fullmatch`: Java's `matches` compares the whole value.
 
     Java's `\w`, `\d` and `\s` are ASCII; its `\p{L}` and the like are Unicode.
     """

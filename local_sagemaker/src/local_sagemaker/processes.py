@@ -1,8 +1,7 @@
-"""Processes that outlive the runtime: started detached, found again after a restart, ended with a grace
-period.
+"""Processes that outlive the runtime: started detached, found after a restart, stopped with a grace period.
 
-Every process belongs to a folder. The shim (`shim.py`) that runs the command leaves its process id and, at
-the end, the exit code there, so a runtime that was killed and started again needs nothing but the folder.
+Every process belongs to a folder. The shim (`shim.py`) that runs the command writes its process id there and,
+at the end, the exit code, so that a restarted runtime needs nothing but the folder.
 """
 
 from __future__ import annotations
@@ -22,51 +21,47 @@ import psutil
 
 from local_sagemaker import shim
 
-FOLDER_VARIABLE = "LOCAL_SAGEMAKER_PROCESS"  # in every process of a group; finds them when the shim is gone
-LOST = -1  # stands for the exit code that a process did not leave: killed from outside, or with the machine
+FOLDER_VARIABLE = "LOCAL_SAGEMAKER_PROCESS"  # set in every process of a group, to find them without the shim
+LOST = -1  # in place of the exit code of a process whose shim was killed, or that went down with the machine
 
 _START_SECONDS = 30.0
 _POLL_SECONDS = 0.02
 
 
 class ProcessStartError(Exception):
-    """The shim did not come up; the message names the folder whose log says why."""
+    """The shim did not start; the message names the log that says why."""
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """A command and everything that it started. `pid` is the shim's, `group` the process group of the
-    command.
-    """
+    """A command and everything that it started. `pid` is the shim's, `group` the command's process group."""
 
     folder: Path
     pid: int
     group: int
 
     def exit_code(self) -> int | None:
-        """None while it runs; 128 + n where signal n ended it; LOST where it vanished without an exit
-        code.
-        """
+        """None while it runs; 128 + n where signal n ended it; LOST if it ended without an exit code."""
         if (code := _read_exit_code(self.folder)) is not None:
             return code
         if _is_shim(self.pid, self.folder):
             return None
-        code = _read_exit_code(self.folder)  # it may have ended between the two looks
+        code = _read_exit_code(self.folder)  # it may have ended in between
         return LOST if code is None else code
 
     def running(self) -> bool:
         return self.exit_code() is None
 
     def terminate(self) -> None:
-        """Ask the command to end (SIGTERM)."""
+        """Send SIGTERM to the command."""
         with contextlib.suppress(psutil.Error):
             psutil.Process(self.group).terminate()
 
     def terminate_script(self, asked: Set[int] = frozenset()) -> set[int]:
-        """Ask the processes that the command started to end, but not the command: as a launcher it stays, to
-        report how its script ended. It is asked itself only when there has been no script yet.
+        """Send SIGTERM to the command's children and return their process ids.
 
-        `asked` are process ids that were asked before and are left alone; returns those that were asked now.
+        The command itself is a launcher, which stays to report how its script ended; it gets the signal only
+        if it has not started a script. `asked` are process ids that had the signal before and are left alone.
         """
         try:
             leader = psutil.Process(self.group)
@@ -82,7 +77,7 @@ class ProcessGroup:
         return now_asked
 
     def kill(self) -> None:
-        """End it at once (SIGKILL), also what is left of it when the shim itself is gone."""
+        """Send SIGKILL to the group, or to what is left of it where the shim has ended."""
         if _is_shim(self.pid, self.folder):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.group, signal.SIGKILL)
@@ -112,8 +107,7 @@ def start(
 ) -> ProcessGroup:
     """Start `command` detached from this process, stdout and stderr appended to `log`.
 
-    Starting the same folder twice gives the first process: a folder is one process's, for ever.
-    Raises ProcessStartError.
+    A folder belongs to one process for ever: starting it again returns the first. Raises ProcessStartError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -138,7 +132,7 @@ def start(
 
 
 def find(folder: Path) -> ProcessGroup | None:
-    """The process that was started for `folder`, by this or an earlier runtime; None where none was."""
+    """The process started for `folder` by this or an earlier runtime; None if there was none."""
     reap()
     try:
         content = json.loads((folder / shim.PROCESS_FILE).read_text())
@@ -151,7 +145,7 @@ _children: list[subprocess.Popen[bytes]] = []
 
 
 def reap() -> None:
-    """Collect the shims that have ended, so that they do not stay behind as zombies."""
+    """Wait for the shims that have ended, so that they do not remain as zombies."""
     for child in list(_children):
         if child.poll() is not None:
             with contextlib.suppress(ValueError):
@@ -166,9 +160,7 @@ def _read_exit_code(folder: Path) -> int | None:
 
 
 def _is_shim(pid: int, folder: Path) -> bool:
-    """Whether `pid` is still this folder's shim: its command line names the folder, so a reused id is told
-    apart.
-    """
+    """Whether `pid` is still this folder's shim, whose command line names the folder."""
     try:
         process = psutil.Process(pid)
         return str(folder) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE

@@ -1,7 +1,7 @@
-"""SageMaker's wire protocol, derived from botocore's service model: parse, validate, serialise any operation.
+"""SageMaker's wire protocol, from botocore's service model: parse, validate and serialise any operation.
 
-Messages follow AWS's own (`1 validation error detected: Value 'x' at 'y' failed to satisfy constraint: ...`),
-because people search for them and clients match on them.
+Messages have AWS's form (`1 validation error detected: Value 'x' at 'y' failed to satisfy constraint: ...`),
+because users search for them and clients match on them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 _Members = Iterator[str]
 
-# Members that the service model requires and AWS leaves out: versions of a model have no name.
+# Required by the service model but left out by AWS: versions of a model package have no name.
 _NOT_SENT = {("DescribeModelPackageOutput", "ModelPackageName")}
 
 
@@ -35,9 +35,9 @@ def service_model(service: str = "sagemaker") -> ServiceModel:
 
 
 def parse_request(operation: str, body: bytes) -> Request:
-    """The validated request of a SageMaker operation, with members that the model does not know left out.
+    """The validated request of a SageMaker operation, without members that the service model does not have.
 
-    Raises UnknownOperationError, SerializationError (no JSON object, or a value of the wrong type) or
+    Raises UnknownOperationError, SerializationError (not a JSON object, or a value of the wrong type) or
     ValidationError (one message with every violated constraint).
     """
     shape = _input_shape(operation)
@@ -54,12 +54,12 @@ def parse_request(operation: str, body: bytes) -> Request:
     return request
 
 
-def serialise_answer(operation: str, answer: Response | None) -> bytes:
-    """The JSON body of an answer: members of the operation's output shape only, times as epoch seconds."""
+def serialise_response(operation: str, response: Response | None) -> bytes:
+    """The JSON body of a response: only members of the operation's output shape, times as epoch seconds."""
     shape = service_model().operation_model(operation).output_shape
     if not isinstance(shape, StructureShape):
         return b"{}"
-    return json.dumps(_serialise(shape, answer or {}, operation)).encode()
+    return json.dumps(_serialise(shape, response or {}, operation)).encode()
 
 
 def violation_message(violations: list[str]) -> str:
@@ -133,7 +133,7 @@ def _parse_number(_shape: Shape, value: Any, path: str) -> float:
 
 
 def _parse_timestamp(_shape: Shape, value: Any, path: str) -> float:
-    """Epoch seconds; ISO 8601 text is accepted as AWS does."""
+    """Epoch seconds; like AWS, accepts ISO 8601 text."""
     if isinstance(value, str):
         try:
             return datetime.fromisoformat(value).timestamp()
@@ -169,7 +169,7 @@ def _wrong_type(value: Any, expected: str, path: str) -> SerializationError:
 
 
 def _join(path: str, member: str) -> str:
-    """AWS names members in messages with a lower-case first letter: `resourceConfig.instanceCount`."""
+    """A path as in AWS's messages, with a lower-case first letter: `resourceConfig.instanceCount`."""
     name = member[:1].lower() + member[1:]
     return f"{path}.{name}" if path else name
 
@@ -233,7 +233,7 @@ def _map_violations(shape: MapShape, value: Mapping[str, Any], path: str) -> _Me
 
 
 def _constraints(shape: Shape, value: Any) -> _Members:
-    """The constraints of one value that it does not meet, in AWS's words."""
+    """The constraints that a value violates, in AWS's words."""
     limits = shape.metadata
     if shape.type_name in {"integer", "long", "float", "double"}:
         yield from _limits(value, limits, "value")
@@ -254,7 +254,7 @@ def _limits(measure: float, limits: Mapping[str, Any], noun: str) -> _Members:
 
 
 def _shown(value: Any) -> str:
-    """A value as AWS shows it in messages: Java's `toString`, which puts `[a, b]` and `{key=value}`."""
+    """A value as in AWS's messages, which use Java's `toString`: `[a, b]` and `{key=value}`."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}={_shown(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
@@ -278,7 +278,7 @@ def _serialise_structure(shape: StructureShape, value: Mapping[str, Any], path: 
     required = [name for name in shape.required_members if (shape.name, name) not in _NOT_SENT]
     missing = [name for name in required if value.get(name) is None]
     if missing:
-        logger.warning("%s: the answer lacks members that AWS always sends: %s", path, ", ".join(missing))
+        logger.warning("%s: the response lacks members that AWS always sends: %s", path, ", ".join(missing))
     return {
         name: _serialise(member, value[name], f"{path}.{name}")
         for name, member in shape.members.items()

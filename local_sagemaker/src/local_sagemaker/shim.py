@@ -1,9 +1,9 @@
-"""The small parent that every job's process gets: it outlives the runtime and leaves the exit code on disk.
+"""The parent of every job's process, which outlives the runtime and writes the exit code to disk.
 
-Run as a file, with the standard library alone, so that it starts in milliseconds:
-`python -I -S shim.py FOLDER COMMAND...`. It claims FOLDER by creating `process.json` (a second shim for the
-same folder does nothing), runs COMMAND as the leader of a process group of its own, writes `exit_code`, and
-then kills what the command left behind, as the end of a container would.
+Runs as a file with the standard library alone, to start in milliseconds:
+`python -I -S shim.py FOLDER COMMAND...`. It claims FOLDER (a second shim for the same folder does nothing),
+runs COMMAND as the leader of a process group, writes `exit_code`, and kills what the command left running, as
+the end of a container would.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NOT_STARTED = 127  # the shell's exit code for a command that cannot be run
 
 
 def _write(path: Path, text: str) -> None:
-    """Write so that a reader sees the whole text or no file."""
+    """Write so that readers see the whole text or no file."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text)
     partial.replace(path)
@@ -37,9 +37,7 @@ def _claim(folder: Path) -> bool:
 
 
 def run(folder: Path, command: list[str]) -> int:
-    """Run `command` to its end and return its exit code; 128 + n where signal n ended it, as a container
-    reports.
-    """
+    """Run `command` and return its exit code; 128 + n where signal n ended it, as for a container."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     try:

@@ -1,4 +1,4 @@
-"""What one runtime claims for itself at a start: its root and its port."""
+"""Startup: exclusive use of the root folder and the port, and `runtime.json`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from local_sagemaker.context import Settings
 
 
 class StartError(Exception):
-    """The runtime cannot start; the text is one line for the person at the command line."""
+    """The runtime cannot start; the text is one line for the user."""
 
 
 @contextmanager
-def claimed_root(root: Path) -> Iterator[None]:
-    """Hold the root for this process; the kernel releases it however the process ends. Raises StartError."""
+def locked_root(root: Path) -> Iterator[None]:
+    """Lock the root for this process; the kernel unlocks it however the process ends. Raises StartError."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = (root / "runtime.lock").open("a")
@@ -37,8 +37,8 @@ def claimed_root(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def claimed_port(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening socket; clients that come early wait until it is served. Raises StartError."""
+def listening_socket(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens already: early clients wait until the server accepts. Raises StartError."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -52,8 +52,8 @@ def claimed_port(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def describe(settings: Settings) -> None:
-    """Leave `runtime.json` for people and tools that look for the running process."""
+def write_runtime_file(settings: Settings) -> None:
+    """Write `runtime.json`, which tells users and tools the process and its URL."""
     document = {"pid": os.getpid(), "url": settings.url, "region": settings.region}
     (settings.root / "runtime.json").write_text(json.dumps(document) + "\n")
 

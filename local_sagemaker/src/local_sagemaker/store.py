@@ -1,4 +1,4 @@
-"""What the local SageMaker remembers, past its own end: one JSON document a resource, in SQLite."""
+"""The runtime's persistent state: one JSON document for each resource, and metrics, in SQLite."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CREATE INDEX IF NOT EXISTS metrics_by_job ON metrics (job, name);
 
 
 class Metric(NamedTuple):
-    """One value that a training job emitted; the timestamp is in epoch seconds."""
+    """One value of a training job's metric; the timestamp is in epoch seconds."""
 
     name: str
     value: float
@@ -40,11 +40,11 @@ class Metric(NamedTuple):
 
 
 class DocumentExistsError(Exception):
-    """`create` was asked for a name that the kind already has."""
+    """`create` for a name that exists in the kind."""
 
 
 class DocumentMissingError(Exception):
-    """`update` was asked for a name that the kind does not have."""
+    """`update` for a name that does not exist in the kind."""
 
 
 class Store:
@@ -128,7 +128,7 @@ class Store:
             self._connection.execute("INSERT INTO metrics VALUES (?, ?, ?, ?)", (job, name, value, timestamp))
 
     def delete_metrics(self, job: str) -> None:
-        """Forget what a training job emitted, so that its name can be used again."""
+        """Delete a training job's metrics, so that its name can be used again."""
         with self._lock:
             self._connection.execute("DELETE FROM metrics WHERE job = ?", (job,))
 

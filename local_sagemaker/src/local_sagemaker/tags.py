@@ -1,4 +1,4 @@
-"""Tags of SageMaker resources: AddTags, ListTags and DeleteTags over any resource that the store knows."""
+"""Tags of SageMaker resources: AddTags, ListTags and DeleteTags for any resource in the store."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from local_sagemaker.listing import page
 from local_sagemaker.store import DocumentExistsError
 
 KIND = "tags"
-_MAX_TAGS = 50  # a resource
+_MAX_TAGS = 50  # per resource, an AWS quota
 _PAGE = 50
 
 Tag = dict[str, str]
 
 
 def set_tags(context: Context, arn: str, tags: list[Tag] | None) -> None:
-    """Replace a resource's tags; services call it when a request creates a resource."""
+    """Replace a resource's tags."""
     try:
         context.store.create(KIND, arn, {"Arn": arn, "Tags": tags or []})
     except DocumentExistsError:
@@ -23,7 +23,7 @@ def set_tags(context: Context, arn: str, tags: list[Tag] | None) -> None:
 
 
 def forget_tags(context: Context, arn: str) -> None:
-    """Drop a resource's tags; services call it when a resource is deleted."""
+    """Delete a resource's tags."""
     context.store.delete(KIND, arn)
 
 
@@ -58,7 +58,7 @@ class Tags:
         return [] if document is None else document["Tags"]
 
     def _known(self, arn: str) -> str:
-        """The ARN, if the store has its resource. Raises ResourceNotFoundError."""
+        """The ARN of a resource that is in the store. Raises ResourceNotFoundError for others."""
         kind, _, name = arn.rpartition(":")[2].partition("/")
         if not self._is_ours(arn) or self._context.store.get(kind, name) is None:
             raise ResourceNotFoundError(f"Could not find resource {arn} in account {ACCOUNT}")

@@ -1,7 +1,6 @@
-"""A WSGI app behind ASGI: a whole request goes in and a whole answer comes out, with one change of threads.
+"""A WSGI app behind ASGI: the whole request goes to a thread and the whole response comes back.
 
-a2wsgi's own middleware passes every piece between the threads, several times a request, which costs more
-than a small object itself.
+a2wsgi's own middleware switches threads for every chunk, which costs more than a small object itself.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ Headers = list[tuple[str, str]]
 
 
 class IncompleteBodyError(Exception):
-    """The client went away in the middle of its request."""
+    """The client disconnected in the middle of its request."""
 
 
 @dataclass(frozen=True)
 class FileSlice:
-    """Bytes of a file, to send piece by piece."""
+    """Bytes `start` to `start + length` of a file, sent in chunks."""
 
     path: Path
     start: int
@@ -47,8 +46,8 @@ class FileSlice:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An HTTP answer."""
+class HttpResponse:
+    """An HTTP response; header values are text."""
 
     status: int
     headers: Headers
@@ -59,8 +58,8 @@ class Answer:
         return 200 <= self.status < 300
 
 
-def ask(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
-    """The app's answer to a request."""
+def call_app(app: WSGIApplication, environ: WSGIEnvironment) -> HttpResponse:
+    """The app's response to a request."""
     started: list[Any] = []
     written: list[bytes] = []
 
@@ -73,32 +72,36 @@ def ask(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
         written.extend(chunks)
     finally:
         getattr(chunks, "close", lambda: None)()
-    return Answer(started[0], started[1], b"".join(written))
+    return HttpResponse(started[0], started[1], b"".join(written))
 
 
 async def serve(
-    answer: Callable[[WSGIEnvironment], Answer], threads: Executor, scope: Scope, receive: Receive, send: Send
+    respond: Callable[[WSGIEnvironment], HttpResponse],
+    threads: Executor,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
 ) -> None:
-    """Receive the request, have it answered in a thread, send the answer.
+    """Receive the request, call `respond` in a thread, send the response.
 
-    Raises IncompleteBodyError where the client has gone.
+    Raises IncompleteBodyError if the client disconnects.
     """
     loop = asyncio.get_running_loop()
     with closing(await _received(scope, receive)) as body:
-        given = await loop.run_in_executor(threads, answer, _environ(scope, body))
-    headers = [(name.lower().encode("latin1"), value.encode("latin1")) for name, value in given.headers]
-    await send({"type": "http.response.start", "status": given.status, "headers": headers})
-    if isinstance(given.body, FileSlice):
-        chunks = given.body.chunks()
+        response = await loop.run_in_executor(threads, respond, _environ(scope, body))
+    headers = [(name.lower().encode("latin1"), value.encode("latin1")) for name, value in response.headers]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    if isinstance(response.body, FileSlice):
+        chunks = response.body.chunks()
         while chunk := await loop.run_in_executor(threads, next, chunks, b""):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body"})
     else:
-        await send({"type": "http.response.body", "body": given.body})
+        await send({"type": "http.response.body", "body": response.body})
 
 
 async def _received(scope: Scope, receive: Receive) -> IO[bytes]:
-    """The request's body; a large one lies in a file."""
+    """The request's body; a large one is kept in a temporary file."""
     body = tempfile.SpooledTemporaryFile(_IN_MEMORY_BODY)  # noqa: SIM115 - the caller closes it
     more = True
     while more:
@@ -106,7 +109,7 @@ async def _received(scope: Scope, receive: Receive) -> IO[bytes]:
         if message["type"] == "http.disconnect":
             body.close()
             raise IncompleteBodyError(
-                f"{scope['method']} {scope['path']}: the client left before it was done"
+                f"{scope['method']} {scope['path']}: the client disconnected before the body was complete"
             )
         body.write(message.get("body", b""))
         more = message.get("more_body", False)

@@ -1,1 +1,1 @@
-"""Debugger as a service: rules and the system sampler run as processes beside a training job."""
+"""SageMaker Debugger: rules and the system sampler run as processes beside a training job."""

@@ -1,4 +1,4 @@
-"""Evaluators' logs in CloudWatch Logs, where AWS has a processing job, and so a stream, for every rule."""
+"""The logs of rules in CloudWatch Logs: one stream per rule, as on AWS, where each has a processing job."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from local_sagemaker.store import Document
 
 
 def follower(job: Document, evaluator: Evaluator, logs: CloudWatchLogs) -> LogFollower:
-    """Brings an evaluator's log to the streams of its rules; what is there from before comes back first.
+    """Sends an evaluator's log to the streams of its rules, starting with what its journal has.
 
-    A line on the status of one rule goes to that rule's stream, any other line to all of them.
+    A line on the status of one rule goes to that rule's stream, any other line to all streams.
     """
     streams = {rule: log_stream(job, rule) for rule in evaluator.rules}
 

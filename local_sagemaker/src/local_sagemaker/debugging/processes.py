@@ -1,8 +1,7 @@
 """The programs of the rules image that run beside a training job: the evaluator of rules, the system sampler.
 
-Their contract (`python -m debugger evaluate` and `python -m debugger sample`) is that of the image named
-`sagemaker-debugger-rules` in the images file; this runtime knows the command lines, the status files, and how
-the lines begin that the evaluator prints on a rule's status.
+The contract with the image `sagemaker-debugger-rules` is the command lines (`python -m debugger evaluate` and
+`python -m debugger sample`), the status files, and the prefix of log lines on a rule's status.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from local_sagemaker.image_environments import Environment
 from local_sagemaker.jobs.container import default_variables, platform_variables
 from local_sagemaker.processes import ProcessGroup
 
-_LOW_PRIORITY = ("nice", "-n", "10")  # on AWS rules have a machine of their own and do not slow training
+_LOW_PRIORITY = ("nice", "-n", "10")  # rules must not slow training; on AWS they have their own machine
 _STOP_SECONDS = 10.0
 _RULES = "rules.json"
 _LOG = "process.log"
@@ -30,13 +29,13 @@ _LOG_LINES = 5
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A process that evaluates rules of a job: those of its creation, or those that one update added."""
+    """A process that evaluates rules of a job: the rules of its creation, or those that one update added."""
 
     group: ProcessGroup
 
     @property
     def rules(self) -> list[str]:
-        """The names of their configurations."""
+        """The names of its rule configurations."""
         rules = json.loads((self.group.folder / _RULES).read_text())
         return [rule["RuleConfigurationName"] for rule in rules]
 
@@ -55,7 +54,7 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class RuleFolders:
-    """Where the rules of one job are on disk. `output` goes to S3 as `rule-output`."""
+    """The folders of one job's rules. `output` goes to S3 as `rule-output`."""
 
     root: Path
 
@@ -73,14 +72,14 @@ class RuleFolders:
 
     @property
     def ended(self) -> Path:
-        """The evaluators look for this file to learn that no more tensors will come."""
+        """The file that tells evaluators that no more tensors will come."""
         return self.root / "training-ended"
 
     def evaluator(self, number: int) -> Path:
         return self.root / "evaluators" / str(number)
 
     def evaluators(self) -> list[Evaluator]:
-        """Those that were started, the first one first."""
+        """The evaluators that were started, in order."""
         found: list[Evaluator] = []
         while (group := processes.find(self.evaluator(len(found) + 1))) is not None:
             found.append(Evaluator(group))
@@ -89,7 +88,7 @@ class RuleFolders:
 
 @dataclass(frozen=True)
 class Observed:
-    """What the programs read and write. `started` is when the job was created, in epoch seconds."""
+    """What the programs read and write. `started` is the job's creation time in epoch seconds."""
 
     job: str
     started: float
@@ -104,7 +103,7 @@ def start_evaluator(
     observed: Observed,
     settings: Settings,
 ) -> Evaluator:
-    """One more process, for rules that have none yet. Raises ProcessStartError."""
+    """Start a process for further rules. Raises ProcessStartError."""
     folder = folders.evaluator(len(folders.evaluators()) + 1)
     folder.mkdir(parents=True, exist_ok=True)
     configurations = folder / _RULES
@@ -122,7 +121,7 @@ def start_evaluator(
 def start_sampler(
     folders: RuleFolders, environment: Environment, observed: Observed, interval_ms: int, settings: Settings
 ) -> ProcessGroup:
-    """Samples the system into the job's profile until it is stopped. Raises ProcessStartError."""
+    """Start writing system metrics to the job's profile, until stopped. Raises ProcessStartError."""
     folders.sampler.mkdir(parents=True, exist_ok=True)
     command = [
         *(str(environment.python), "-m", "debugger", "sample"),
@@ -132,21 +131,21 @@ def start_sampler(
 
 
 def stop(process: Path) -> None:
-    """End the program of a folder, if it runs."""
+    """Stop the program of a folder, if it runs."""
     group = processes.find(process)
     if group is not None and group.running():
         group.stop(_STOP_SECONDS)
 
 
 def read_statuses(folders: RuleFolders) -> list[dict[str, Any]]:
-    """What the evaluators have reported so far, in the order of the files' names."""
+    """The evaluators' reports so far, ordered by file name."""
     if not folders.statuses.is_dir():
         return []
     return [json.loads(path.read_text()) for path in sorted(folders.statuses.glob("[!.]*.json"))]
 
 
 def status_line(rule: str) -> str:
-    """How an evaluator's line on the status of a rule begins."""
+    """The prefix of an evaluator's log lines on the status of a rule."""
     return f"[debugger] rule={rule} status="
 
 
@@ -170,7 +169,7 @@ def _start(
 
 
 def _variables(folder: Path, environment: Environment, settings: Settings) -> dict[str, str]:
-    """Those of a job's container, but one thread: rules must not slow training."""
+    """The variables of a job's container, but with one thread: rules must not slow training."""
     variables = {**default_variables(), "OMP_NUM_THREADS": "1"}
     variables |= platform_variables(folder, environment, variables.get("PATH", os.defpath), settings)
     if environment.python_path is not None:

@@ -10,7 +10,7 @@ from local_sagemaker.store import Document
 
 Configuration = Mapping[str, Any]
 
-# configurations in the request → evaluations in the answer
+# configurations in the request → evaluations in the response
 MEMBERS = {
     "DebugRuleConfigurations": "DebugRuleEvaluationStatuses",
     "ProfilerRuleConfigurations": "ProfilerRuleEvaluationStatuses",
@@ -21,11 +21,11 @@ STOPPED = "Stopped"
 
 _SHOWN = ("RuleEvaluationStatus", "StatusDetails", "LastModifiedTime")
 _DETAILS_LIMIT = 1024  # StatusDetails
-_JOB_PART, _HASH_PART = 26, 8  # of a rule job's name, as AWS's answers have it
+_JOB_PART, _HASH_PART = 26, 8  # characters in a rule job's name, as in AWS's responses
 
 
 def configurations(job: Document) -> list[Configuration]:
-    """All rules of a job, those of the profiler last."""
+    """All rules of a job, profiler rules last."""
     return [rule for member in MEMBERS for rule in job.get(member, [])]
 
 
@@ -36,7 +36,7 @@ def profiles(job: Document) -> bool:
 
 
 def begin(job: Document, now: float) -> None:
-    """Give every rule without one an evaluation in progress: all of a new job, or those that were added."""
+    """Add an evaluation in progress for every rule that has none: all of a new job, or added ones."""
     arn_prefix = job["TrainingJobArn"].rpartition(":")[0] + ":processing-job/"
     for member, statuses in MEMBERS.items():
         if member not in job:
@@ -58,7 +58,7 @@ def begin(job: Document, now: float) -> None:
 
 
 def job_name(job: Document, rule: str) -> str:
-    """The processing job that evaluates a rule, as far as others can tell."""
+    """The name of the processing job that evaluates a rule on AWS."""
     digest = hashlib.sha256(f"{job['TrainingJobArn']} {rule}".encode()).hexdigest()[:_HASH_PART]
     return f"{job['TrainingJobName'][:_JOB_PART]}-{rule.lower()}-{digest}"
 
@@ -69,7 +69,7 @@ def evaluations(job: Document) -> Iterator[dict[str, Any]]:
 
 
 def pending(job: Document) -> list[Configuration]:
-    """The rules that are still being evaluated, those of the profiler last."""
+    """The rules that are still being evaluated, profiler rules last."""
     names = {
         status["RuleConfigurationName"]
         for status in evaluations(job)
@@ -79,7 +79,7 @@ def pending(job: Document) -> list[Configuration]:
 
 
 def apply(job: Document, reported: Iterable[Mapping[str, Any]]) -> None:
-    """Take over what an evaluator reported of rules that are still open."""
+    """Copy an evaluator's reports to the evaluations in progress."""
     by_name = {report["RuleConfigurationName"]: report for report in reported}
     for status in evaluations(job):
         report = by_name.get(status["RuleConfigurationName"])
@@ -88,7 +88,7 @@ def apply(job: Document, reported: Iterable[Mapping[str, Any]]) -> None:
 
 
 def close(job: Document, rules: Collection[str], outcome: str, details: str, now: float) -> None:
-    """End the evaluations of these rules that are still open, with the same outcome."""
+    """End these rules' evaluations in progress, all with the same outcome."""
     for status in evaluations(job):
         if status["RuleEvaluationStatus"] == IN_PROGRESS and status["RuleConfigurationName"] in rules:
             status |= {

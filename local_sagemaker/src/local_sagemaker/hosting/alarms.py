@@ -1,7 +1,7 @@
-"""CloudWatch alarms on endpoints: moto keeps them, their state is worked out here from the real invocations.
+"""CloudWatch alarms on endpoints: moto stores them, and their state is computed here from real invocations.
 
-CloudWatch looks at whole minutes once they are over. Here the periods end now, so that an alarm goes off as
-soon as its figures justify it: a deployment on one machine has no minutes to spare.
+CloudWatch evaluates whole minutes after their end. Here the last period ends now, so that an alarm changes to
+ALARM as soon as its metric breaches the threshold, and local deployments need not wait for minutes.
 """
 
 from __future__ import annotations
@@ -49,25 +49,25 @@ class Alarms:
             raise ValidationError(f"The CloudWatch alarm {missing[0]} does not exist in {self._region}.")
 
     def firing(self, names: Iterable[str]) -> str | None:
-        """The first of these alarms that is in the state ALARM now, or None."""
+        """The first of these alarms that is in state ALARM now, or None."""
         for name in names:
             alarm = self._known().get(name)
-            if alarm is not None and self._look(alarm) == ALARM:
+            if alarm is not None and self._update(alarm) == ALARM:
                 return name
         return None
 
     def refresh(self) -> None:
-        """Bring the state of every alarm on an endpoint up to date, for DescribeAlarms."""
+        """Update the state of every alarm on an endpoint, for DescribeAlarms."""
         for alarm in list(self._known().values()):
-            self._look(alarm)
+            self._update(alarm)
 
     def dump(self, names: Iterable[str]) -> list[Document]:
-        """The definitions of alarms, for `restore`: moto forgets them when the process ends."""
+        """The definitions of alarms, for `restore` after a restart: moto keeps them in memory only."""
         known = self._known()
         return [_definition(known[name]) for name in names if name in known]
 
     def restore(self, definitions: Iterable[Document]) -> None:
-        """Put back alarms that are missing."""
+        """Create the alarms that do not exist."""
         known = self._known()
         for definition in definitions:
             if definition["name"] not in known:
@@ -79,9 +79,10 @@ class Alarms:
         alarms: dict[str, Alarm] = cloudwatch_backends[ACCOUNT][self._region].alarms
         return alarms
 
-    def _look(self, alarm: Alarm) -> str:
-        """The alarm's state, worked out where it is a plain one on an endpoint; others, and those on bands or
-        unknown statistics, keep the state that they were given.
+    def _update(self, alarm: Alarm) -> str:
+        """Update and return an alarm's state.
+
+        Alarms on other metrics than an endpoint's, on bands or on unknown statistics keep their state.
         """
         dimensions = {item.name: item.value for item in alarm.dimensions}
         if _measurable(alarm) and {"EndpointName", "VariantName"} == set(dimensions):
@@ -91,7 +92,7 @@ class Alarms:
         return str(alarm.state_value)
 
     def _evaluate(self, alarm: Alarm, endpoint: str, variant: str) -> tuple[str, str]:
-        """State and reason, by CloudWatch's rule: M breaching datapoints out of N."""
+        """State and reason by CloudWatch's rule: M out of N datapoints breach the threshold."""
         points = self._points(alarm, endpoint, variant)
         present = [point for point in points if point is not None]
         missing = alarm.treat_missing_data or "missing"

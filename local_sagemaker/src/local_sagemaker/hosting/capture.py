@@ -1,6 +1,6 @@
-"""Data capture: requests and answers of an endpoint, kept in S3 as JSON lines in AWS's format.
+"""Data capture: an endpoint's requests and responses as JSON lines in S3, in AWS's format.
 
-A configuration's `DataCaptureConfig` asks for it. Records are written every few seconds to
+Enabled by `DataCaptureConfig` of an endpoint configuration. Records are written every few seconds to
 `<DestinationS3Uri>/<endpoint>/<variant>/yyyy/mm/dd/hh/<minute>-<second>-<millisecond>-<id>.jsonl`.
 """
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class DataCapture:
-    """Collects what is to be kept of invocations, and writes it."""
+    """Collects records of invocations and writes them to S3."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -36,11 +36,11 @@ class DataCapture:
         self._lines: dict[str, list[str]] = defaultdict(list)
 
     def observe(self, invocation: Invocation) -> None:
-        """Keep an invocation that was answered with success, if its endpoint's configuration wants it."""
+        """Record a successful invocation if its endpoint's configuration captures data."""
         config = invocation.capture
         if not config.get("EnableCapture") or not 200 <= invocation.status < 300:
             return
-        if random.random() * 100 >= config["InitialSamplingPercentage"]:  # noqa: S311 - no secret
+        if random.random() * 100 >= config["InitialSamplingPercentage"]:  # noqa: S311 - sampling
             return
         prefix = "/".join([config["DestinationS3Uri"].rstrip("/"), invocation.endpoint, invocation.variant])
         line = json.dumps(record(invocation))
@@ -48,7 +48,7 @@ class DataCapture:
             self._lines[prefix].append(line)
 
     def flush(self) -> None:
-        """Write what was collected since the last call, one object for each endpoint and variant."""
+        """Write the records since the last call, one object for each endpoint and variant."""
         with self._lock:
             batches, self._lines = self._lines, defaultdict(list)
         for prefix, lines in batches.items():
@@ -59,7 +59,7 @@ class DataCapture:
                 try:
                     self._objects.upload(file, uri)
                 except (BucketMissingError, OSError, sqlite3.OperationalError) as error:
-                    logger.warning("%d captured requests are lost: %s", len(lines), error)
+                    logger.warning("lost %d captured requests: %s", len(lines), error)
 
 
 def record(invocation: Invocation) -> Document:
@@ -70,9 +70,9 @@ def record(invocation: Invocation) -> Document:
         data["endpointInput"] = _side(
             "INPUT", invocation.request_headers, invocation.request_body, invocation.capture
         )
-    if invocation.reply is not None and modes & {"Output", "InputAndOutput"}:
+    if invocation.response is not None and modes & {"Output", "InputAndOutput"}:
         data["endpointOutput"] = _side(
-            "OUTPUT", invocation.reply.headers, invocation.reply.body, invocation.capture
+            "OUTPUT", invocation.response.headers, invocation.response.body, invocation.capture
         )
     metadata = {
         "eventId": str(uuid.uuid4()),
@@ -105,7 +105,7 @@ def _side(mode: str, headers: Mapping[str, str], body: bytes, config: Document) 
 
 
 def _encoding(content_type: str, listed: Document) -> str:
-    """Text is kept as it is for content types that the configuration lists, anything else as base64."""
+    """CSV or JSON (kept as text) for the configuration's content types, BASE64 for others."""
     media_type = content_type.partition(";")[0].strip().lower()
     for encoding, member in (("CSV", "CsvContentTypes"), ("JSON", "JsonContentTypes")):
         if media_type in {item.lower() for item in listed.get(member, [])}:

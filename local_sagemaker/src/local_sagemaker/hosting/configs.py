@@ -1,6 +1,4 @@
-"""Endpoint configurations: which models an endpoint runs, on how many instances, with which share of the
-traffic.
-"""
+"""Endpoint configurations: an endpoint's production variants, with models, instances and weights."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ _NOT_HOSTED = {
 class EndpointConfigs(Resources):
     """The endpoint configuration operations.
 
-    A configuration in service can be deleted, as on AWS; its endpoint goes on but can no longer be updated.
+    A configuration in service can be deleted, as on AWS; its endpoint keeps serving but cannot be updated.
     """
 
     def __init__(self, context: Context, models: Models) -> None:

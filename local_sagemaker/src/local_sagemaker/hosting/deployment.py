@@ -1,4 +1,4 @@
-"""How traffic moves from an endpoint's old fleet to its new one: the DeploymentConfig of UpdateEndpoint."""
+"""Shifts traffic from an endpoint's old fleet to its new one, by the DeploymentConfig of UpdateEndpoint."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from dataclasses import dataclass
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.store import Document
 
-GUARD_SECONDS = 0.5  # between two looks at the alarms while traffic bakes
+GUARD_SECONDS = 0.5  # between two polls of the alarms during bake time
 
 
 class RolledBackError(Exception):
-    """An alarm went off during the deployment; the text is a FailureReason."""
+    """An alarm changed to ALARM during the deployment; the text is a FailureReason."""
 
 
 class DeploymentInterruptedError(Exception):
-    """The runtime ends during the deployment; the next runtime begins it again."""
+    """The runtime ends during the deployment; the next runtime starts it again."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Give the new fleet `share` of the traffic, and watch the alarms for `bake_seconds`."""
+    """Give the new fleet `share` of the traffic (0 to 1), and poll the alarms for `bake_seconds`."""
 
     share: float
     bake_seconds: float
 
 
 def plan(config: Document | None, instances: int) -> list[Step]:
-    """The steps of a deployment to a fleet of `instances`; without a policy, everything at once.
+    """The steps of a deployment to a fleet of `instances`; without a policy, all at once.
 
-    Raises ValidationError for a policy that AWS refuses or this runtime lacks.
+    Raises ValidationError for a policy that is invalid or not supported here.
     """
     policy = (config or {}).get("BlueGreenUpdatePolicy")
     if policy is None:
@@ -58,7 +58,7 @@ def alarm_names(config: Document | None) -> list[str]:
 
 
 def termination_wait(config: Document | None) -> float:
-    """Seconds for which the old fleet stays after the traffic has left it."""
+    """Seconds for which the old fleet is kept after it has lost its traffic."""
     return float((config or {}).get("BlueGreenUpdatePolicy", {}).get("TerminationWaitInSeconds", 0))
 
 
@@ -68,9 +68,9 @@ def shift(
     alarm: Callable[[], str | None],
     interrupted: threading.Event,
 ) -> None:
-    """Go through the steps. `alarm` names what has gone off, or None.
+    """Go through the steps. `alarm` returns the name of an alarm in state ALARM, or None.
 
-    Raises RolledBackError as soon as an alarm goes off, also before the first step, and
+    Raises RolledBackError as soon as there is one, also before the first step, and
     DeploymentInterruptedError when `interrupted` is set.
     """
     _check(alarm)
@@ -80,7 +80,7 @@ def shift(
 
 
 def bake(seconds: float, alarm: Callable[[], str | None], interrupted: threading.Event) -> None:
-    """Watch the alarms for a time. Raises as `shift` does."""
+    """Poll the alarms for `seconds`. Raises as `shift` does."""
     deadline = time.monotonic() + seconds
     while (remaining := deadline - time.monotonic()) > 0:
         hold(min(remaining, GUARD_SECONDS), interrupted)
@@ -88,14 +88,14 @@ def bake(seconds: float, alarm: Callable[[], str | None], interrupted: threading
 
 
 def hold(seconds: float, interrupted: threading.Event) -> None:
-    """Wait. Raises DeploymentInterruptedError when `interrupted` is set."""
+    """Wait for `seconds`. Raises DeploymentInterruptedError when `interrupted` is set."""
     if interrupted.wait(seconds):
         raise DeploymentInterruptedError
 
 
 def _check(alarm: Callable[[], str | None]) -> None:
     if (name := alarm()) is not None:
-        raise RolledBackError(f"The deployment was rolled back: the alarm {name} is in the state ALARM.")
+        raise RolledBackError(f"The deployment was rolled back: the alarm {name} is in state ALARM.")
 
 
 def _share(routing: Document, member: str, instances: int) -> float:

@@ -1,4 +1,4 @@
-"""The document of an endpoint: what DescribeEndpoint answers, and in private members what its fleets are."""
+"""The document of an endpoint: the response of DescribeEndpoint and, in private members, its fleets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class EndpointDocument:
         self._context.store.update(ENDPOINT.resource_type, self._name, change)
 
     def put_fleet(self, record: FleetRecord) -> None:
-        """Replace what is remembered of a fleet."""
+        """Replace the record of a fleet."""
 
         def change(document: Document) -> None:
             document["_fleets"] = [*_others(document, record.id), record.dump()]

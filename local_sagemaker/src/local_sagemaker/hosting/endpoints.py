@@ -88,14 +88,14 @@ class Endpoints(Resources):
         document = self.find(request["EndpointName"])
         fleets = {item["id"]: FleetRecord.load(item) for item in document["_fleets"]}
         shown = fleets.get(document["_serving"] or document["_next"])
-        answer = {key: value for key, value in document.items() if not key.startswith("_")}
+        response = {key: value for key, value in document.items() if not key.startswith("_")}
         if shown is not None and document["EndpointStatus"] != "Creating":
-            answer["ProductionVariants"] = [variant.describe() for variant in shown.variants]
+            response["ProductionVariants"] = [variant.describe() for variant in shown.variants]
         if shown is not None and shown.capture:
-            answer["DataCaptureConfig"] = capture.describe(shown.capture)
+            response["DataCaptureConfig"] = capture.describe(shown.capture)
         if document["_serving"] and document["_next"] in fleets:
-            answer["PendingDeploymentSummary"] = _pending(fleets[document["_next"]], document)
-        return answer
+            response["PendingDeploymentSummary"] = _pending(fleets[document["_next"]], document)
+        return response
 
     def update(self, request: Request) -> Response:
         name = request["EndpointName"]

@@ -18,9 +18,9 @@ from local_sagemaker.logs import LogFollower
 
 logger = logging.getLogger(__name__)
 
-STARTING_SECONDS = 0.1  # between two looks at instances of which one is not ready
-WATCHING_SECONDS = 0.5  # between two looks at instances that all are
-DRAIN_SECONDS = 60.0  # the time-out of an invocation: nothing is in flight for longer
+STARTING_SECONDS = 0.1  # between two polls while an instance is not ready
+WATCHING_SECONDS = 0.5  # between two polls while all instances are ready
+DRAIN_SECONDS = 60.0  # the timeout of an invocation; nothing is in flight for longer
 REASON_CHARACTERS = 1024  # of a FailureReason
 
 
@@ -32,12 +32,12 @@ class FleetFailedError(Exception):
 
 
 class FleetInterruptedError(Exception):
-    """The runtime ends while the fleet starts: everything stays as it is, and the next runtime goes on."""
+    """The runtime ends while the fleet starts; the next runtime continues from the same state."""
 
 
 class Fleet:
-    """The running side of a FleetRecord. `gate` guards the workers' flags and is shared with the endpoint's
-    router; `closing` is set when the runtime ends.
+    """The running instances of a FleetRecord. `gate` guards the workers' flags and is shared with the
+    endpoint's router; `closing` is set when the runtime ends.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Fleet:
         self._supervisor = threading.Thread(target=self._watch, name=f"{endpoint}-{record.id}", daemon=True)
 
     def start(self) -> None:
-        """Put the models in place and start watching, which starts or finds the processes. Raises
+        """Prepare the models, and start the thread that starts or finds the processes. Raises
         FleetFailedError.
         """
         for variant in self.record.variants:
@@ -69,9 +69,9 @@ class Fleet:
         self._supervisor.start()
 
     def wait_ready(self, instances: Collection[str] = ()) -> None:
-        """Until these instances, or all, answer their pings.
+        """Wait until these instances, or all, are ready.
 
-        Raises FleetFailedError for the first that cannot start, FleetInterruptedError when the runtime ends.
+        Raises FleetFailedError if one cannot start, FleetInterruptedError when the runtime ends.
         """
         with self._gate:
             while waiting := self._not_ready(instances):
@@ -82,7 +82,7 @@ class Fleet:
                 self._gate.wait(STARTING_SECONDS)
 
     def grow(self, variant: VariantRecord, instances: Sequence[str]) -> None:
-        """Add instances to a variant; they start soon. Raises FleetFailedError."""
+        """Add instances to a variant; they start in the background. Raises FleetFailedError."""
         try:
             make = self._launcher.prepare(self._endpoint, self.record, variant)
         except (ModelDataError, ApiError) as error:
@@ -95,7 +95,7 @@ class Fleet:
         self._wake.set()
 
     def shrink(self, variant: str, instances: Sequence[str]) -> None:
-        """Take instances out of the traffic, let them finish what they have, and stop them."""
+        """Take instances out of the traffic, wait for their requests in flight, and stop them."""
         with self._gate:
             leaving = [worker for worker in self.workers[variant] if worker.instance.id in instances]
             self.workers[variant] = [worker for worker in self.workers[variant] if worker not in leaving]
@@ -106,7 +106,7 @@ class Fleet:
             self._poll([self._followers.pop(worker.instance.id)], final=True)
 
     def retire(self) -> None:
-        """Drain and stop all instances and remove their files. It must be out of the router's traffic."""
+        """Drain and stop all instances and delete their files. The router must not use the fleet any more."""
         self._drain(list(self._all()))
         self.close()
         shutil.rmtree(self._launcher.folder(self._endpoint, self.record.id), ignore_errors=True)
@@ -121,20 +121,20 @@ class Fleet:
         self._poll(list(self._followers.values()), final=True)
 
     def nudge(self) -> None:
-        """Look now: a request found an instance gone."""
+        """Poll now, because an instance was lost."""
         self._wake.set()
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._look()
+                self._poll_workers()
             except OSError:
-                logger.exception("Endpoint %s: cannot look after its instances", self._endpoint)
+                logger.exception("Endpoint %s: could not poll its instances", self._endpoint)
             settled = all(worker.ready for worker in self._all())
             self._wake.wait(WATCHING_SECONDS if settled else STARTING_SECONDS)
             self._wake.clear()
 
-    def _look(self) -> None:
+    def _poll_workers(self) -> None:
         for worker in list(self._all()):
             worker.tick()
         self._poll(list(self._followers.values()))
@@ -145,7 +145,7 @@ class Fleet:
                 follower.poll(final=final)
 
     def _drain(self, workers: Sequence[Worker]) -> None:
-        """Until nothing is in flight; when the runtime ends, requests have but the grace of their process."""
+        """Wait until nothing is in flight, or until the runtime ends; processes have a grace period."""
         deadline = time.monotonic() + DRAIN_SECONDS
         with self._gate:
             while any(worker.in_flight for worker in workers) and time.monotonic() < deadline:
@@ -175,7 +175,7 @@ def _check(variant: str, worker: Worker) -> None:
 
 
 def _stop(workers: Sequence[Worker]) -> None:
-    """Stop in parallel: each may take seconds to end."""
+    """Stop workers in parallel, because each may take seconds."""
     if workers:
         with ThreadPoolExecutor(len(workers)) as pool:
             list(pool.map(Worker.stop, workers))

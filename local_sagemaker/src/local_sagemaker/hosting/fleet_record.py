@@ -1,4 +1,4 @@
-"""What is remembered of an endpoint's fleets, so that they are found again after a restart."""
+"""The persistent state of an endpoint's fleets, by which they are resumed after a restart."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from dataclasses import asdict, dataclass, field
 
 from local_sagemaker.store import Document
 
-STARTUP_SECONDS = 480  # AWS's where ContainerStartupHealthCheckTimeoutInSeconds is not set
+STARTUP_SECONDS = 480  # AWS's default for ContainerStartupHealthCheckTimeoutInSeconds
 
 
 @dataclass
 class VariantRecord:
-    """A production variant as its fleet runs it. `container` is a copy: deleting the model does not touch the
-    fleet.
+    """A production variant of a fleet. `container` is a copy, so that deleting the model changes nothing.
 
-    `weight` is what routes traffic now, `desired_weight` and `desired_count` what was asked for last.
-    `pending` are instances that a change of capacity is starting.
+    `weight` is in effect now, `desired_weight` and `desired_count` are the last request's. `pending` are
+    instances that a change of capacity is starting. `resolved_at` is in epoch seconds.
     """
 
     name: str
@@ -72,14 +71,12 @@ class FleetRecord:
 
 
 def new_instances(count: int) -> list[str]:
-    """Names in the form of EC2's: they end up in the names of log streams."""
+    """Random instance ids in EC2's form, which appear in the names of log streams."""
     return [f"i-{secrets.token_hex(8)}" for _ in range(count)]
 
 
 def new_fleet(config: Document, containers: dict[str, Document], now: float) -> FleetRecord:
-    """A fleet for an endpoint configuration; `containers` holds the container definition of each model it
-    names.
-    """
+    """A fleet for an endpoint configuration; `containers` are container definitions by model name."""
     variants = [
         VariantRecord(
             name=item["VariantName"],
@@ -100,9 +97,8 @@ def new_fleet(config: Document, containers: dict[str, Document], now: float) -> 
 
 
 def retain(record: FleetRecord, current: FleetRecord, excluded: Iterable[str]) -> None:
-    """What RetainAllVariantProperties keeps of `current`: data capture, and the weights and instance counts
-    of variants that both have.
-    """
+    """Apply RetainAllVariantProperties: keep the data capture of `current`, and the weights and instance
+    counts of variants that both have."""
     left_out = set(excluded)
     if "DataCaptureConfig" not in left_out:
         record.capture = current.capture

@@ -1,4 +1,4 @@
-"""InvokeEndpoint: one request to one instance and its answer back, with the errors that AWS gives."""
+"""InvokeEndpoint: sends a request to an instance and returns its response, with AWS's errors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from local_sagemaker.context import ACCOUNT, Context
 from local_sagemaker.errors import ModelError, ValidationError
 from local_sagemaker.hosting.launch import Launcher, log_group
 from local_sagemaker.hosting.router import Lease, NoSuchVariantError, NoWorkerError, Router
-from local_sagemaker.hosting.worker import Reply, WorkerLostError, WorkerTimeoutError
+from local_sagemaker.hosting.worker import ContainerResponse, WorkerLostError, WorkerTimeoutError
 from local_sagemaker.store import Document
 
-INVOCATION_SECONDS = 60.0  # a container must answer within it
+INVOCATION_SECONDS = 60.0  # AWS's limit for a container's response
 MAX_BODY_BYTES = 25 * 1024 * 1024  # quota of a real-time endpoint's request and response
 
 INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
@@ -26,11 +26,10 @@ _FROM_CONTAINER = ("Content-Type", CUSTOM_ATTRIBUTES)
 
 @dataclass(frozen=True)
 class Invocation:
-    """A finished invocation, for those who watch: metrics, and data capture.
+    """A finished invocation, for metrics and data capture.
 
-    `status` is the container's, or 0 where it gave no answer. `model_seconds` is the time that the container
-    took, `overhead_seconds` what the runtime added. `reply` is None where there was no answer. `capture` is
-    the fleet's DataCaptureConfig.
+    `status` is the container's, 0 without a response, when `response` is None. `model_seconds` is the
+    container's time, `overhead_seconds` the runtime's. `capture` is the fleet's DataCaptureConfig.
     """
 
     endpoint: str
@@ -38,7 +37,7 @@ class Invocation:
     request_headers: Mapping[str, str]
     request_body: bytes
     status: int
-    reply: Reply | None
+    response: ContainerResponse | None
     model_seconds: float
     overhead_seconds: float
     capture: Document
@@ -49,7 +48,7 @@ Observer = Callable[[Invocation], None]
 
 @dataclass(frozen=True)
 class _Request:
-    """What is the same for every attempt to answer a request. `started` is monotonic seconds."""
+    """What all attempts of an invocation share. `started` is in monotonic seconds."""
 
     endpoint: str
     body: bytes
@@ -63,8 +62,8 @@ class _Request:
 class Invoker:
     """Sends requests to an endpoint's instances.
 
-    A request whose instance goes away before answering is sent once more, to another instance or to the same
-    one when it is back: inference has no side effects that the platform knows of. A time-out is not retried.
+    If an instance is lost before it responds, the request is sent once more, to another instance or to the
+    restarted one: for the platform, inference has no side effects. Timeouts are not retried.
     """
 
     def __init__(self, context: Context, launcher: Launcher, observers: Sequence[Observer]) -> None:
@@ -75,15 +74,15 @@ class Invoker:
     def invoke(
         self, endpoint: str, router: Router, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """The container's answer, if its status is 2xx. Raises ModelError or ValidationError."""
+        """The container's response, if its status is 2xx. Raises ModelError or ValidationError."""
         if len(body) > MAX_BODY_BYTES:
             raise ValidationError(
                 f"The body has {len(body)} bytes; an endpoint takes at most {MAX_BODY_BYTES}."
             )
-        given = {name.lower(): value for name, value in headers.items()}
-        forwarded = {name: given[name.lower()] for name in _TO_CONTAINER if name.lower() in given}
+        lowered = {name.lower(): value for name, value in headers.items()}
+        forwarded = {name: lowered[name.lower()] for name in _TO_CONTAINER if name.lower() in lowered}
         request = _Request(endpoint, body, forwarded, time.monotonic())
-        target = given.get(TARGET_VARIANT.lower())
+        target = lowered.get(TARGET_VARIANT.lower())
         try:
             return self._attempt(request, router, target)
         except NoSuchVariantError as error:
@@ -108,29 +107,37 @@ class Invoker:
     def _call(self, request: _Request, lease: Lease) -> tuple[int, Mapping[str, str], bytes]:
         sent = time.monotonic()
         try:
-            reply = lease.worker.call(request.body, request.headers, request.remaining())
+            response = lease.worker.call(request.body, request.headers, request.remaining())
         except WorkerTimeoutError as error:
             self._observe_call(request, lease, None, sent)
             raise self._timed_out(request.endpoint, lease) from error
-        self._observe_call(request, lease, reply, sent)
-        if not 200 <= reply.status < 300:
-            raise self._refused(request.endpoint, lease, reply)
-        answer = {name: reply.headers[name] for name in _FROM_CONTAINER if name in reply.headers}
-        return reply.status, {**answer, INVOKED_VARIANT: lease.variant}, reply.body
+        self._observe_call(request, lease, response, sent)
+        if not 200 <= response.status < 300:
+            raise self._refused(request.endpoint, lease, response)
+        headers = {name: response.headers[name] for name in _FROM_CONTAINER if name in response.headers}
+        return response.status, {**headers, INVOKED_VARIANT: lease.variant}, response.body
 
-    def _observe_call(self, request: _Request, lease: Lease, reply: Reply | None, sent: float) -> None:
-        self._observe(request, lease.variant, reply, sent, capture=lease.fleet.record.capture)
+    def _observe_call(
+        self, request: _Request, lease: Lease, response: ContainerResponse | None, sent: float
+    ) -> None:
+        self._observe(request, lease.variant, response, sent, capture=lease.fleet.record.capture)
 
     def _observe(
-        self, request: _Request, variant: str, reply: Reply | None, sent: float, *, capture: Document
+        self,
+        request: _Request,
+        variant: str,
+        response: ContainerResponse | None,
+        sent: float,
+        *,
+        capture: Document,
     ) -> None:
         invocation = Invocation(
             endpoint=request.endpoint,
             variant=variant,
             request_headers=request.headers,
             request_body=request.body,
-            status=reply.status if reply else 0,
-            reply=reply,
+            status=response.status if response else 0,
+            response=response,
             model_seconds=time.monotonic() - sent,
             overhead_seconds=sent - request.started,
             capture=capture,
@@ -138,8 +145,8 @@ class Invoker:
         for observer in self._observers:
             observer(invocation)
 
-    def _refused(self, endpoint: str, lease: Lease, reply: Reply) -> ModelError:
-        return self._error(endpoint, lease, reply.status, reply.body.decode(errors="replace"))
+    def _refused(self, endpoint: str, lease: Lease, response: ContainerResponse) -> ModelError:
+        return self._error(endpoint, lease, response.status, response.body.decode(errors="replace"))
 
     def _timed_out(self, endpoint: str, lease: Lease | None = None) -> ModelError:
         message = (
@@ -149,7 +156,7 @@ class Invoker:
         return self._error(endpoint, lease, 0, message)
 
     def _lost(self, endpoint: str, lease: Lease) -> ModelError:
-        message = "The model server went away while it worked on the request, twice."
+        message = "The model server ended during the request, and again when it was repeated."
         return self._error(endpoint, lease, 502, message)
 
     def _error(self, endpoint: str, lease: Lease | None, status: int, message: str) -> ModelError:

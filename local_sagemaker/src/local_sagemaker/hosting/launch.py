@@ -1,4 +1,4 @@
-"""What an instance needs before its process starts: files, Python environment, variables, a log stream."""
+"""Prepares what an instance needs: files, Python environment, variables, and a log stream."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from local_sagemaker.logs import CloudWatchLogs, LogFollower
 from local_sagemaker.s3.objects import Objects
 
 INSTALL_SECONDS = 600.0
-LOG_KIND = "endpoint-logs"  # kept when the endpoint is gone, as CloudWatch Logs keeps them
+LOG_KIND = "endpoint-logs"  # kept when the endpoint is deleted, as in CloudWatch Logs
 
 
 class Launcher:
-    """Prepares instances; one for all endpoints."""
+    """Prepares the instances of all endpoints."""
 
     def __init__(self, context: Context, objects: Objects, images: Images) -> None:
         self._context = context
@@ -35,11 +35,9 @@ class Launcher:
         return self._context.folder("endpoint", endpoint) / fleet
 
     def prepare(self, endpoint: str, fleet: FleetRecord, variant: VariantRecord) -> Callable[[str], Instance]:
-        """Put a variant's model in place, once for all its instances, and return what makes an Instance of a
-        name.
+        """Prepare a variant's model for all its instances, and return a function from name to Instance.
 
-        Doing it again is harmless. Raises ModelDataError, or ValidationError for an image without
-        environment.
+        Preparing again changes nothing. Raises ModelDataError, or ValidationError for an unknown image.
         """
         folder = self.folder(endpoint, fleet.id) / variant.name
         environment = self._images.resolve(variant.container["Image"])
@@ -63,11 +61,11 @@ class Launcher:
         return instance
 
     def follow(self, endpoint: str, log: Path) -> LogFollower:
-        """Bring an instance's log to CloudWatch Logs; what is there from before comes first, but once."""
+        """Send an instance's log to CloudWatch Logs, earlier lines first, but each line once."""
         return self._republished.pop(log, None) or self._follower(endpoint, log)
 
     def republish_logs(self) -> None:
-        """CloudWatch Logs lives in memory: after a start, show the streams of instances that are gone too."""
+        """After a restart: fill CloudWatch Logs, which is in memory, also for instances that have ended."""
         for log in self._context.folder(LOG_KIND, "").glob("*/*/*.log"):
             self._republished[log] = self._follower(log.parents[1].name, log)
 
@@ -88,7 +86,7 @@ class Launcher:
         environment: Environment,
         defaults: Mapping[str, str],
     ) -> dict[str, str]:
-        """Those of a job's container and SageMaker's for endpoints; the model's own replace the defaults."""
+        """A container's variables and SageMaker's for endpoints; the model's own override the defaults."""
         settings = self._context.settings
         variables = {**default_variables(), **defaults, "SAGEMAKER_REGION": settings.region}
         variables |= variant.container.get("Environment", {})
@@ -109,7 +107,7 @@ def log_stream(variant: str, instance: str) -> str:
 
 
 def _install(environment: Environment, requirements: Path, folder: Path) -> Environment:
-    """Install a model's own requirements, as AWS's container does when it starts. Raises ModelDataError."""
+    """Install a model's requirements, as AWS's container does at startup. Raises ModelDataError."""
     private = overlay(environment, folder)
     done = folder / "installed"
     if not done.exists():

@@ -1,4 +1,4 @@
-"""The figures of InvokeEndpoint that CloudWatch has in the namespace AWS/SageMaker."""
+"""Metrics of InvokeEndpoint, as CloudWatch has them in the namespace AWS/SageMaker."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from local_sagemaker.context import ACCOUNT
 from local_sagemaker.hosting.invocation import Invocation
 
 NAMESPACE = "AWS/SageMaker"
-KEPT = 100_000  # invocations of a variant: over half an hour at 50 a second
+KEPT = 100_000  # invocations per variant: over half an hour at 50 a second
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One invocation. `time` is epoch seconds, latencies are microseconds, `status` 0 means no answer."""
+    """One invocation. `time` is epoch seconds, latencies are microseconds, `status` 0 means no response."""
 
     time: float
     status: int
@@ -54,7 +54,7 @@ _PERCENTILE = re.compile(r"p\d+(\.\d+)?")
 
 
 class Recorder:
-    """What happened lately, by endpoint and variant."""
+    """Recent invocations by endpoint and variant."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -84,7 +84,7 @@ class Recorder:
 
 
 class Publisher:
-    """Puts what was recorded into CloudWatch, as statistics over the time since the last call."""
+    """Puts the metrics since the last call into CloudWatch, as statistics."""
 
     def __init__(self, recorder: Recorder, region: str) -> None:
         self._recorder = recorder
@@ -127,7 +127,7 @@ class Publisher:
 
 
 def is_statistic(name: str) -> bool:
-    """Whether `statistic` knows it: Sum, Average and so on, or a percentile such as p99."""
+    """Whether `statistic` supports the name: Sum, Average and so on, or a percentile such as p99."""
     return name in _STATISTICS or _PERCENTILE.fullmatch(name) is not None
 
 

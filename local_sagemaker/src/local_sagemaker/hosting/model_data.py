@@ -1,6 +1,4 @@
-"""A model's files: where a container definition says they are in S3, and how they get into a variant's
-folder.
-"""
+"""A model's files: their location in S3 by the container definition, and their download."""
 
 from __future__ import annotations
 
@@ -18,21 +16,19 @@ SUBMIT_DIRECTORY = "SAGEMAKER_SUBMIT_DIRECTORY"
 
 
 class ModelDataError(Exception):
-    """The model's files could not be put in place; the text is the end of an endpoint's FailureReason."""
+    """The model's files could not be downloaded; the text ends the endpoint's FailureReason."""
 
 
 @dataclass(frozen=True)
 class ModelData:
-    """`uri` is an object, a tar archive compressed with gzip, or with `prefix` a prefix of uncompressed
-    objects.
-    """
+    """Where a model's files are: a tar.gz object or, with `prefix`, a prefix of uncompressed objects."""
 
     uri: str
     prefix: bool = False
 
     @classmethod
     def of(cls, container: Document) -> ModelData | None:
-        """Where the files of a container are, None for a model without any. Raises ValidationError."""
+        """The location in a container definition; None for a model without files. Raises ValidationError."""
         source = container.get("ModelDataSource", {}).get("S3DataSource")
         uri = source["S3Uri"] if source else container.get("ModelDataUrl")
         if uri is None:
@@ -75,10 +71,9 @@ class ModelData:
 
 
 def place_model(container: Document, objects: Objects, folder: Path) -> None:
-    """Make `folder` the container's /opt/ml/model, whole or not at all: doing it again after a crash is
-    harmless.
+    """Make `folder` the container's /opt/ml/model, completely or not at all; an existing folder is kept.
 
-    A `SAGEMAKER_SUBMIT_DIRECTORY` in S3 (a sourcedir.tar.gz) becomes `code/`, in place of the model's own.
+    A `SAGEMAKER_SUBMIT_DIRECTORY` in S3 (a sourcedir.tar.gz) replaces the model's own `code/`.
     Raises ModelDataError.
     """
     if folder.exists():

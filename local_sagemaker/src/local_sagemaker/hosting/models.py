@@ -1,4 +1,4 @@
-"""Models: an image, the S3 address of its model.tar.gz and an environment, under one name."""
+"""Models: an image, the S3 URI of its model.tar.gz and environment variables, under one name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MODEL = ResourceKind(
 
 
 class Packages(Protocol):
-    """The model registry, as far as models need it."""
+    """The part of the model registry that models need."""
 
     def container(self, package: str, specification: str | None) -> Document:
         """The container of an approved model package. Raises ValidationError."""
@@ -33,8 +33,8 @@ class Packages(Protocol):
 class Models(Resources):
     """The model operations.
 
-    What a model names must exist when it is created: its image and its data, or its model package. Endpoints
-    that run a model keep a copy of it and go on when it is deleted, as on AWS.
+    A model's image and data, or its model package, must exist when it is created. Endpoints that run a model
+    have a copy of it and are not affected when it is deleted, as on AWS.
     """
 
     def __init__(self, context: Context, objects: Objects, images: Images, packages: Packages) -> None:
@@ -53,7 +53,7 @@ class Models(Resources):
         return self.add(name, document, request.get("Tags"))
 
     def _resolved(self, container: Document) -> Document:
-        """The container with what its model package says: a model goes on when its package is deleted."""
+        """The container with its model package's content, so that deleting the package does not affect it."""
         if "ModelPackageName" not in container:
             return container
         specification = container.get("InferenceSpecificationName")
@@ -69,9 +69,9 @@ class Models(Resources):
 
 
 def container_of(model: Document) -> Document:
-    """The definition of a model's one container, with the content of a model package once it was created.
+    """The definition of a model's one container, for a stored model with its model package's content.
 
-    Raises ValidationError for what this runtime cannot host.
+    Raises ValidationError for models that this runtime cannot host.
     """
     if "_Container" in model:
         resolved: Document = model["_Container"]

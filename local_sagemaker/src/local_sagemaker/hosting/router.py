@@ -1,6 +1,4 @@
-"""Which instance answers the next request: traffic shares of fleets, weights of variants, the least busy
-instance.
-"""
+"""Chooses the instance for a request, by shares of fleets, weights of variants and requests in flight."""
 
 from __future__ import annotations
 
@@ -16,16 +14,16 @@ from local_sagemaker.hosting.worker import Worker
 
 
 class NoSuchVariantError(Exception):
-    """The request names a target variant that no fleet in the traffic has."""
+    """The request's target variant is in no fleet with traffic."""
 
 
 class NoWorkerError(Exception):
-    """No instance of the chosen variant became ready in time."""
+    """No instance of the chosen variant was ready in time."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """An instance, reserved for one request."""
+    """An instance reserved for one request."""
 
     fleet: Fleet
     variant: str
@@ -45,7 +43,7 @@ class _Route:
 
 
 class Router:
-    """The traffic of one endpoint. All its state changes under `gate`, so a change of traffic is atomic."""
+    """The traffic of one endpoint. `gate` guards its state, so that changes of traffic are atomic."""
 
     def __init__(self) -> None:
         self.gate = threading.Condition()
@@ -56,7 +54,7 @@ class Router:
         return bool(self._routes)
 
     def set_traffic(self, shares: Sequence[tuple[Fleet, float]]) -> None:
-        """Give each fleet its share of the traffic, 0 to 1; fleets that are not named get no new request."""
+        """Give each fleet its share of the traffic, 0 to 1; other fleets get no new requests."""
         with self.gate:
             self._routes = [
                 _Route(fleet, variant, share) for fleet, share in shares for variant in fleet.record.variants
@@ -67,8 +65,8 @@ class Router:
     def lease(self, target: str | None, seconds: float) -> Iterator[Lease]:
         """Reserve the least busy ready instance of a variant, waiting up to `seconds` for one.
 
-        Without a target, requests go around variants by weight (smooth weighted round robin, as nginx does
-        it), so that shares are met within a few requests. Raises NoSuchVariantError or NoWorkerError.
+        Without a target, variants take turns by weight (smooth weighted round robin, as in nginx), so that
+        shares are met within a few requests. Raises NoSuchVariantError or NoWorkerError.
         """
         lease = self._acquire(target, time.monotonic() + seconds)
         try:

@@ -1,9 +1,8 @@
-"""The running side of an endpoint: its router, its fleets, and the transition that it is in.
+"""An endpoint at run time: its router, its fleets, and the transition in progress.
 
-The endpoint's document says what should be so (`_serving` and `_next` name fleets of `_fleets`); a transition
-makes it so and then updates the document, in an order that lets a new process take over at any point. `_next`
-is a fleet on its way into service, `_serving` the one that has the traffic; a fleet that is neither is on its
-way out.
+The endpoint's document is the desired state: `_serving` names the fleet with the traffic, `_next` the fleet
+that is to replace it; other fleets of `_fleets` are to be deleted. A transition reaches that state and then
+updates the document, in an order that lets a restarted runtime continue from any point.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ from local_sagemaker.tags import forget_tags
 
 logger = logging.getLogger(__name__)
 
-JOIN_SECONDS = 15.0  # for a step that cannot be interrupted: processes that end, a download, pip
+JOIN_SECONDS = 15.0  # for a step that cannot be interrupted: ending processes, a download, pip
 
 
 class RunningEndpoint:
-    """One endpoint while the runtime runs."""
+    """One endpoint. Transitions run in a thread, one at a time."""
 
     def __init__(self, name: str, context: Context, launcher: Launcher, alarms: Alarms) -> None:
         self.name = name
@@ -46,7 +45,7 @@ class RunningEndpoint:
         self._thread: threading.Thread | None = None
 
     def deploy(self) -> None:
-        """Bring `_next` into service in the background."""
+        """Put `_next` into service, in the background."""
         self._begin(self._deploy)
 
     def scale(self) -> None:
@@ -54,11 +53,11 @@ class RunningEndpoint:
         self._begin(self._scale)
 
     def remove(self) -> None:
-        """Stop everything and forget the endpoint, in the background."""
+        """Stop everything and delete the endpoint, in the background."""
         self._begin(self._remove)
 
     def resume(self) -> None:
-        """After a start of the runtime: put back what the document says, and go on with what was going on."""
+        """After a restart: start the document's fleets, and continue an interrupted transition."""
         status = self._document.read()["EndpointStatus"]
         if status == "Deleting":
             self.remove()
@@ -66,9 +65,7 @@ class RunningEndpoint:
             self._begin(self._resume)
 
     def close(self) -> None:
-        """The runtime ends: interrupt what goes on and stop the processes, changing nothing that is
-        remembered.
-        """
+        """The runtime ends: interrupt a transition and stop the processes, without changing the document."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join(JOIN_SECONDS)
@@ -77,7 +74,7 @@ class RunningEndpoint:
             fleet.close()
 
     def _begin(self, transition: Callable[[], None]) -> None:
-        """Start a transition; one that is asked for while the runtime ends is left to the next runtime."""
+        """Start a transition; while the runtime ends, it is left to the next runtime."""
         if self._closing.is_set():
             return
 
@@ -85,7 +82,9 @@ class RunningEndpoint:
             try:
                 transition()
             except (FleetInterruptedError, DeploymentInterruptedError):
-                logger.info("Endpoint %s: interrupted, goes on when the runtime is started again", self.name)
+                logger.info(
+                    "Endpoint %s: interrupted, continues when the runtime is started again", self.name
+                )
             except Exception as error:
                 if not self._closing.is_set():
                     self._abandon(f"{type(error).__name__}: {error}")
@@ -140,9 +139,9 @@ class RunningEndpoint:
         self._document.set(EndpointStatus="InService", FailureReason=None, _deployment=None)
 
     def _shift(self, old: Fleet, new: Fleet, config: Document | None) -> None:
-        """Move the traffic by the deployment's steps, the last of which keeps the old fleet for its own time.
+        """Shift the traffic by the deployment's steps, then keep the old fleet for the termination wait.
 
-        Raises RolledBackError, also when an alarm is on before any traffic has moved.
+        Raises RolledBackError, also for an alarm in state ALARM before any traffic has moved.
         """
         names = deployment.alarm_names(config)
 
@@ -167,7 +166,7 @@ class RunningEndpoint:
         self._document.set(EndpointStatus="InService" if old else "Failed", _deployment=None)
 
     def _abandon(self, reason: str) -> None:
-        """After an unforeseen error: back to the state before the transition, so that nobody waits for it."""
+        """After an unexpected error: return to the state before the transition, so that no client waits."""
         document = self._document.read()
         old, new = self._fleet(document["_serving"]), self._fleet(document["_next"])
         if new is not None:
@@ -227,7 +226,7 @@ class RunningEndpoint:
         self._document.delete()
 
     def _discard_strays(self, wanted: set[str | None]) -> None:
-        """End processes that an earlier runtime left behind in fleets that are not wanted any more."""
+        """End processes of an earlier runtime whose fleets are not wanted any more."""
         for folder in self._launcher.folder(self.name).glob("fleet-*"):
             if folder.name in wanted:
                 continue
@@ -243,7 +242,7 @@ class RunningEndpoint:
         self._document.drop_fleet(fleet.record.id)
 
     def _fleet(self, identifier: str | None) -> Fleet | None:
-        """The fleet of the document with this id, made if it is new here."""
+        """The fleet with this id, created from the document on first use."""
         if identifier is None:
             return None
         if identifier not in self._fleets:

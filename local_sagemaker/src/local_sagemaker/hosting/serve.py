@@ -1,14 +1,14 @@
 """The model server of the local PyTorch inference image: the program that `serve` starts in AWS's container.
 
-Speaks the container contract (`GET /ping`, `POST /invocations`) around AWS's own inference toolkit, so that a
-user's `inference.py` (`model_fn`, `input_fn`, `predict_fn`, `output_fn` or `transform_fn`) meets the code
-that it meets on AWS: the Transformer of `sagemaker_inference` with the PyTorch handler of
+Implements the container contract (`GET /ping`, `POST /invocations`) around AWS's own inference toolkit, so
+that the same code as on AWS calls a user's `inference.py` (`model_fn`, `input_fn`, `predict_fn`, `output_fn`
+or `transform_fn`): the Transformer of `sagemaker_inference` with the PyTorch handler of
 `sagemaker_pytorch_serving_container`.
 
 It stands in for TorchServe with one backend worker, which AWS's image starts around the same toolkit:
-connections are served by threads, but the model is loaded and called by the main thread alone, one request at
-a time, so that a handler need not be thread-safe and `/ping` answers while a prediction runs. Requests wait
-in a queue of 100, TorchServe's `job_queue_size`; one more is answered with 503.
+connections are served by threads, but only the main thread loads and calls the model, one request at a time,
+so that a handler need not be thread-safe and `/ping` responds while a prediction runs. Requests wait in a
+queue of 100, TorchServe's `job_queue_size`; further ones get status 503.
 
 Runs in the image's environment and imports nothing of the local runtime:
 
@@ -40,29 +40,29 @@ from typing import Any
 
 QUEUE_LENGTH = 100
 SHUTDOWN_POLL_SECONDS = 0.1
-EXIT_STUCK = 75  # EX_TEMPFAIL: a prediction ran past the time-out and cannot be interrupted
+EXIT_STUCK = 75  # EX_TEMPFAIL: a prediction exceeded the timeout and cannot be interrupted
 FAILURE_CHARACTERS = 900  # leaves room in a FailureReason of 1,024
 
 logger = logging.getLogger("serve")
 
 
 @dataclass(frozen=True)
-class Reply:
-    """An HTTP answer of the container."""
+class Response:
+    """An HTTP response of the container."""
 
     status: int
     body: bytes
     headers: Mapping[str, str]
 
     @classmethod
-    def error(cls, status: HTTPStatus, message: str) -> Reply:
+    def error(cls, status: HTTPStatus, message: str) -> Response:
         body = json.dumps({"code": int(status), "type": status.phrase, "message": message}).encode()
         return cls(int(status), body, {"Content-Type": "application/json"})
 
 
 @dataclass(frozen=True)
 class RequestProcessor:
-    """The part of TorchServe's object of this name that the toolkit calls."""
+    """The part of TorchServe's RequestProcessor that the toolkit uses."""
 
     headers: Mapping[str, str]
 
@@ -72,9 +72,7 @@ class RequestProcessor:
 
 @dataclass
 class Context:
-    """What TorchServe hands to handler functions that take a `context`: one object, refilled for each
-    request.
-    """
+    """What TorchServe passes to handlers that take a `context`: one object, reset for each request."""
 
     model_dir: str
     model_name: str = "model"
@@ -111,83 +109,84 @@ class Context:
 
 @dataclass
 class Job:
-    """One invocation on its way through the queue. `started` is monotonic seconds, 0 while it waits."""
+    """One invocation in the queue. `started` is in monotonic seconds, 0 while it waits."""
 
     headers: Mapping[str, str]
     body: bytes
     started: float = 0.0
-    reply: Reply | None = None
+    response: Response | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
 
 class ModelServer:
-    """The queue between the connections' threads and the main thread, which owns the model."""
+    """The queue between the connection threads and the main thread, which owns the model."""
 
     def __init__(self, model_dir: Path, timeout: float) -> None:
         self.ready = False
         self.stuck = False
         self._timeout = timeout
-        self._jobs: queue.SimpleQueue[Job | None] = (
-            queue.SimpleQueue()
-        )  # reentrant: `stop` runs in a signal handler
+        # Reentrant, because `stop` runs in a signal handler.
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._places = threading.BoundedSemaphore(QUEUE_LENGTH)
         self._context = Context(str(model_dir))
         self._transform: Any = None
 
     def load(self) -> None:
-        """Import the user's module and call its `model_fn`; whatever that raises comes out of here."""
+        """Import the user's module and call its `model_fn`. Raises what that raises."""
         transformer = _transformer()
         transformer.validate_and_initialize(model_dir=self._context.model_dir, context=self._context)
         self._transform = transformer.transform
         self.ready = True
 
     def run(self) -> None:
-        """Response jobs until `stop`; jobs that were queued before it are still answered."""
+        """Process jobs until `stop`, including those queued before it."""
         while (job := self._jobs.get()) is not None:
             job.started = time.monotonic()
-            job.reply = self._predict(job)
+            job.response = self._predict(job)
             job.done.set()
 
     def stop(self) -> None:
         self.ready = False
         self._jobs.put(None)
 
-    def answer(self, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Called by a connection's thread: wait for the model's answer to one request."""
+    def respond(self, headers: Mapping[str, str], body: bytes) -> Response:
+        """Wait for the model's response to one request; called by a connection's thread."""
         if not self.ready:
-            return Reply.error(HTTPStatus.SERVICE_UNAVAILABLE, "The model is not loaded")
+            return Response.error(HTTPStatus.SERVICE_UNAVAILABLE, "The model is not loaded")
         if not self._places.acquire(blocking=False):
-            return Reply.error(HTTPStatus.SERVICE_UNAVAILABLE, f"{QUEUE_LENGTH} requests are waiting already")
+            return Response.error(
+                HTTPStatus.SERVICE_UNAVAILABLE, f"{QUEUE_LENGTH} requests are already waiting"
+            )
         try:
             return self._wait(Job(headers, body))
         finally:
             self._places.release()
 
-    def _wait(self, job: Job) -> Reply:
+    def _wait(self, job: Job) -> Response:
         self._jobs.put(job)
         while not job.done.wait(min(1.0, self._timeout)):
             if job.started and time.monotonic() - job.started > self._timeout:
                 self.ready, self.stuck = False, True
                 message = f"The prediction took longer than {self._timeout:g} s"
-                return Reply.error(HTTPStatus.INTERNAL_SERVER_ERROR, message)
-        return job.reply or Reply.error(HTTPStatus.INTERNAL_SERVER_ERROR, "The prediction was lost")
+                return Response.error(HTTPStatus.INTERNAL_SERVER_ERROR, message)
+        return job.response or Response.error(HTTPStatus.INTERNAL_SERVER_ERROR, "The prediction was lost")
 
-    def _predict(self, job: Job) -> Reply:
+    def _predict(self, job: Job) -> Response:
         self._context.begin(job.headers)
         result = self._transform([{"body": job.body}], self._context)[0]
         try:
             body = _encoded(result)
         except TypeError as error:
-            logger.exception("output_fn returned what cannot be sent")
-            return Reply.error(
-                HTTPStatus.INTERNAL_SERVER_ERROR, f"output_fn returned what cannot be sent: {error}"
+            logger.exception("output_fn returned a value that cannot be sent")
+            return Response.error(
+                HTTPStatus.INTERNAL_SERVER_ERROR, f"output_fn returned a value that cannot be sent: {error}"
             )
         headers = {"Content-Type": "text/plain", **self._context.response_headers}
-        return Reply(self._context.status, body, headers)
+        return Response(self._context.status, body, headers)
 
 
 def _transformer() -> Any:
-    """AWS's toolkit around the user's module. Imports torch, so only when pings are answered already."""
+    """AWS's toolkit around the user's module. Imports torch, so call it once pings are served."""
     from sagemaker_inference.transformer import Transformer  # noqa: PLC0415
     from sagemaker_pytorch_serving_container import default_pytorch_inference_handler as pytorch  # noqa: PLC0415
 
@@ -195,7 +194,7 @@ def _transformer() -> Any:
 
 
 def _encoded(result: Any) -> bytes:
-    """A handler's result as TorchServe sends it: bytes as they are, text as UTF-8, anything else as JSON."""
+    """A handler's result as TorchServe sends it: bytes unchanged, text as UTF-8, anything else as JSON."""
     if isinstance(result, bytes | bytearray):
         return bytes(result)
     if isinstance(result, str):
@@ -204,7 +203,7 @@ def _encoded(result: Any) -> bytes:
 
 
 class Connection(BaseHTTPRequestHandler):
-    """One keep-alive connection. Answers leave in one write, without Nagle's delay."""
+    """One keep-alive connection. A response is sent in one write, without Nagle's delay."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -213,39 +212,39 @@ class Connection(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path != "/ping":
-            self._send(Reply.error(HTTPStatus.NOT_FOUND, "GET knows /ping alone"))
+            self._send(Response.error(HTTPStatus.NOT_FOUND, "GET supports only /ping"))
         elif self.server.model.ready:
-            self._send(Reply(200, b'{"status": "Healthy"}', {"Content-Type": "application/json"}))
+            self._send(Response(200, b'{"status": "Healthy"}', {"Content-Type": "application/json"}))
         else:
-            self._send(Reply.error(HTTPStatus.SERVICE_UNAVAILABLE, "The model is not loaded"))
+            self._send(Response.error(HTTPStatus.SERVICE_UNAVAILABLE, "The model is not loaded"))
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
         if not length.isdigit():
             self.close_connection = True
-            self._send(Reply.error(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing"))
+            self._send(Response.error(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing"))
             return
         body = self.rfile.read(int(length))
         if self.path != "/invocations":
-            self._send(Reply.error(HTTPStatus.NOT_FOUND, "POST knows /invocations alone"))
+            self._send(Response.error(HTTPStatus.NOT_FOUND, "POST supports only /invocations"))
             return
-        reply = self.server.model.answer(dict(self.headers.items()), body)
-        self._send(reply)
+        response = self.server.model.respond(dict(self.headers.items()), body)
+        self._send(response)
         if self.server.model.stuck:
-            logger.error("A prediction cannot be interrupted: the server ends, to be started again")
+            logger.error("A prediction cannot be interrupted: ending the server, so that it is restarted")
             os._exit(EXIT_STUCK)
 
-    def _send(self, reply: Reply) -> None:
-        self.send_response(reply.status)
-        for name, value in reply.headers.items():
+    def _send(self, response: Response) -> None:
+        self.send_response(response.status)
+        for name, value in response.headers.items():
             self.send_header(name, value.replace("\r", " ").replace("\n", " "))
-        self.send_header("Content-Length", str(len(reply.body)))
+        self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        self.wfile.write(reply.body)
+        self.wfile.write(response.body)
         self.wfile.flush()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name is http.server's
-        """Pings and invocations are counted by the platform; the log is the model's."""
+        """Log nothing: the platform counts pings and invocations, and the log is the model's."""
 
 
 class Server(ThreadingHTTPServer):
@@ -260,7 +259,7 @@ class Server(ThreadingHTTPServer):
 
 
 def record_failure(path: Path) -> None:
-    """Make an exception that ends the process leave its text in `path`, for the endpoint's FailureReason."""
+    """Write the text of an exception that ends the process to `path`, for the endpoint's FailureReason."""
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         path.write_text("".join(traceback.format_exception_only(kind, error)).strip()[:FAILURE_CHARACTERS])
@@ -270,7 +269,7 @@ def record_failure(path: Path) -> None:
 
 
 def publish(path: Path, text: str) -> None:
-    """Write a file that its reader never sees half-written."""
+    """Write a file that no reader sees incomplete."""
     draft = path.with_suffix(".draft")
     draft.write_text(text)
     draft.replace(path)
@@ -279,8 +278,10 @@ def publish(path: Path, text: str) -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Serve a model as AWS's PyTorch inference container does.")
     parser.add_argument("--port", type=int, default=int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080")))
-    parser.add_argument("--port-file", type=Path, required=True, help="gets the port once it is bound")
-    parser.add_argument("--failure-file", type=Path, required=True, help="gets the text of a fatal exception")
+    parser.add_argument("--port-file", type=Path, required=True, help="file for the port, once it is bound")
+    parser.add_argument(
+        "--failure-file", type=Path, required=True, help="file for the text of a fatal exception"
+    )
     return parser.parse_args()
 
 

@@ -18,12 +18,12 @@ from local_sagemaker.hosting.models import Models, Packages
 from local_sagemaker.image_environments import Images
 from local_sagemaker.s3.objects import Objects
 
-REFRESH_SECONDS = 1.0  # between two looks at the alarms
-PUBLISH_EVERY = 5  # looks between two publications of metrics and captured requests
+REFRESH_SECONDS = 1.0  # between two updates of the alarms
+PUBLISH_EVERY = 5  # updates between two publications of metrics and captured requests
 
 
 class Hosting:
-    """A `Service`, and the gateway's `Inference`."""
+    """All of hosting; also the gateway's `Inference`."""
 
     def __init__(self, context: Context, objects: Objects, images: Images, packages: Packages) -> None:
         region = context.settings.region
@@ -57,12 +57,12 @@ class Hosting:
     def invoke(
         self, endpoint_name: str, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """The container's answer: status, headers, body. Raises ModelError or ValidationError."""
+        """The container's status, headers and body. Raises ModelError or ValidationError."""
         router = self.endpoints.router(endpoint_name)
         return self._invoker.invoke(endpoint_name, router, body, headers)
 
     def _watch(self) -> None:
-        """Keep the alarms' states, CloudWatch's figures and what was captured up to date."""
+        """Update the alarms' states, CloudWatch's metrics and the captured data."""
         for round_ in count(1):
             if self._closing.wait(REFRESH_SECONDS):
                 return

@@ -1,4 +1,4 @@
-"""One instance of an endpoint: a model server process that is started, checked, called, and started again."""
+"""One instance of an endpoint: a model server process that is started, polled, called and restarted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from local_sagemaker.processes import ProcessGroup, ProcessStartError
 
 logger = logging.getLogger(__name__)
 
-PING_SECONDS = 2.0  # the container contract's limit for an answer to /ping
+PING_SECONDS = 2.0  # the container contract's limit for a response to /ping
 STOP_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 30.0
 MAX_CONNECTIONS = 64
@@ -24,16 +24,16 @@ SERVER = Path(__file__).with_name("serve.py")
 
 
 class WorkerLostError(Exception):
-    """The server went away before it answered: the request may be sent to another."""
+    """The server ended before it responded; another one can take the request."""
 
 
 class WorkerTimeoutError(Exception):
-    """The server did not answer in time and may still be working on the request."""
+    """The server did not respond in time; it may still be working on the request."""
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What the container answered."""
+class ContainerResponse:
+    """The response of a container."""
 
     status: int
     headers: Mapping[str, str]
@@ -42,8 +42,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Instance:
-    """How to start an instance. `folder` gets one numbered folder a start; `log` is one file for all of
-    them."""
+    """How to start an instance. Each start has a numbered subfolder of `folder`; all share `log`."""
 
     id: str
     folder: Path
@@ -54,7 +53,7 @@ class Instance:
 
 
 class Worker:
-    """The process of an instance, through all its starts.
+    """The process of an instance across its restarts.
 
     `ready` and `in_flight` are guarded by `gate`, which is notified when they change. Any thread may call
     anything.
@@ -76,7 +75,7 @@ class Worker:
         self._not_before = 0.0
 
     def tick(self) -> None:
-        """Move on by one step: find or start the process, notice its end, ask whether it is ready."""
+        """One step: find or start the process, handle its end, or ping it."""
         with self._lock:
             if self._stopped:
                 return
@@ -88,13 +87,13 @@ class Worker:
             elif not self.ready:
                 self._probe()
 
-    def call(self, body: bytes, headers: Mapping[str, str], seconds: float) -> Reply:
+    def call(self, body: bytes, headers: Mapping[str, str], seconds: float) -> ContainerResponse:
         """POST /invocations. Raises WorkerLostError or WorkerTimeoutError."""
         pool = self._pool
         if pool is None:
             raise WorkerLostError(self.instance.id)
         try:
-            answer = pool.urlopen(
+            response = pool.urlopen(
                 "POST", "/invocations", body=body, headers=headers, retries=False, timeout=max(seconds, 0.001)
             )
         except urllib3.exceptions.ReadTimeoutError as error:
@@ -102,15 +101,15 @@ class Worker:
         except urllib3.exceptions.HTTPError as error:
             self.suspect()
             raise WorkerLostError(f"{self.instance.id}: {error}") from error
-        return Reply(answer.status, answer.headers, answer.data)
+        return ContainerResponse(response.status, response.headers, response.data)
 
     def suspect(self) -> None:
-        """Take it out of the traffic until it answers a ping again."""
+        """Take it out of the traffic until it responds to a ping again."""
         with self._gate:
             self.ready = False
 
     def stop(self) -> None:
-        """End the process, for good; requests that it already has are answered before it goes."""
+        """Stop the process for good, after the requests that it already has."""
         self.suspect()
         with self._lock:
             self._stopped = True
@@ -151,7 +150,7 @@ class Worker:
                 self._gate.notify_all()
         elif time.monotonic() - self._started > self.instance.startup_seconds and self._process is not None:
             self._process.kill()
-            self._end(f"/ping did not answer with 200 within {self.instance.startup_seconds:g} s.")
+            self._end(f"/ping did not respond with 200 within {self.instance.startup_seconds:g} s.")
 
     def _connect(self) -> urllib3.HTTPConnectionPool | None:
         try:

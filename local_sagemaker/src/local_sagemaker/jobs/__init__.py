@@ -1,1 +1,1 @@
-"""What jobs of all kinds have in common: a container on this machine, from inputs to outputs in S3."""
+"""What all kinds of jobs share: a container on this machine, from its inputs to its outputs in S3."""

@@ -1,4 +1,4 @@
-"""What a job leaves in S3: `model.tar.gz`, `output.tar.gz`, and folders that are synced while it runs."""
+"""What a job writes to S3: `model.tar.gz`, `output.tar.gz`, and folders that are synced while it runs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,11 @@ from local_sagemaker.s3.objects import BucketMissingError, Objects, split_uri
 logger = logging.getLogger(__name__)
 
 _GZIP_LEVEL = 1  # weights hardly compress: higher levels cost minutes for a few percent
-_STAMP = (
-    946_684_800  # 2000-01-01: members of an archive all carry it, so that equal content is an equal archive
-)
+_STAMP = 946_684_800  # 2000-01-01, the time of all members, so that equal content gives equal archives
 _SETTLED_SECONDS = 1.0
 _SYNC_SECONDS = 2.0
-_UNFINISHED = (
-    ".tmp"  # smdebug's suffix for a file that it is still writing (smdebug/core/access_layer/file.py)
-)
-_INDEX = "index"  # smdebug's trials read events as soon as their index is there
+_UNFINISHED = ".tmp"  # smdebug's suffix while it writes a file (smdebug/core/access_layer/file.py)
+_INDEX = "index"  # smdebug's trials read events as soon as their index exists
 
 
 def join_uri(uri: str, *parts: str) -> str:
@@ -34,9 +30,7 @@ def join_uri(uri: str, *parts: str) -> str:
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """Write a folder as a tar.gz with its members in order; equal content gives equal bytes. Raises
-    OSError.
-    """
+    """Write a folder as a tar.gz; equal content gives equal bytes. Raises OSError."""
     archive.parent.mkdir(parents=True, exist_ok=True)
     with (
         archive.open("wb") as file,
@@ -55,7 +49,7 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def upload_packed(folder: Path, uri: str, workspace: Path, objects: Objects) -> None:
-    """Put `folder` to `uri` as a tar.gz, which is made in `workspace`. An empty folder leaves no object.
+    """Upload `folder` as a tar.gz, which is made in `workspace`; nothing for an empty folder.
 
     Raises OSError or BucketMissingError.
     """
@@ -68,9 +62,7 @@ def upload_packed(folder: Path, uri: str, workspace: Path, objects: Objects) -> 
 
 
 class FolderSync:
-    """Keeps a prefix in S3 up to date with a growing folder: new and changed files go up, nothing is
-    deleted.
-    """
+    """Uploads the new and changed files of a folder to a prefix in S3; deletes nothing there."""
 
     def __init__(self, folder: Path, uri: str, objects: Objects) -> None:
         self._folder = folder
@@ -79,10 +71,10 @@ class FolderSync:
         self._seen: dict[Path, tuple[int, int]] = {}
 
     def sync(self, *, final: bool = False) -> int:
-        """Upload what changed and return the number of files; a file that is being written waits, unless
-        `final`.
+        """Upload what has changed and return the number of files.
 
-        Raises OSError or BucketMissingError.
+        A file changed within the last second may be incomplete and waits, unless `final`. Raises OSError or
+        BucketMissingError.
         """
         settled = time.time() - (0 if final else _SETTLED_SECONDS)
         count = 0
@@ -95,9 +87,7 @@ class FolderSync:
         return count
 
     def download(self) -> int:
-        """Fill the folder with what is in S3; returns the number of files. Raises OSError or
-        BucketMissingError.
-        """
+        """Download the prefix and return the number of files. Raises OSError or BucketMissingError."""
         prefix = join_uri(self._uri, "")
         found = [item for item in self._objects.list(prefix) if not item.key.endswith("/")]
         for item in found:
@@ -109,9 +99,7 @@ class FolderSync:
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Finished files and their state: what refers to other files last, so that a reader in S3 finds what it
-    names.
-    """
+    """Complete files with their status; indexes come last, so that what they name is in S3 before them."""
     found = [path for path in folder.rglob("*") if path.is_file() and path.suffix != _UNFINISHED]
     for path in sorted(found, key=lambda item: (_INDEX in item.relative_to(folder).parts, item)):
         try:
@@ -121,9 +109,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 class BackgroundSync:
-    """Syncs folders in a thread of its own while a process is followed, so that big files do not delay the
-    log.
-    """
+    """Syncs folders in its own thread while a process is followed, so that big files do not delay the log."""
 
     def __init__(self, folders: list[FolderSync]) -> None:
         self.folders = folders
@@ -146,4 +132,4 @@ class BackgroundSync:
                 try:
                     folder.sync()
                 except (OSError, sqlite3.OperationalError, BucketMissingError) as error:
-                    logger.warning("sync to S3 is behind, and will be tried again: %s", error)
+                    logger.warning("could not sync to S3, will retry: %s", error)

@@ -1,4 +1,4 @@
-"""The environment variables that every job's container has."""
+"""The environment variables of every job's container."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _NO_PROXY = "127.0.0.1,localhost"
 
 
 def default_variables() -> dict[str, str]:
-    """What a request's `Environment` may replace."""
+    """Variables that a request's `Environment` may override."""
     return {
         **dict(_inherited()),
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "UTF-8",
         "OMP_NUM_THREADS": threads_per_job(),
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin take the cores from other jobs
+        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads would take cores from other jobs
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
@@ -33,7 +33,7 @@ def default_variables() -> dict[str, str]:
 
 
 def platform_variables(base: Path, environment: Environment, path: str, settings: Settings) -> dict[str, str]:
-    """What the platform sets in any case. `base` stands for /opt/ml; `path` is the PATH of the machine."""
+    """Variables that the platform always sets. `base` stands for /opt/ml; `path` is the machine's PATH."""
     return {
         "PATH": f"{environment.folder / 'bin'}{os.pathsep}{path}",
         "SAGEMAKER_BASE_DIR": str(base),
@@ -50,16 +50,16 @@ def platform_variables(base: Path, environment: Environment, path: str, settings
 
 
 def threads_per_job() -> str:
-    """How many threads a job's numerical libraries use: all cores, or LOCAL_SAGEMAKER_THREADS_PER_JOB.
+    """Threads of a job's numerical libraries: all cores, or LOCAL_SAGEMAKER_THREADS_PER_JOB.
 
-    Fixed rather than shared out among the jobs that happen to run, because the order of floating-point sums,
-    and with it the model, depends on it.
+    Does not depend on the number of running jobs, because the order of floating-point sums, and so the model,
+    depends on the number of threads.
     """
     return os.environ.get(THREADS_VARIABLE) or str(usable_cores())
 
 
 def usable_cores() -> int:
-    """The cores that this process may use, which can be fewer than the machine has."""
+    """The cores that this process may use, which can be fewer than the machine's."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Why a training job failed, in the words of its own script: the `FailureReason` of DescribeTrainingJob."""
+"""Why a job failed, from its script's own exception: the FailureReason of the Describe operations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from local_sagemaker.processes import LOST
 
 LIMIT = 1024  # characters of a FailureReason
 
-_EMPTY_MESSAGE = 'ErrorMessage ""'  # the toolkit leaves it empty, because the output goes straight to the log
+_EMPTY_MESSAGE = 'ErrorMessage ""'  # the toolkit leaves it empty, as the output goes straight to the log
 _MESSAGE_LIMIT = 700  # leaves room for the rest of the reason
 _TOOLKIT_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ sagemaker[-_]training")
 _ERROR_LINE = re.compile(r"(?i)^[\w.]*(error|exception|interrupt|exit)\b.*")
@@ -20,18 +20,16 @@ _KILLED = 137  # 128 + SIGKILL
 
 
 class JobFailedError(Exception):
-    """The job cannot go on; the text becomes its FailureReason."""
+    """The job has failed; the text becomes its FailureReason."""
 
 
 def failure_reason(exit_code: int, failure: str, log: Sequence[str]) -> str:
-    """The FailureReason of a container that ended with `exit_code` and left `failure` in
-    /opt/ml/output/failure.
-    """
+    """The FailureReason of a container's `exit_code`; `failure` is the text of /opt/ml/output/failure."""
     if exit_code == LOST:
         return (
-            "InternalServerError: The job's process vanished without an exit code: the machine went "
-            "down, or something "
-            "killed it. Create the job again; with a CheckpointConfig it goes on from its checkpoints."
+            "InternalServerError: The job's process ended without an exit code: the machine went down, or "
+            "something killed it. Create the job again; with a CheckpointConfig it resumes from its "
+            "checkpoints."
         )
     reason = failure.strip() or _without_failure_file(exit_code, log)
     if _EMPTY_MESSAGE in reason:
@@ -54,9 +52,9 @@ def _without_failure_file(exit_code: int, log: Sequence[str]) -> str:
 
 
 def last_exception(log: Sequence[str]) -> str:
-    """The exception that ended a Python script, from its log: its type and message, shortened in the middle.
+    """Type and message of the exception that ended a Python script, from its log, shortened in the middle.
 
-    Without a traceback (a syntax error, argparse, pip) the last line that speaks of an error, else the last
+    Without a traceback (a syntax error, argparse, pip): the last line that mentions an error, else the last
     line.
     """
     lines = _script_lines(log)
@@ -69,7 +67,7 @@ def last_exception(log: Sequence[str]) -> str:
 
 
 def _script_lines(log: Sequence[str]) -> list[str]:
-    """The log without the toolkit's own lines and what it reports after the script's end."""
+    """The log without the toolkit's own lines and its report after the script's end."""
     lines = list(log)
     for index, line in enumerate(lines):
         if _TOOLKIT_LINE.match(line) and "Reporting training FAILURE" in line:
@@ -79,7 +77,7 @@ def _script_lines(log: Sequence[str]) -> list[str]:
 
 
 def _last_traceback(lines: Sequence[str]) -> list[str]:
-    """What follows the header of the last traceback that ended something, up to one that was ignored."""
+    """The lines of the last traceback, without tracebacks of exceptions that Python ignored."""
     starts = [
         index
         for index, line in enumerate(lines)
@@ -92,7 +90,7 @@ def _last_traceback(lines: Sequence[str]) -> list[str]:
 
 
 def _after_frames(lines: Sequence[str]) -> str:
-    """The message below a traceback's indented frames, with its further lines."""
+    """The message below a traceback's indented frames; it can have several lines."""
     for index, line in enumerate(lines):
         if line and not line[0].isspace():
             return "\n".join(lines[index:])

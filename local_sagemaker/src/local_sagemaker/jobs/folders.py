@@ -1,4 +1,4 @@
-"""Where a job's things are on disk, and how paths of the container (`/opt/ml/...`) map to them."""
+"""A job's folders on disk, and how paths of the container (`/opt/ml/...`) map to them."""
 
 from __future__ import annotations
 
@@ -46,35 +46,33 @@ class JobFolders(ABC):
         return self.base / "output"
 
     def local(self, path: str, below: PurePosixPath = CONTAINER_BASE) -> Path:
-        """The folder on this machine for a path in the container. Raises ValidationError outside of
-        `below`.
-        """
+        """The folder on this machine for a path in the container. Raises ValidationError outside `below`."""
         inside = PurePosixPath(path)
         if not inside.is_relative_to(below) or ".." in inside.parts:
             raise ValidationError(
-                f"LocalPath {path!r} is outside of {below}, which is all that a job has here; "
+                f"LocalPath {path!r} is outside {below}, the only folder of a job here; "
                 f"use a path below {below}"
             )
         return self.base / inside.relative_to(CONTAINER_BASE)
 
     def localised(self, text: str) -> str:
-        """`text` with every path of the container in it as the path on this machine."""
+        """`text` with paths on this machine in place of paths in the container."""
         return _MENTIONED_BASE.sub(lambda _: str(self.base), text)
 
     @abstractmethod
     def create(self) -> None:
-        """The folders that a container finds; making them again is harmless."""
+        """Create the folders that a container expects; creating them again changes nothing."""
 
     @abstractmethod
     def discard_data(self) -> None:
-        """Free the disk once the job has ended: what explains its end stays."""
+        """Free the disk once the job has ended; keep what explains how it ended."""
 
     def remove(self) -> None:
-        """Leave nothing of the job on disk."""
+        """Delete the job from disk."""
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _prune(self, kept: set[Path]) -> None:
-        """Remove the folders that neither are in `kept` nor lead there. The process's exit code stays."""
+        """Delete all folders except those in `kept`, their parents, and the process's exit code."""
         _prune(self.root, {self.process, *kept})
 
 

@@ -1,4 +1,4 @@
-"""Operations that training and processing jobs have in common, and the supervisors of the jobs that run."""
+"""The operations that training and processing jobs share, and the supervisors of running jobs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Jobs(Resources, ABC):
         self._supervisors = Supervisors()
 
     def resume(self) -> None:
-        """Show the logs of all jobs again, and go on with those that had not ended."""
+        """Fill CloudWatch Logs with the logs of all jobs, and resume those that had not ended."""
         kind = self._job_kind
         for job in self._context.store.list(kind.resource_type):
             name = job[kind.name]
@@ -47,7 +47,7 @@ class Jobs(Resources, ABC):
         return {}
 
     def stop_job(self, name: str) -> None:
-        """Ask a job to stop; does nothing for one that is stopping already. Raises ValidationError."""
+        """Ask a job to stop; nothing happens if it is stopping already. Raises ValidationError."""
         kind, now = self._job_kind, self._context.clock()
 
         def change(job: Document) -> None:
@@ -62,7 +62,7 @@ class Jobs(Resources, ABC):
         self._supervisors.wake(name)
 
     def delete(self, request: Request) -> Response:
-        """Forget an ended job; its objects in S3 and its log stay, its name can be used again."""
+        """Delete an ended job. Its objects in S3 and its log stay; its name can be used again."""
         kind = self._job_kind
         job = self.find(request[kind.name])
         if job[kind.status] not in ENDED:
@@ -78,7 +78,7 @@ class Jobs(Resources, ABC):
         self._supervisors.start(name, self._supervisor(name))
 
     def _discard(self, name: str) -> None:
-        """Delete what a job has beside its document."""
+        """Delete what belongs to a job besides its document."""
         self._folders(name).remove()
 
     @abstractmethod
@@ -91,8 +91,8 @@ class Jobs(Resources, ABC):
 
     @abstractmethod
     def _request_stop(self, job: Document, now: float) -> None:
-        """Make the document of a running job that of one which is stopping; `now` in epoch seconds."""
+        """Set a running job's document to stopping; `now` in epoch seconds."""
 
     @abstractmethod
     def _resume_ended(self, job: Document) -> None:
-        """After a start: finish what the last runtime left undone for an ended job."""
+        """After a restart: complete the clean-up of an ended job."""

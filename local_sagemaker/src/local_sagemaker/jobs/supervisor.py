@@ -1,7 +1,7 @@
-"""The life of one job: launch, follow, upload. Every step can be done again.
+"""Takes one job from launch to upload. Every step can be repeated.
 
-A supervisor keeps nothing that matters in memory. After a restart, a new one reads the document, looks for
-the process in the job's folder, and goes on from there.
+A supervisor keeps no state that matters in memory. After a restart, a new one reads the document, finds the
+process by the job's folder, and continues from there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from local_sagemaker.store import Change, Document
 logger = logging.getLogger(__name__)
 
 ENDED = frozenset({"Completed", "Failed", "Stopped"})
-GRACE_SECONDS = 120.0  # between SIGTERM and SIGKILL (StopTrainingJob; the documents give none for others)
+GRACE_SECONDS = 120.0  # between SIGTERM and SIGKILL (StopTrainingJob; AWS documents none for others)
 
 _POLL_SECONDS = 0.25
 _KILL_SECONDS = 10.0
@@ -40,12 +40,12 @@ _REMEMBERED_LINES = 1000  # for the exception at the end of a log
 
 
 class RuntimeClosingError(Exception):
-    """The runtime ends and the job goes on without it."""
+    """The runtime ends; the job goes on without it."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the supervisors of all jobs share."""
+    """What all jobs share."""
 
     context: Context
     objects: Objects
@@ -83,7 +83,7 @@ class JobKind(ResourceKind):
 
 
 class Supervisor(ABC):
-    """Takes one job from where it is to its end. `run` is for a thread of its own."""
+    """Takes one job from its present state to its end. `run` needs a thread of its own."""
 
     def __init__(self, kind: JobKind, name: str, services: Services, folders: JobFolders) -> None:
         self._kind = kind
@@ -96,17 +96,17 @@ class Supervisor(ABC):
         self._recent: deque[str] = deque(maxlen=_REMEMBERED_LINES)
 
     def wake(self) -> None:
-        """Look at the document now: something has changed."""
+        """Poll the document now, because it has changed."""
         self._wake.set()
 
     def close(self) -> None:
-        """Leave the job to itself."""
+        """Stop following; the job itself runs on."""
         self._closing.set()
         self._wake.set()
 
     def run(self) -> None:
         reason: str | None = (
-            "InternalServerError: an unforeseen error; the local SageMaker's log has the traceback"
+            "InternalServerError: unexpected error; the local SageMaker's log has the traceback"
         )
         try:
             reason = self._execute()
@@ -122,48 +122,48 @@ class Supervisor(ABC):
             if not self._closing.is_set() or reason is None:
                 self._finish(reason)
 
-    # -- what kinds of jobs do in their own way ----------------------------------------------------------
+    # -- what differs between kinds of jobs --------------------------------------------------------------
 
     @abstractmethod
     def _launch(self) -> ProcessGroup | None:
-        """Prepare the container and start it; None when the job was stopped meanwhile."""
+        """Prepare the container and start it; None if the job was stopped in the meantime."""
 
     @abstractmethod
     def _syncs(self) -> list[FolderSync]:
-        """The folders that go to S3 while the job runs."""
+        """The folders to sync to S3 while the job runs."""
 
     @abstractmethod
     def _ask_to_end(self, group: ProcessGroup) -> None:
-        """Called again and again while the job is stopping and its grace period lasts."""
+        """Ask the process to end. Called repeatedly while the job is stopping, during its grace period."""
 
     @abstractmethod
     def _time_out(self, job: Document, now: float) -> None:
-        """Make a job whose MaxRuntimeInSeconds are over one that is stopping."""
+        """Set a job that has exceeded its MaxRuntimeInSeconds to stopping."""
 
     @abstractmethod
     def _upload(self, syncs: list[FolderSync], *, succeeded: bool) -> None:
-        """Put the results to S3; `succeeded` is false for a job that is about to fail."""
+        """Upload the results; `succeeded` is false for a job that will be Failed."""
 
     @abstractmethod
     def _conclude(self, reason: str | None, now: float) -> None:
-        """Bring the document to its end and free the disk. `reason` is the FailureReason, if it failed."""
+        """Set the final status and free the disk. `reason` is the FailureReason of a failed job."""
 
     def _failure_text(self) -> str:
-        """What the container says itself about its failure."""
+        """The container's own text on its failure."""
         return ""
 
     def _record(self, events: list[LogEvent]) -> None:
-        """Take note of new log lines."""
+        """Handle new log lines."""
         self._recent.extend(event.message for event in events)
 
     def _recall(self, events: list[LogEvent]) -> None:
-        """Take note of the log lines from before a restart."""
+        """Handle the log lines from before a restart."""
         self._record(events)
 
     # -- the phases --------------------------------------------------------------------------------------
 
     def _execute(self) -> str | None:
-        """All phases that are still to do; returns the failure reason, if any."""
+        """Run the remaining phases; returns the failure reason, if any."""
         group = processes.find(self._job_folders.process) or self._launch()
         if group is None:
             return None
@@ -175,11 +175,11 @@ class Supervisor(ABC):
         except (OSError, sqlite3.OperationalError):
             if reason is None:
                 raise
-            logger.warning("%s: the output of the failed job is not in S3", self._name, exc_info=True)
+            logger.warning("%s: could not upload the output of the failed job", self._name, exc_info=True)
         return reason
 
     def _follow(self, group: ProcessGroup) -> int:
-        """Carry the log on until the process has ended; returns its exit code."""
+        """Follow the log until the process has ended; returns its exit code."""
         stream, journal = self._job()["_LogStream"], self._job_folders.journal
         follower = LogFollower(
             self._job_folders.log,
@@ -196,7 +196,7 @@ class Supervisor(ABC):
             self._pause()
 
     def _enforce(self, group: ProcessGroup) -> None:
-        """Stop the process where that was asked for or its time is over: SIGTERM, later SIGKILL."""
+        """Stop the process on request or after its maximum runtime: SIGTERM, later SIGKILL."""
         job = self._job()
         now = self._context.clock()
         if job[self._kind.status] != "Stopping":
@@ -209,7 +209,7 @@ class Supervisor(ABC):
             self._ask_to_end(group)
 
     def _reason(self, exit_code: int) -> str | None:
-        """Why the job failed; None where it succeeded or was stopped."""
+        """Why the job failed; None if it succeeded or was stopped."""
         if exit_code == 0 or self._stopping():
             return None
         return failure_reason(exit_code, self._failure_text(), list(self._recent))
@@ -218,7 +218,7 @@ class Supervisor(ABC):
         if reason is not None:
             logger.info("%s failed: %s", self._name, reason)
             self._end_process()
-            self._job_folders.discard_data()  # first: a full disk would not let the store be written
+            self._job_folders.discard_data()  # first, because the store cannot be written on a full disk
         self._conclude(None if reason is None else reason[:LIMIT], self._context.clock())
 
     # -- small steps -------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ class Supervisor(ABC):
     def _job(self) -> Document:
         job = self._context.store.get(self._kind.resource_type, self._name)
         if job is None:
-            raise JobFailedError(f"the {self._kind.title} {self._name} is gone from the store")
+            raise JobFailedError(f"the {self._kind.title} {self._name} is not in the store")
         return job
 
     def _change(self, change: Change) -> Document:
@@ -242,7 +242,7 @@ class Supervisor(ABC):
             raise RuntimeClosingError
 
     def _end_process(self) -> None:
-        """Leave no process behind a job that failed for another reason than its process's end."""
+        """Kill the process of a job that failed while it was running."""
         group = processes.find(self._job_folders.process)
         if group is not None and group.running():
             group.kill()
@@ -259,7 +259,7 @@ class Supervisor(ABC):
 
 
 class Supervisors:
-    """The supervisors that run, each in a thread. Safe to call from any thread."""
+    """The running supervisors, each in its own thread. Safe to call from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -272,7 +272,7 @@ class Supervisors:
         thread.start()
 
     def wake(self, name: str) -> None:
-        """Let a job's supervisor look at its document, if it has one."""
+        """Make a job's supervisor, if it has one, poll the document now."""
         with self._lock:
             running = self._running.get(name)
         if running is not None:

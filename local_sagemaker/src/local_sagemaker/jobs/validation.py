@@ -1,4 +1,4 @@
-"""What the Create operations of all jobs refuse: missing data and buckets, doubled names, many instances."""
+"""Checks of all jobs' Create operations: missing data and buckets, repeated names, several instances."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from local_sagemaker.s3.objects import BucketMissingError, ObjectMissingError, O
 
 
 def check_unique(names: list[str], member: str) -> None:
-    """Raises ValidationError for a name that occurs twice."""
-    if doubled := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValidationError(f"{member} has the name {doubled[0]!r} twice; names must be unique")
+    """Raises ValidationError for a repeated name."""
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValidationError(f"{member} has the name {repeated[0]!r} twice; names must be unique")
 
 
 def check_one_instance(count: int, member: str) -> None:
-    """Raises ValidationError for more than one."""
+    """Raises ValidationError for any count but 1."""
     if count != 1:
         raise ValidationError(f"{member} {count} is not supported here: this machine is one instance. Use 1")
 
 
 def check_bucket(uri: str, member: str, objects: Objects) -> None:
-    """Raises ValidationError for what is no S3 URI, or is in a bucket that is missing."""
+    """Raises ValidationError for an invalid S3 URI or a bucket that does not exist."""
     try:
         objects.list(uri)
     except ValueError as error:
@@ -42,7 +42,7 @@ def check_data(channel: Channel, label: str, objects: Objects, role: str, region
 
 
 def _no_objects(uri: str, role: str, region: str, error: Exception) -> str:
-    """AWS's own words for missing input, with the reason."""
+    """AWS's message for missing input, with the reason."""
     bucket = uri.removeprefix("s3://").partition("/")[0]
     return (
         f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the '

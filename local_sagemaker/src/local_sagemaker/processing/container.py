@@ -1,13 +1,12 @@
-"""What a processing container finds when it starts: its command, its configuration and its environment.
+"""A processing container's start: its command, its configuration files, and its variables.
 
 Format of the files: "How Amazon SageMaker Processing Configures Input and Output For Your Processing
 Container" (developer guide).
 
-There is no container here, so nothing is at `/opt/ml`: the job's own folder stands for it. Paths of the
-container are replaced wherever the platform hands them to the job, anywhere in a text: in entry point,
-arguments, values of the environment, and configuration files. A script that takes its paths from there runs
-unchanged; one with `/opt/ml/...` in its own text does not find it. `SAGEMAKER_BASE_DIR` names the folder that
-stands for `/opt/ml`, as AWS's training toolkit has it.
+There is no container here: the job's own folder stands for `/opt/ml`. Container paths are replaced by paths
+on this machine wherever the platform passes them to the job: in the entry point, arguments, environment
+variables and configuration files. A script that gets its paths from there runs unchanged; one with a
+hard-coded `/opt/ml/...` does not. `SAGEMAKER_BASE_DIR`, known from AWS's training toolkit, names the folder.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _CONFIGURATION = (
 
 
 def command(job: Document, folders: ProcessingFolders, environment: Environment) -> list[str]:
-    """The entry point with its arguments; `python3`, wherever an image has it, is the image's Python."""
+    """The entry point with its arguments; any path to `python3` becomes the environment's Python."""
     application = job["AppSpecification"]
     words: list[str] = [*application["ContainerEntrypoint"], *application.get("ContainerArguments", [])]
     if PurePosixPath(words[0]).name in _PYTHON:
@@ -68,8 +67,9 @@ def environment_variables(
     environment: Environment,
     settings: Settings,
 ) -> dict[str, str]:
-    """The container's variables: what AWS sets, the request's `Environment`, and where things are on this
-    machine. `environment` is the job's own, on top of the one that stands for its `image`.
+    """The container's variables: AWS's, the request's `Environment`, and the paths on this machine.
+
+    `environment` is the job's own, on top of the `image`'s.
     """
     variables = default_variables()
     if image.python_path is not None:
@@ -85,7 +85,7 @@ def environment_variables(
 
 
 def _localised(value: Any, folders: ProcessingFolders) -> Any:
-    """A JSON document whose texts name the paths on this machine."""
+    """A JSON value with paths on this machine in its texts."""
     if isinstance(value, str):
         return folders.localised(value)
     if isinstance(value, list):

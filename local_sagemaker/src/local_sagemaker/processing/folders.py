@@ -1,4 +1,4 @@
-"""Where a processing job's things are on disk."""
+"""A processing job's folders on disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PROCESSING = CONTAINER_BASE / "processing"
 
 
 class ProcessingFolders(JobFolders):
-    """A processing container's folders below `/opt/ml`, and what the platform keeps beside them."""
+    """A processing container's folders below `/opt/ml`."""
 
     @property
     def config(self) -> Path:
@@ -18,11 +18,11 @@ class ProcessingFolders(JobFolders):
 
     @property
     def message(self) -> Path:
-        """What the container writes here becomes the job's ExitMessage."""
+        """The file whose content becomes the job's ExitMessage."""
         return self.output / "message"
 
     def data(self, path: str) -> Path:
-        """The folder of an input or output. Raises ValidationError outside of /opt/ml/processing."""
+        """The folder of an input or output. Raises ValidationError outside /opt/ml/processing."""
         return self.local(path, below=PROCESSING)
 
     def create(self) -> None:
@@ -30,5 +30,5 @@ class ProcessingFolders(JobFolders):
             folder.mkdir(parents=True, exist_ok=True)
 
     def discard_data(self) -> None:
-        """Free the disk once the job has ended: configuration, exit message, logs and exit code stay."""
+        """Free the disk once the job has ended; keep configuration, exit message, logs and exit code."""
         self._prune({self.config, self.message})

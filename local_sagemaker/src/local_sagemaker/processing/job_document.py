@@ -1,4 +1,4 @@
-"""The document of a processing job: what DescribeProcessingJob answers, and how it changes over its life.
+"""The document of a processing job: the response of DescribeProcessingJob, and how it changes.
 
 Members that start with `_` are the runtime's own.
 """
@@ -61,31 +61,31 @@ def new_document(request: Request, now: float) -> Document:
 
 
 def platform_inputs(request: Request) -> list[dict[str, Any]]:
-    """The inputs that the platform provides: those of the application's own are left to the container."""
+    """The inputs that the platform provides; AppManaged ones are left to the container."""
     return [item for item in request.get("ProcessingInputs", []) if not item.get("AppManaged")]
 
 
 def platform_outputs(request: Request) -> list[dict[str, Any]]:
-    """The outputs that the platform uploads."""
+    """The outputs that the platform uploads; AppManaged ones are left to the container."""
     outputs = request.get("ProcessingOutputConfig", {}).get("Outputs", [])
     return [item for item in outputs if not item.get("AppManaged")]
 
 
 def channel(item: dict[str, Any]) -> Channel:
-    """A ProcessingInput in the form of a training channel, which is provided in the same way."""
+    """A ProcessingInput as a training channel."""
     source = item["S3Input"]
     s3_source = {"S3DataType": source["S3DataType"], "S3Uri": source["S3Uri"]}
     return {"ChannelName": item["InputName"], "DataSource": {"S3DataSource": s3_source}}
 
 
 def begin(job: Document, now: float) -> None:
-    """The job's time starts to run. Again after a restart it changes nothing."""
+    """Set the start time; after a restart it stays as it is."""
     if "ProcessingStartTime" not in job:
         job["ProcessingStartTime"] = job["LastModifiedTime"] = now
 
 
 def request_stop(job: Document, now: float, reason: str | None = None) -> None:
-    """Ask a running job to stop; `reason` is for one that nobody asked to."""
+    """Set a running job to stopping; `reason` is the FailureReason if no user asked for it."""
     job["ProcessingJobStatus"] = "Stopping"
     job["_StopRequested"] = job["LastModifiedTime"] = now
     if reason is not None:
@@ -93,7 +93,7 @@ def request_stop(job: Document, now: float, reason: str | None = None) -> None:
 
 
 def finish(job: Document, now: float, failure_reason: str | None) -> None:
-    """End the job: Failed with a reason, else Stopped where that was asked for, else Completed."""
+    """End the job: Failed if there is a reason, Stopped if it was stopping, else Completed."""
     if failure_reason is not None:
         job["ProcessingJobStatus"], job["FailureReason"] = "Failed", failure_reason
     else:

@@ -1,4 +1,4 @@
-"""The life of one processing job: its inputs, its command, and its outputs."""
+"""Takes one processing job from its inputs to its outputs in S3."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MESSAGE_BYTES = 1024  # "Save and Access Metadata Information About Your Proces
 
 
 class ProcessingSupervisor(Supervisor):
-    """Takes one processing job from where it is to its end."""
+    """Takes one processing job from its present state to its end."""
 
     def __init__(self, name: str, services: Services) -> None:
         self._folders = ProcessingFolders(services.context.folder(PROCESSING_JOB.resource_type, name))
@@ -88,7 +88,7 @@ class ProcessingSupervisor(Supervisor):
         ]
 
     def _ask_to_end(self, group: ProcessGroup) -> None:
-        """SIGTERM to the entry point, once, as to a container."""
+        """Send SIGTERM to the entry point once, as to a container."""
         if not self._asked:
             self._asked = True
             group.terminate()
@@ -100,14 +100,14 @@ class ProcessingSupervisor(Supervisor):
         )
 
     def _upload(self, syncs: list[FolderSync], *, succeeded: bool) -> None:
-        """What is uploaded continuously is kept however the job ends, other outputs when it has completed."""
+        """Upload Continuous outputs however the job ends, and EndOfJob outputs if it has completed."""
         complete = succeeded and not self._stopping()
         for sync in [*syncs, *(self._outputs("EndOfJob") if complete else [])]:
             sync.sync(final=True)
         self._keep_message()
 
     def _keep_message(self) -> None:
-        """Raises JobFailedError for a message that is not UTF-8."""
+        """Store the exit message. Raises JobFailedError for one that is not UTF-8."""
         path = self._folders.message
         if not path.is_file():
             return

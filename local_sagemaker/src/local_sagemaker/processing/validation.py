@@ -1,4 +1,4 @@
-"""What CreateProcessingJob refuses beyond the shape of the request, before any time or money is spent."""
+"""Checks of CreateProcessingJob beyond the shape of the request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model package groups: the versions of one model, in the order in which they were registered."""
+"""Model package groups: the versions of one model, numbered as they are registered."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ModelPackageGroups(Resources):
         return self.add(request["ModelPackageGroupName"], group, request.get("Tags"))
 
     def delete(self, request: Request) -> Response:
-        """Delete a group without packages; AWS refuses others, too."""
+        """Delete an empty group. Like AWS, raises ConflictError for a group with packages."""
         group = self.find(request["ModelPackageGroupName"])
         name, arn = group["ModelPackageGroupName"], group["ModelPackageGroupArn"]
         packages = self._context.store.list(PACKAGE_TYPE)
@@ -54,7 +54,7 @@ class ModelPackageGroups(Resources):
         return {}
 
     def next_version(self, name: str) -> int:
-        """The number of a new version, which no version had before. Raises ValidationError."""
+        """The next version number; numbers are never reused. Raises ValidationError."""
 
         def count(group: Document) -> None:
             group["_Versions"] += 1

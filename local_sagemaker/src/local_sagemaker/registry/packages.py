@@ -1,4 +1,4 @@
-"""Model packages: an image, model data and what is known of them, as versions in a group or on their own."""
+"""Model packages: image, model data and metadata, as a version in a group or on their own."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ _MAX_METADATA = 50  # CustomerMetadataProperties, API reference
 class ModelPackages(Resources):
     """The package operations.
 
-    What a package names must exist when it is registered: images and data. Models made of a package go on
-    when it is deleted.
+    A package's images and data must exist when it is registered. Models created from a package are not
+    affected when it is deleted.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ModelPackages(Resources):
         self._creating = threading.Lock()
 
     def create(self, request: Request) -> Response:
-        """Register a package. The same ClientToken again, as a client's own retry sends it, is the first."""
+        """Register a package. For a known ClientToken, which a client's retry has, return the first one."""
         check_request(request, self._images, self._objects)
         if "ModelPackageGroupName" in request:
             self._groups.find(request["ModelPackageGroupName"])
@@ -93,14 +93,14 @@ class ModelPackages(Resources):
         return {"ModelPackageArn": package["ModelPackageArn"]}
 
     def container(self, name_or_arn: str, specification: str | None) -> Document:
-        """The container of an approved package, as a model has it; `specification` names one of its
+        """The container definition of an approved package; `specification` names one of its
         AdditionalInferenceSpecifications.
 
-        Raises ValidationError where there is no such package, it is not approved, or has several containers.
+        Raises ValidationError if the package does not exist, is not approved, or has several containers.
         """
         package = self.find(name_or_arn)
         arn = package["ModelPackageArn"]
-        approval = package.get("ModelApprovalStatus", APPROVED)  # packages outside of groups have none
+        approval = package.get("ModelApprovalStatus", APPROVED)  # packages outside groups have none
         if approval != APPROVED:
             raise ValidationError(
                 f"Model package {arn} cannot be deployed: its ModelApprovalStatus is {approval}; approve it "
@@ -162,7 +162,7 @@ def _specification(package: Document, name: str | None) -> Document:
 
 
 def _matches(package: Document, request: Request) -> bool:
-    """Whether a List request asks for a package; without group and type, for those in no group."""
+    """Whether a List request includes a package; without group and type, it includes those in no group."""
     versioned = "ModelPackageGroupName" in package
     group = request.get("ModelPackageGroupName")
     kind = request.get("ModelPackageType", "Unversioned" if group is None else "Versioned")
@@ -175,7 +175,7 @@ def _matches(package: Document, request: Request) -> bool:
 
 
 def _update(package: Document, request: Request, now: float) -> None:
-    """Apply an UpdateModelPackage request. Raises ValidationError for too many properties."""
+    """Apply an UpdateModelPackage request. Raises ValidationError for too many metadata properties."""
     package |= {member: request[member] for member in _REPLACED if member in request}
     properties = package.get("CustomerMetadataProperties", {}) | request.get("CustomerMetadataProperties", {})
     for key in request.get("CustomerMetadataPropertiesToRemove", []):

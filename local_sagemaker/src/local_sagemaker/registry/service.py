@@ -1,4 +1,4 @@
-"""The model registry as one service, and as the place where hosting looks model packages up."""
+"""The model registry as one service, in which hosting finds model packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the registry refuses beyond the shape of a request."""
+"""Checks of the registry's operations beyond the shape of the request."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def check_request(request: Request, images: Images, objects: Objects) -> None:
 
 
 def check_approval(name: str, request: Request) -> None:
-    """Refuse an approval status for a package in no group, whose name has no version."""
+    """Raises ValidationError for an approval status of a package in no group."""
     if name and "/" not in name and "ModelApprovalStatus" in request:
         raise ValidationError(f"The model package {name} is in no group, so it has no ModelApprovalStatus")
 
 
 def check_containers(request: Request, images: Images, objects: Objects) -> None:
-    """Refuse inference specifications whose images or model data are missing."""
+    """Raises ValidationError for inference specifications whose images or model data do not exist."""
     specifications = [
         *([request["InferenceSpecification"]] if "InferenceSpecification" in request else []),
         *request.get("AdditionalInferenceSpecifications", []),

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Protocol
 
 _CHUNK = 1024 * 1024
-_SECONDS_FOR_READERS = 60.0  # a blob that was replaced stays this long, for answers under way
+_SECONDS_FOR_READERS = 60.0  # a replaced blob stays this long, for responses in progress
 
 
 class Readable(Protocol):
-    """A binary file, as far as it is needed here."""
+    """The part of a binary file's interface that is used here."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class Blobs:
-    """A folder of blobs by name. A name is given out only after the whole content is on disk."""
+    """A folder of blobs. `add` returns a name only after the whole content is on disk."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -33,9 +33,9 @@ class Blobs:
         return self._folder / name[:2] / name
 
     def add(self, content: Readable, observe: Callable[[bytes], None] | None = None) -> str:
-        """Write a new blob and return its name; `observe` sees every chunk.
+        """Write a new blob and return its name; `observe` is called with every chunk.
 
-        Raises OSError, for a full disk too, and leaves nothing behind then.
+        Raises OSError (a full disk, too) and then leaves nothing behind.
         """
         name = uuid.uuid4().hex
         path = self.path(name)
@@ -52,19 +52,19 @@ class Blobs:
         return name
 
     def discard(self, names: Iterable[str]) -> None:
-        """Delete blobs that nobody can be reading."""
+        """Delete blobs that no response is reading."""
         for name in names:
             self.path(name).unlink(missing_ok=True)
 
     def retire(self, names: Iterable[str]) -> None:
-        """Delete blobs that nothing refers to any more, once readers under way have had time to finish."""
+        """Delete blobs that are no longer used, after responses in progress have had time to finish."""
         now = time.monotonic()
         self._retired.extend((now + _SECONDS_FOR_READERS, name) for name in names)
         while self._retired and self._retired[0][0] < now:
             self.path(self._retired.popleft()[1]).unlink(missing_ok=True)
 
     def sweep(self, used: set[str]) -> None:
-        """At a start: delete what no object refers to, such as half a blob from a crash."""
+        """At startup: delete blobs that no object uses, such as half a blob after a crash."""
         for folder in self._folder.iterdir():
             with os.scandir(folder) as entries:
                 unused = [Path(entry.path) for entry in entries if entry.name not in used]
@@ -73,7 +73,7 @@ class Blobs:
 
 
 class BlobReader(io.RawIOBase):
-    """A blob as the seekable file that moto keeps a key's value in; it holds no descriptor and no memory."""
+    """A blob as the seekable file of a moto key's value; holds neither a file descriptor nor memory."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -100,4 +100,4 @@ class BlobReader(io.RawIOBase):
         return content
 
     def close(self) -> None:
-        """Stay readable: moto closes a replaced key's buffer while answers with it may be under way."""
+        """Stay readable: moto closes the buffer of a replaced key, which a response may still be reading."""

@@ -1,4 +1,7 @@
-"""moto's S3 buckets and keys as JSON records, and back. A key's content is in a blob, not in its record."""
+"""moto's S3 in this process: its buckets and keys, as JSON records and back.
+
+A key's content is in a blob, not in its record.
+"""
 
 from __future__ import annotations
 
@@ -43,19 +46,19 @@ def s3_backend() -> S3Backend:
 
 
 def key_versions(bucket: str, key: str) -> list[Version]:
-    """The versions that moto has of a key, oldest first; none where the bucket is gone."""
+    """moto's versions of a key, oldest first; none where the bucket does not exist."""
     found = s3_backend().buckets.get(bucket)
     return [] if found is None else list(found.keys.getlist(key, []))
 
 
 def blob_of(version: Version) -> Path | None:
-    """Where the version's content is kept; None for a delete marker and for a key that only memory has."""
+    """The file with the version's content; None for a delete marker, or while it is only in memory."""
     buffer = getattr(version, "_value_buffer", None)
     return buffer.path if isinstance(buffer, BlobReader) else None
 
 
 def attach_blob(key: FakeKey, blob: Path) -> None:
-    """Let a key read its content from a blob and give back the memory."""
+    """Make a key read its content from a blob, and free its memory."""
     with key.lock:
         held, key._value_buffer = key._value_buffer, BlobReader(blob)
         held.close()
@@ -112,7 +115,7 @@ def restore_version(
 
 def _delete_marker(older: Version | None) -> FakeDeleteMarker:
     if older is None:
-        raise ValueError("a delete marker needs the version that it hides")
+        raise ValueError("a delete marker needs the version before it, and its row has none")
     return FakeDeleteMarker(key=older)
 
 
@@ -147,7 +150,7 @@ def bucket_record(bucket: FakeBucket) -> Record:
 
 
 def restore_bucket(name: str, record: Record) -> None:
-    """Create the bucket in moto. Its keys follow one by one."""
+    """Create the bucket in moto, without its keys."""
     backend = s3_backend()
     bucket = FakeBucket(name, account_id=ACCOUNT, region_name=record["region"])
     for field in _BUCKET_FIELDS:

@@ -1,6 +1,6 @@
 """CompleteMultipartUpload without the whole object in memory: the parts are joined on disk.
 
-Only an upload that is in order is completed here. Any other goes to moto, which knows the errors.
+Only a valid request is completed here; any other goes to moto, which raises S3's errors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from moto.settings import S3_UPLOAD_PART_MIN_SIZE
 
 
 class Parts:
-    """The parts of an upload as one file to read."""
+    """The parts of an upload, read like one file."""
 
     def __init__(self, upload: FakeMultipart, parts: Sequence[FakeKey]) -> None:
         self.upload = upload
@@ -27,7 +27,7 @@ class Parts:
 
     @property
     def etag(self) -> str:
-        """S3's: the MD5 of the parts' MD5s, and how many they are."""
+        """S3's ETag of a multipart object: the MD5 of the parts' MD5s, and the number of parts."""
         digests = b"".join(bytes.fromhex(_etag(part)) for part in self._parts)
         return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(self._parts)}"
 
@@ -41,13 +41,13 @@ class Parts:
 
 
 def is_unknown(bucket: str, upload_id: str) -> bool:
-    """Whether the bucket is there and the upload is not: it has ended, or a restart has ended it."""
+    """Whether the bucket exists and the upload does not: it has ended, or a restart dropped it."""
     found = s3_backend().buckets.get(bucket)
     return found is not None and upload_id not in found.multiparts
 
 
 def parts_in_order(bucket: str, key: str, upload_id: str, document: bytes) -> Parts | None:
-    """The parts that a CompleteMultipartUpload document lists, if it may be fulfilled as it stands."""
+    """The parts that a CompleteMultipartUpload document lists; None if the request is not valid."""
     found = s3_backend().buckets.get(bucket)
     upload = None if found is None else found.multiparts.get(upload_id)
     if upload is None or upload.key_name != key:

@@ -1,4 +1,4 @@
-"""S3 inside the process: listing, download and upload without HTTP."""
+"""S3 for the runtime itself: list, download and upload within the process, without HTTP."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def split_uri(uri: str) -> tuple[str, str]:
     """`s3://bucket/key` → (bucket, key). Raises ValueError naming the text."""
     parts = urlsplit(uri, allow_fragments=False)
     if parts.scheme != "s3" or not parts.netloc:
-        raise ValueError(f"{uri!r} is no S3 URI; it must look like s3://bucket/key")
+        raise ValueError(f"{uri!r} is not an S3 URI; it must have the form s3://bucket/key")
     return parts.netloc, uri.removeprefix(f"s3://{parts.netloc}").removeprefix("/")
 
 
 class Objects:
-    """The runtime's own view of S3. Safe to call from any thread."""
+    """The objects in S3. Safe to call from any thread."""
 
     def __init__(self, s3: S3State) -> None:
         self._s3 = s3
@@ -76,11 +76,11 @@ class Objects:
         partial = path.with_name(path.name + ".part")
         blob = blob_of(key)
         try:
-            if blob is None:  # its upload is not acknowledged yet
+            if blob is None:  # its upload is still in progress
                 partial.write_bytes(key.value)
             else:
                 shutil.copyfile(blob, partial)
-        except OSError:  # a full disk must not stay full by half a file
+        except OSError:  # half a file would keep a full disk full
             partial.unlink(missing_ok=True)
             raise
         partial.replace(path)

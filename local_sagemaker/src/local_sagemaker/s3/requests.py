@@ -1,7 +1,7 @@
-"""S3 over HTTP: moto answers, and a change is on disk before its answer goes out.
+"""S3 over HTTP: moto responds, and a change is on disk before its response is sent.
 
-Where a change cannot be written, it is undone and the client learns why. Two things moto does not do here, as
-it would hold whole objects in memory: sending large objects and joining the parts of an upload.
+A change that cannot be written is undone, and the client gets an error. Sending large objects and joining the
+parts of an upload are done here, because moto would hold whole objects in memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 from local_sagemaker.s3.multipart import is_unknown, parts_in_order
 from local_sagemaker.s3.state import S3State
 from local_sagemaker.s3.streaming import body_of, large_blob
-from local_sagemaker.wsgi import Answer, ask
+from local_sagemaker.wsgi import HttpResponse, call_app
 from moto.s3.models import FakeKey
 
 _CHANGING_METHODS = {"PUT", "POST", "DELETE"}
@@ -25,38 +25,38 @@ _NO_CHANGE_OF_OBJECTS = {
 
 
 class S3Requests:
-    """Answers requests in any thread. Raises OSError or sqlite3.Error where a change cannot be written."""
+    """Responds in any thread. Raises OSError or sqlite3.Error where a change cannot be written."""
 
     def __init__(self, moto: WSGIApplication, state: S3State) -> None:
         self._moto = moto
         self._state = state
 
-    def answer(self, environ: WSGIEnvironment) -> Answer:
+    def respond(self, environ: WSGIEnvironment) -> HttpResponse:
         bucket, key = _bucket_and_key(environ)
         if environ["REQUEST_METHOD"] in _CHANGING_METHODS:
             with self._state.lock:
                 return self._change(environ, bucket, key)
-        return self._large_object(environ, bucket, key) or ask(self._moto, environ)
+        return self._large_object(environ, bucket, key) or call_app(self._moto, environ)
 
-    def _large_object(self, environ: WSGIEnvironment, bucket: str, key: str) -> Answer | None:
+    def _large_object(self, environ: WSGIEnvironment, bucket: str, key: str) -> HttpResponse | None:
         blob = large_blob(environ, bucket, key)
         if blob is None:
             return None
-        head = ask(self._moto, environ | {"REQUEST_METHOD": "HEAD"})
+        head = call_app(self._moto, environ | {"REQUEST_METHOD": "HEAD"})
         body = body_of(blob, head)
-        return None if body is None else Answer(head.status, head.headers, body)
+        return None if body is None else HttpResponse(head.status, head.headers, body)
 
-    def _change(self, environ: WSGIEnvironment, bucket: str, key: str) -> Answer:
+    def _change(self, environ: WSGIEnvironment, bucket: str, key: str) -> HttpResponse:
         query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True)
         if "uploadId" in query:
-            answer = self._upload(environ, bucket, key, query["uploadId"][0])
+            response = self._upload(environ, bucket, key, query["uploadId"][0])
         else:
-            answer = ask(self._moto, environ)
-        if answer.succeeded and bucket and not query.keys() & _NO_CHANGE_OF_OBJECTS:
+            response = call_app(self._moto, environ)
+        if response.succeeded and bucket and not query.keys() & _NO_CHANGE_OF_OBJECTS:
             self._save(bucket, key)
-        return answer
+        return response
 
-    def _upload(self, environ: WSGIEnvironment, bucket: str, key: str, upload_id: str) -> Answer:
+    def _upload(self, environ: WSGIEnvironment, bucket: str, key: str, upload_id: str) -> HttpResponse:
         """A request about a multipart upload."""
         if is_unknown(bucket, upload_id):
             text = "The upload does not exist: it was completed or aborted, or a restart has ended it."
@@ -67,7 +67,7 @@ class S3Requests:
             body.seek(0)
             if parts is not None:
                 return _completed(bucket, self._state.complete(bucket, parts))
-        return ask(self._moto, environ)
+        return call_app(self._moto, environ)
 
     def _save(self, bucket: str, key: str) -> None:
         if key:
@@ -76,22 +76,22 @@ class S3Requests:
             self._state.save_bucket(bucket)
 
 
-def s3_error(status: int, code: str, message: str) -> Answer:
+def s3_error(status: int, code: str, message: str) -> HttpResponse:
     body = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
-    return Answer(status, [("Content-Type", "application/xml")], body.encode())
+    return HttpResponse(status, [("Content-Type", "application/xml")], body.encode())
 
 
 def _bucket_and_key(environ: WSGIEnvironment) -> tuple[str, str]:
-    """Empty where the path has none."""
+    """Bucket and key of a request; empty text where the path has none."""
     bucket, _, key = environ["RAW_URI"].partition("?")[0].removeprefix("/").partition("/")
     return unquote(bucket), unquote(key)
 
 
-def _completed(bucket: str, key: FakeKey) -> Answer:
+def _completed(bucket: str, key: FakeKey) -> HttpResponse:
     namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
     body = (
         f'<CompleteMultipartUploadResult xmlns="{namespace}"><Bucket>{bucket}</Bucket>'
         f"<Key>{escape(key.name)}</Key><ETag>{escape(key.etag)}</ETag></CompleteMultipartUploadResult>"
     )
     versions = [("x-amz-version-id", key.version_id)] if key.version_id != "null" else []
-    return Answer(200, [("Content-Type", "application/xml"), *versions], body.encode())
+    return HttpResponse(200, [("Content-Type", "application/xml"), *versions], body.encode())

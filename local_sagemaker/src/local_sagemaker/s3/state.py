@@ -1,10 +1,10 @@
 """moto's S3, kept on disk: an acknowledged change of a bucket or an object survives the end of the process.
 
-moto keeps objects in memory. After a change, and before its answer goes out, the changed key is written
-through: its content as a blob, its metadata as a row that names the blob. A row is committed after its blob
-is whole, so a crash leaves either the old state or the new one. At a start the rows are read back into
-moto; contents stay on disk. Kept are objects with metadata, tags, versions and delete markers, and buckets
-with versioning, tags, policy and encryption; access control lists and unfinished multipart uploads are not.
+moto keeps objects in memory. After a change, and before its response is sent, the changed key is written
+to disk: its content as a blob, its metadata as a row that names the blob. A row is committed only when its
+blob is complete, so a crash leaves either the old state or the new one. At startup the rows are read back
+into moto; contents stay on disk. Objects are kept with metadata, tags, versions and delete markers, buckets
+with versioning, tags, policy and encryption. Access control lists and unfinished uploads are not kept.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CREATE TABLE IF NOT EXISTS versions (
     PRIMARY KEY (bucket, key, position)
 ) WITHOUT ROWID;
 """
-_UNSAVED = "unsaved"  # stands for the blob of a version that only memory has
+_UNSAVED = "unsaved"  # in place of the blob of a version that is only in memory
 
 
 class _Row(NamedTuple):
@@ -59,7 +59,7 @@ class _Row(NamedTuple):
 
 
 class S3State:
-    """Writes changes through. Hold `lock` around a change in moto and its `save_*`: they are one step."""
+    """Writes changes to disk. Hold `lock` around a change in moto and its `save_*`, to make them one step."""
 
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ class S3State:
             self._index.close()
 
     def restore(self) -> None:
-        """Read all buckets and objects back into moto and delete blobs that nothing refers to."""
+        """Read all buckets and objects back into moto, and delete unused blobs."""
         for name, record in self._index.execute("SELECT name, record FROM buckets"):
             restore_bucket(name, json.loads(record))
         used: set[str] = set()
@@ -85,7 +85,7 @@ class S3State:
         self._blobs.sweep(used)
 
     def save_bucket(self, name: str) -> None:
-        """Write a bucket's properties and whichever of its keys have changed."""
+        """Write a bucket's properties and those of its keys that have changed."""
         bucket = s3_backend().buckets.get(name)
         if bucket is None:
             self._index.execute("DELETE FROM buckets WHERE name = ?", (name,))
@@ -101,7 +101,7 @@ class S3State:
     def save_key(self, bucket: str, key: str) -> None:
         """Write all versions of a key.
 
-        Where that fails (OSError, sqlite3.Error), moto has the key as it was before, and the error goes on.
+        Raises OSError or sqlite3.Error; moto then has the key as it was before.
         """
         before = self._stored(bucket, key)
         added: list[str] = []
@@ -114,7 +114,7 @@ class S3State:
             raise
         kept = {row.blob for row in rows}
         self._blobs.retire(row.blob for row in before if row.blob and row.blob not in kept)
-        FakeKey.instances_tracked.clear()  # moto holds every key that ever was there, for its reset
+        FakeKey.instances_tracked.clear()  # moto keeps every key that ever existed, for its reset
 
     def put(self, bucket: str, key: str, content: BinaryIO) -> None:
         """Add an object without holding its content in memory. The bucket must exist."""
@@ -177,7 +177,7 @@ class S3State:
             yield bucket, key, [_Row(blob, json.loads(record)) for _, _, blob, record in found]
 
     def _restore_key(self, bucket: str, key: str, rows: list[_Row]) -> None:
-        """Give moto the stored versions of a key, or none."""
+        """Make moto's versions of a key the stored ones."""
         target = s3_backend().buckets.get(bucket)
         if target is None:
             return

@@ -1,7 +1,6 @@
-"""GetObject for large objects, sent from the blob piece by piece: moto would read all of it for every range.
+"""GetObject for large objects, sent from the blob in chunks; moto would read all of it for every range.
 
-moto still decides on the answer: it gets the request as HeadObject, with the same headers, conditions and
-ranges.
+moto still decides on status and headers: it gets the request as HeadObject, with the same conditions.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ from urllib.parse import parse_qs
 from wsgiref.types import WSGIEnvironment
 
 from local_sagemaker.s3.moto_backend import blob_of, key_versions
-from local_sagemaker.wsgi import Answer, FileSlice
+from local_sagemaker.wsgi import FileSlice, HttpResponse
 from moto.s3.models import FakeKey
 
-_WORTHWHILE = 1024 * 1024  # bytes; below it moto's own answer costs less than a second look
+_WORTHWHILE = 1024 * 1024  # bytes; below it, moto's own response is cheaper than a second request to moto
 _PLAIN_PARAMETERS = {"x-id", "versionId"}  # others select another operation or override headers
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/\d+")
 
 
 def large_blob(environ: WSGIEnvironment, bucket: str, key: str) -> Path | None:
-    """The blob that answers a request, if it is a plain GetObject of a large object."""
+    """The blob to send, if the request is a plain GetObject of a large object; else None."""
     query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True)
     if environ["REQUEST_METHOD"] != "GET" or not key or query.keys() - _PLAIN_PARAMETERS:
         return None
@@ -34,8 +33,8 @@ def large_blob(environ: WSGIEnvironment, bucket: str, key: str) -> Path | None:
     return blob_of(versions[-1])
 
 
-def body_of(blob: Path, head: Answer) -> FileSlice | None:
-    """What to send with moto's answer to HeadObject; None where it is no answer with a body."""
+def body_of(blob: Path, head: HttpResponse) -> FileSlice | None:
+    """What to send with moto's response to HeadObject; None where it is one without a body."""
     if head.status == HTTPStatus.OK:
         return FileSlice(blob, 0, blob.stat().st_size)
     named = {name.lower(): value for name, value in head.headers}

@@ -1,1 +1,1 @@
-"""Training jobs that really run: AWS's training toolkit, as a process, in the environment of an image."""
+"""Training jobs: AWS's training toolkit runs as a process in the environment of an image."""

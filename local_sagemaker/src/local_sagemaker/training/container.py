@@ -1,4 +1,4 @@
-"""What a training container finds when it starts: the files below `/opt/ml/input/config` and its environment.
+"""A training container's start: its command, the files in `/opt/ml/input/config`, and its variables.
 
 Formats: "How Amazon SageMaker AI Provides Training Information" (developer guide), the readers in AWS's
 `sagemaker-training` toolkit 4.9 and, for Debugger, `smdebug/core/json_config.py` and
@@ -35,9 +35,7 @@ def command(environment: Environment) -> list[str]:
 
 
 def write_config(job: Document, folders: TrainingFolders) -> None:
-    """Write every configuration file of the job. Raises ValidationError for a LocalPath outside of
-    /opt/ml.
-    """
+    """Write the job's configuration files. Raises ValidationError for a LocalPath outside /opt/ml."""
     for name, content in config_files(job, folders).items():
         (folders.config / f"{name}.json").write_text(json.dumps(content, indent=1))
 
@@ -105,7 +103,7 @@ def _resources(job: Document) -> dict[str, Any]:
 
 
 def _upstream_output(job: Document, folders: TrainingFolders) -> list[dict[str, str]]:
-    """The output folders that the platform carries to S3, with their destinations."""
+    """The output folders that the platform uploads, with their destinations."""
     config: list[dict[str, str]] = []
     for kind, member, local in (
         ("DebugHookConfig", "S3OutputPath", tensors_folder),
@@ -126,7 +124,7 @@ def _profiler(job: Document, folders: TrainingFolders) -> dict[str, Any]:
 
 
 def _in_lower_case(folder: Path) -> Path:
-    """The same folder under a name without capitals: smdebug reads the file in lower case, paths included."""
+    """The same folder under a lower-case path: smdebug converts its whole configuration to lower case."""
     if str(folder) == str(folder).lower():
         return folder
     link = _link_to(folder)
@@ -142,7 +140,7 @@ def _link_to(folder: Path) -> Path:
 
 
 def clean_up(job: Document, folders: TrainingFolders) -> None:
-    """Remove what the container had outside of the job's folder."""
+    """Delete what the container had outside the job's folder."""
     if statuses.profiles(job):
         _link_to(profiler_folder(job, folders)).unlink(missing_ok=True)
 
@@ -150,23 +148,21 @@ def clean_up(job: Document, folders: TrainingFolders) -> None:
 def environment_variables(
     job: Document, folders: TrainingFolders, environment: Environment, settings: Settings
 ) -> dict[str, str]:
-    """The container's variables: what AWS sets, the request's `Environment`, and where things are on this
-    machine.
-    """
+    """The container's variables: AWS's, the request's `Environment`, and the paths on this machine."""
     variables = default_variables()
-    variables["USE_SMDEBUG"] = str(int("DebugHookConfig" in job))  # "0" spares the toolkit PyTorch's import
+    variables["USE_SMDEBUG"] = str(int("DebugHookConfig" in job))  # "0": the toolkit skips importing PyTorch
     variables |= job.get("Environment", {})
     variables |= platform_variables(folders.base, environment, variables.get("PATH", os.defpath), settings)
     variables |= {
         "TRAINING_JOB_NAME": job["TrainingJobName"],
         "TRAINING_JOB_ARN": job["TrainingJobArn"],
-        "SM_STUDIO_LOCAL_MODE": "true",  # the toolkit then does not wait for a host named algo-1
+        "SM_STUDIO_LOCAL_MODE": "true",  # keeps the toolkit from waiting for a host named algo-1
     }
     return variables | _config_variables(folders)
 
 
 def _config_variables(folders: TrainingFolders) -> dict[str, str]:
-    """Where smdebug finds its files, which on AWS are at fixed places below /opt/ml."""
+    """The paths of smdebug's configuration files, which on AWS are fixed paths below /opt/ml."""
     named = {
         "SMDEBUG_CONFIG_FILE_PATH": "debughookconfig",
         "SMPROFILER_CONFIG_PATH": "profilerconfig",

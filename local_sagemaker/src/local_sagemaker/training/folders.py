@@ -1,4 +1,4 @@
-"""Where a training job's things are on disk."""
+"""A training job's folders on disk."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from local_sagemaker.jobs.folders import JobFolders
 
 
 class TrainingFolders(JobFolders):
-    """A training container's folders below `/opt/ml`, and what the platform keeps beside them."""
+    """A training container's folders below `/opt/ml`, and the platform's own beside them."""
 
     @property
     def rules(self) -> Path:
-        """What runs beside the job: the evaluation of its Debugger rules, the system sampler."""
+        """The evaluators of the job's Debugger rules, and the system sampler."""
         return self.root / "rules"
 
     @property
@@ -54,8 +54,8 @@ class TrainingFolders(JobFolders):
             folder.mkdir(parents=True, exist_ok=True)
 
     def discard_data(self, *, keep_output: bool = False) -> None:
-        """Free the disk once the job has ended: configuration, failure text, logs and exit codes stay.
+        """Free the disk once the job has ended; keep configuration, failure text, logs and exit codes.
 
-        `keep_output`: its rules are still reading what the job wrote.
+        `keep_output` keeps the job's output, for rules that are still reading it.
         """
         self._prune({self.config, self.failure, self.rules} | ({self.output} if keep_output else set()))

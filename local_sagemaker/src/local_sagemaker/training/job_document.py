@@ -1,6 +1,6 @@
-"""The document of a training job: what DescribeTrainingJob answers, and how it changes over the job's life.
+"""The document of a training job: the response of DescribeTrainingJob, and how it changes while the job runs.
 
-Members that start with `_` are the runtime's own. Defaults and status messages are those of AWS's answers.
+Members that start with `_` are the runtime's own. Defaults and status messages are those of AWS's responses.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _channel(channel: dict[str, Any]) -> dict[str, Any]:
 
 
 def enter(job: Document, status: str, now: float) -> None:
-    """Go on to a secondary status: it closes the one before. The same status again changes nothing."""
+    """Start a secondary status and end the previous one; nothing changes if it has started already."""
     transitions = job["SecondaryStatusTransitions"]
     if transitions and transitions[-1]["Status"] == status:
         return
@@ -111,7 +111,7 @@ def enter(job: Document, status: str, now: float) -> None:
 
 
 def request_stop(job: Document, now: float, ends_as: str = "Stopped") -> None:
-    """Ask a running job to stop; `ends_as` is the secondary status that it will end with."""
+    """Set a running job to stopping; `ends_as` is its final secondary status."""
     job["TrainingJobStatus"] = "Stopping"
     job["_StopRequested"] = now
     job["_EndsAs"] = ends_as
@@ -119,7 +119,7 @@ def request_stop(job: Document, now: float, ends_as: str = "Stopped") -> None:
 
 
 def finish(job: Document, now: float, failure_reason: str | None) -> None:
-    """End the job: Failed with a reason, else Stopped where that was asked for, else Completed."""
+    """End the job: Failed if there is a reason, Stopped if it was stopping, else Completed."""
     if failure_reason is not None:
         status = secondary = "Failed"
         job["FailureReason"] = failure_reason
@@ -137,7 +137,7 @@ def finish(job: Document, now: float, failure_reason: str | None) -> None:
 
 
 def model_uri(job: Document) -> str:
-    """Where the model goes: an archive, or a prefix where the job's output is not compressed."""
+    """The S3 URI of the model: an archive, or a prefix if the job's output is not compressed."""
     name = "model.tar.gz" if packs_output(job) else "model/"
     return output_uri(job, "output", name)
 
@@ -152,7 +152,7 @@ def output_uri(job: Document, *parts: str) -> str:
 
 
 def update(job: Document, request: Request, now: float) -> None:
-    """Apply an UpdateTrainingJob request: the members of a profiler configuration one by one, rules added."""
+    """Apply an UpdateTrainingJob request: merge the profiler configuration, append the rules."""
     if (config := request.get("ProfilerConfig")) is not None:
         job["ProfilerConfig"] = {"DisableProfiler": False, **job.get("ProfilerConfig", {}), **config}
         job["ProfilingStatus"] = "Disabled" if job["ProfilerConfig"]["DisableProfiler"] else "Enabled"

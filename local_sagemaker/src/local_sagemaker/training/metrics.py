@@ -32,9 +32,7 @@ class Metric:
 
 
 def definitions(algorithm: dict[str, Any]) -> list[Definition]:
-    """The `MetricDefinitions` of an AlgorithmSpecification. Raises ValidationError for an unusable
-    expression.
-    """
+    """The `MetricDefinitions` of an AlgorithmSpecification. Raises ValidationError for an invalid one."""
     return [_definition(item) for item in algorithm.get("MetricDefinitions", [])]
 
 
@@ -54,15 +52,13 @@ def _definition(item: dict[str, str]) -> Definition:
 
 
 def scrape(events: Iterable[LogEvent], wanted: Sequence[Definition]) -> Iterator[Metric]:
-    """The values in log lines, in order. A match that is no finite number is left out, as CloudWatch refuses
-    it.
-    """
+    """The values in log lines, in order, without non-finite ones, which CloudWatch refuses."""
     for event in events:
         for definition in wanted:
             if (match := definition.regex.search(event.message)) and match.group(1) is not None:
                 value = _number(match.group(1))
                 if value is None:
-                    logger.info("metric %s: %r is no finite number", definition.name, match.group(1))
+                    logger.info("metric %s: %r is not a finite number", definition.name, match.group(1))
                 else:
                     yield Metric(definition.name, value, event.timestamp / 1000)
 
@@ -78,9 +74,7 @@ def _number(text: str) -> float | None:
 def final_metrics(
     wanted: Sequence[Definition], emitted: Sequence[tuple[str, float, float]]
 ) -> list[dict[str, Any]]:
-    """`FinalMetricDataList`: the last value of each metric, in 32-bit precision and whole seconds as AWS
-    gives it.
-    """
+    """`FinalMetricDataList`: each metric's last value, like AWS in 32-bit precision and whole seconds."""
     last = {name: (value, timestamp) for name, value, timestamp in emitted}
     return [
         {"MetricName": item.name, "Value": _single(last[item.name][0]), "Timestamp": int(last[item.name][1])}
@@ -90,7 +84,7 @@ def final_metrics(
 
 
 def _single(value: float) -> float:
-    """Rounded to 32 bits; a value beyond them is kept."""
+    """Rounded to 32-bit precision; a value out of its range is kept as it is."""
     try:
         return float(struct.unpack("f", struct.pack("f", value))[0])
     except OverflowError:

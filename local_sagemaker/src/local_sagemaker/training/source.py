@@ -1,6 +1,6 @@
-"""The user's source code: unpacked before the container starts, which then needs nothing of the runtime.
+"""The user's source code, unpacked before the container starts.
 
-AWS's toolkit downloads it only where `/opt/ml/code` is empty (`sagemaker_training/files.py`).
+AWS's toolkit downloads it only if `/opt/ml/code` is empty (`sagemaker_training/files.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PARAMETER = "sagemaker_submit_directory"
 
 
 def unpack_source(hyperparameters: dict[str, str], folder: Path, workspace: Path, objects: Objects) -> None:
-    """Fill `folder` with the archive that the hyperparameter names; without one in S3 it stays as it is.
+    """Fill `folder` from the archive that the hyperparameter names, if that is in S3.
 
     Raises JobFailedError or OSError.
     """
@@ -42,7 +42,7 @@ def unpack_source(hyperparameters: dict[str, str], folder: Path, workspace: Path
 
 
 def _decoded(value: str) -> str:
-    """A hyperparameter as the toolkit reads it: JSON where it is JSON, else the text itself."""
+    """A hyperparameter as the toolkit reads it: decoded if it is JSON, else the text itself."""
     try:
         return str(json.loads(value))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The life of one training job: its channels, its metrics, and what it leaves in S3."""
+"""Takes one training job from its channels to its model in S3, and records its metrics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _END_MARKER = "training_job_end.ts"  # smdebug/core/access_layer/utils.py: reade
 
 
 class TrainingSupervisor(Supervisor):
-    """Takes one training job from where it is to its end."""
+    """Takes one training job from its present state to its end."""
 
     def __init__(self, name: str, services: Services, rules: RuleWatch) -> None:
         self._folders = TrainingFolders(services.context.folder(TRAINING_JOB.resource_type, name))
@@ -87,7 +87,7 @@ class TrainingSupervisor(Supervisor):
         self._keep_metrics(events)
 
     def _recall(self, events: list[LogEvent]) -> None:
-        """The first metrics in the lines are known already, as they were kept in the lines' order."""
+        """The first metrics in these lines are in the store already."""
         super()._record(events)
         self._keep_metrics(events, known=len(self._context.store.metrics(self._name)))
 
@@ -125,9 +125,7 @@ class TrainingSupervisor(Supervisor):
     # -- small steps -------------------------------------------------------------------------------------
 
     def _mark_end(self, job: Document) -> None:
-        """Tell those who read tensors that no more will come: with TRAINING_JOB_NAME set, smdebug leaves it
-        to us.
-        """
+        """Tell readers of tensors that no more will come: with TRAINING_JOB_NAME set, smdebug does not."""
         self._rules.training_ended()
         marked: list[Path] = []
         if "DebugHookConfig" in job:
@@ -149,7 +147,7 @@ class TrainingSupervisor(Supervisor):
             yield FolderSync(folder, job["CheckpointConfig"]["S3Uri"], self._services.objects)
 
     def _observations(self, job: Document) -> Iterator[FolderSync]:
-        """What Debugger, the profiler and TensorBoard write, below `<their S3OutputPath>/<job>/`."""
+        """What Debugger, the profiler and TensorBoard write, to `<S3OutputPath>/<job>/`."""
         outputs = []
         if "DebugHookConfig" in job:
             outputs.append(("DebugHookConfig", container.tensors_folder, "debug-output"))
@@ -162,7 +160,7 @@ class TrainingSupervisor(Supervisor):
             yield FolderSync(folder(job, self._folders), uri, self._services.objects)
 
     def _enter(self, status: str, after: str | None = None) -> Document:
-        """Go on to a secondary status, but with `after` only from that one."""
+        """Start a secondary status; with `after`, only if that is the present one."""
         now = self._context.clock()
 
         def change(job: Document) -> None:
@@ -172,7 +170,7 @@ class TrainingSupervisor(Supervisor):
         return self._change(change)
 
     def _keep_metrics(self, events: list[LogEvent], known: int = 0) -> None:
-        """Store the metrics in log lines, but not the first `known` of them again."""
+        """Store the metrics in log lines, except the first `known`."""
         if not events:
             return
         wanted = definitions(self._job()["AlgorithmSpecification"])

@@ -1,4 +1,4 @@
-"""What CreateTrainingJob refuses beyond the shape of the request, before any time or money is spent."""
+"""Checks of CreateTrainingJob beyond the shape of the request."""
 
 from __future__ import annotations
 
@@ -43,9 +43,8 @@ def _check_algorithm(request: Request, images: Images) -> None:
         )
     if "ContainerEntrypoint" in algorithm or "ContainerArguments" in algorithm:
         raise ValidationError(
-            "ContainerEntrypoint and ContainerArguments are not supported here: jobs run AWS's "
-            "training toolkit. "
-            "Name the script in the hyperparameters sagemaker_program and sagemaker_submit_directory"
+            "ContainerEntrypoint and ContainerArguments are not supported here: jobs run AWS's training "
+            "toolkit. Name the script in the hyperparameters sagemaker_program and sagemaker_submit_directory"
         )
     _check_mode(algorithm["TrainingInputMode"], "AlgorithmSpecification.TrainingInputMode")
     images.resolve(algorithm["TrainingImage"])
@@ -55,7 +54,7 @@ def _check_algorithm(request: Request, images: Images) -> None:
 
 
 def check_rules(request: Request, images: Images) -> None:
-    """Raises ValidationError for two rules of one name, and for an image that is not known."""
+    """Raises ValidationError for a repeated rule name or an unknown image."""
     rules = configurations(request)
     check_unique([rule["RuleConfigurationName"] for rule in rules], "The list of rule configurations")
     for rule in rules:

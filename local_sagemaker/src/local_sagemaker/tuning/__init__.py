@@ -1,1 +1,1 @@
-"""Hyperparameter tuning jobs: a real search that starts training jobs and learns from them."""
+"""Hyperparameter tuning jobs: a search that starts training jobs and learns from their results."""

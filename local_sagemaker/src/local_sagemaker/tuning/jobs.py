@@ -107,7 +107,7 @@ class TuningJobs(Resources):
         return {}
 
     def delete(self, request: Request) -> Response:
-        """Forget a tuning job that has ended; its training jobs stay."""
+        """Delete a tuning job that has ended; its training jobs stay."""
         job = self.find(request["HyperParameterTuningJobName"], ResourceNotFoundError)
         if _is_active(job):
             raise ValidationError(
@@ -137,7 +137,7 @@ class TuningJobs(Resources):
         return {"TrainingJobSummaries": shown, "NextToken": token}
 
     def _check_training(self, job: Document) -> None:
-        """Refuse what every trial would be refused for: AWS would start the trials, and they would fail."""
+        """Raises the error that every trial would raise. AWS would start the trials and let them fail."""
         for index, definition in enumerate(read_plan(job).definitions):
             record = trials.new_record(job, 1, index, {})
             self._training.check(trials.training_request(job, record, definition))

@@ -1,6 +1,6 @@
-"""What a CreateHyperParameterTuningJob request asks for; what AWS would refuse is refused here.
+"""The plan of a tuning job, from a CreateHyperParameterTuningJob request, with AWS's validation.
 
-Where a message is AWS's own it is quoted as users have published it, since people search for it.
+AWS's own messages are quoted as users have published them, because people search for them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,8 @@ from local_sagemaker.tuning.search import Strategy
 MAX_JOBS = 750  # training jobs of a tuning job, an AWS quota
 MAX_PARALLEL = 10  # at the same time, an AWS quota
 _MAX_RESOURCE = 20_000  # Hyperband's MaxResource, API reference
-_EPOCH_NAMES = (
-    "epochs",
-    "numepochs",
-    "n-epochs",
-    "n_epochs",
-    "num_epochs",
-)  # where Hyperband finds MaxResource
+# Static hyperparameters from which Hyperband takes MaxResource.
+_EPOCH_NAMES = ("epochs", "numepochs", "n-epochs", "n_epochs", "num_epochs")
 
 
 @dataclass(frozen=True)
@@ -33,7 +28,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Definition:
-    """One kind of training job to start; `request` is the HyperParameterTrainingJobDefinition."""
+    """One training job definition; `request` is the HyperParameterTrainingJobDefinition."""
 
     name: str | None
     objective: Objective
@@ -42,14 +37,14 @@ class Definition:
 
     @property
     def static(self) -> Mapping[str, str]:
-        """The static hyperparameters, with the objective metric's name, which AWS adds for the script."""
+        """The static hyperparameters, with the objective metric's name, which AWS adds."""
         given: Mapping[str, str] = self.request.get("StaticHyperParameters", {})
         return {**given, "_tuning_objective_metric": self.objective.metric}
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Hyperband's unit is one report of the objective metric."""
+    """Hyperband's resources, in reports of the objective metric."""
 
     minimum: int
     maximum: int
@@ -57,7 +52,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Plan:
-    """A tuning job. `max_runtime` is in seconds, from its creation; the other limits are in training jobs."""
+    """A tuning job. `max_runtime` is in seconds from its creation; other limits are in training jobs."""
 
     strategy: Strategy
     definitions: tuple[Definition, ...]
@@ -124,7 +119,7 @@ def _definitions(request: Mapping[str, Any], config: Mapping[str, Any]) -> tuple
     one, several = request.get("TrainingJobDefinition"), request.get("TrainingJobDefinitions")
     if (one is None) == (several is None):
         raise ValidationError(
-            "Give either TrainingJobDefinition or TrainingJobDefinitions, not both and not neither."
+            "Give either TrainingJobDefinition or TrainingJobDefinitions, one of them and not both."
         )
     if one is not None:
         objective, ranges = config.get("HyperParameterTuningJobObjective"), config.get("ParameterRanges")
@@ -187,7 +182,7 @@ def _check_static(definition: Definition, ranges_member: str) -> None:
 def _check_resources(item: Mapping[str, Any]) -> None:
     if ("ResourceConfig" in item) == ("HyperParameterTuningResourceConfig" in item):
         raise ValidationError(
-            "Give either ResourceConfig or HyperParameterTuningResourceConfig, not both and not neither."
+            "Give either ResourceConfig or HyperParameterTuningResourceConfig, one of them and not both."
         )
 
 
@@ -246,7 +241,7 @@ def _grid_jobs(definitions: tuple[Definition, ...], asked: int | None, points: f
 
 
 def _within(what: str, asked: int, limit: int) -> int:
-    """Raises ResourceLimitExceededError in the form that AWS's quotas have."""
+    """`asked`, if it is within the quota. Raises ResourceLimitExceededError with AWS's message."""
     if asked > limit:
         raise ResourceLimitExceededError(
             f"The account-level service limit 'Maximum number of {what} per hyperparameter tuning job' is "

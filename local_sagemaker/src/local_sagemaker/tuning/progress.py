@@ -1,8 +1,7 @@
-"""One tuning job from its first trial to its end, in rounds: collect, decide, launch.
+"""Takes one tuning job from its first trial to its end, in rounds: collect, decide, launch.
 
-All that must outlive the process is in the tuning job's document. A trial is recorded there before its
-training job is created, under a name that follows from its number, so a process that goes on with the
-document of a killed one neither loses nor repeats a trial.
+All persistent state is in the tuning job's document. A trial is recorded there before its training job is
+created, under a name derived from its number, so that a restarted runtime neither loses nor repeats a trial.
 """
 
 from __future__ import annotations
@@ -47,11 +46,11 @@ TUNING_JOB = ResourceKind(
     sort_order="Ascending",
 )
 
-_HOPELESS_AFTER = 5  # trials without one objective, as AWS ("No training job succeeded after 5 attempts")
+_HOPELESS_AFTER = 5  # trials, none successful, as on AWS ("No training job succeeded after 5 attempts")
 
 
 class TrainingJobs(Protocol):
-    """What tuning needs of the training jobs."""
+    """The part of the training jobs' service that tuning needs."""
 
     def check(self, request: dict[str, Any]) -> None: ...
 
@@ -61,7 +60,7 @@ class TrainingJobs(Protocol):
 
 
 class Ending(StrEnum):
-    """Why a tuning job starts no more trials and stops those that run; kept as `_ending`."""
+    """Why a tuning job starts no more trials and stops the running ones; stored as `_ending`."""
 
     REQUESTED = "requested"
     MAX_RUNTIME = "max-runtime"
@@ -82,7 +81,7 @@ class TuningJob:
         self._rules = [_rule(self._plan, name, index) for index in range(len(self._plan.definitions))]
 
     def adopt(self) -> None:
-        """Take over what an earlier process left; a trial that it only recorded gets its training job."""
+        """Resume after a restart; a trial that was only recorded gets its training job."""
         job = self._load()
         for record in job["_trials"]:
             if "Summary" in record:
@@ -108,7 +107,7 @@ class TuningJob:
                 return False
         return self._end_if_idle()
 
-    # -- what the trials did ---------------------------------------------------------------------------------
+    # -- results of the trials -------------------------------------------------------------------------------
 
     def _collect(self, job: Document) -> Document:
         for record in job["_trials"]:
@@ -137,7 +136,7 @@ class TuningJob:
         return self._store.update(TUNING_JOB.resource_type, self._name, change)
 
     def _follow(self, record: Record, ending: Ending | None) -> None:
-        """Stop a running trial if the tuning job ends or its own reports say so."""
+        """Stop a running trial if the tuning job ends or the stopping rule says so."""
         rule = self._rules[record["Definition"]]
         summary = self._summary(record)
         if summary is None or summary["TrainingJobStatus"] != "InProgress":
@@ -147,10 +146,10 @@ class TuningJob:
                 self._training.stop_job(record["TrainingJobName"])
             except ApiError as error:  # it ended in the meantime
                 logger.info(
-                    "Tuning job %s: %s was not stopped: %s", self._name, record["TrainingJobName"], error
+                    "Tuning job %s: could not stop %s: %s", self._name, record["TrainingJobName"], error
                 )
 
-    # -- whether to go on ------------------------------------------------------------------------------------
+    # -- whether to continue ---------------------------------------------------------------------------------
 
     def _ending(self, job: Document) -> Ending | None:
         if "_ending" in job:
@@ -219,7 +218,7 @@ class TuningJob:
         try:
             self._training.create(request, tuning_job_arn=job["HyperParameterTuningJobArn"])
         except ResourceInUseError:
-            logger.info("Tuning job %s: %s exists already", self._name, record["TrainingJobName"])
+            logger.info("Tuning job %s: %s already exists", self._name, record["TrainingJobName"])
         except (ApiError, OSError) as error:
             self._freeze(record, self._never_created(record, "Failed", f"ClientError: {error}"))
 
@@ -251,7 +250,7 @@ class TuningJob:
     def _load(self) -> Document:
         job = self._store.get(TUNING_JOB.resource_type, self._name)
         if job is None:
-            raise LookupError(f"tuning job {self._name!r} has left the store")
+            raise LookupError(f"the tuning job {self._name!r} is not in the store")
         return job
 
     def _definition(self, record: Record) -> Definition:
@@ -269,7 +268,7 @@ def _finished(job: Document) -> list[Summary]:
 
 
 def _definition_index(plan: Plan, job: Document) -> int:
-    """Definitions take turns; one whose space is used up is passed over."""
+    """Definitions take turns; one with an exhausted search space is skipped."""
     used = [record["Definition"] for record in job["_trials"]]
     open_ones = [
         index
@@ -309,8 +308,8 @@ def _with_ending(ending: Ending) -> Callable[[Document], None]:
 def _outcome(job: Document) -> tuple[str, str | None]:
     """Status and failure reason of a tuning job whose trials have all ended; the messages are AWS's.
 
-    Without a word from AWS on it, a tuning job that MaxRuntimeInSeconds ended counts as stopped, and one that
-    met a completion criterion as completed.
+    A tuning job that exceeded MaxRuntimeInSeconds is Stopped, one that met a completion criterion Completed;
+    AWS does not document either.
     """
     if job.get("_ending") in {Ending.REQUESTED, Ending.MAX_RUNTIME}:
         return "Stopped", None

@@ -1,6 +1,6 @@
-"""The search space: SageMaker's parameter ranges, validated and mapped to and from optuna's distributions.
+"""The search space: SageMaker's parameter ranges, validated and converted to optuna's distributions and back.
 
-Hyperparameters are text in SageMaker's API; numbers exist only between this module and the optimiser.
+Hyperparameters are text in SageMaker's API, and numbers only between this module and the optimiser.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _Number = TypeVar("_Number", int, float)
 
 
 class OutsideRangeError(Exception):
-    """A value from elsewhere (a parent tuning job) that the present range does not contain."""
+    """A value of a parent tuning job that is not in the present range."""
 
 
 class Scaling(StrEnum):
@@ -60,7 +60,7 @@ class Continuous:
         return repr(min(max(value, self.low), self.high))
 
     def from_text(self, text: str) -> float:
-        """What the optimiser stores for a value. Raises OutsideRangeError."""
+        """The optimiser's value. Raises OutsideRangeError."""
         value = _parsed(float, text, self.name)
         _check_inside(self.name, text, self.low <= value <= self.high)
         if self.scaling is not Scaling.REVERSE_LOGARITHMIC:
@@ -96,7 +96,7 @@ class Integer:
 
 @dataclass(frozen=True)
 class Categorical:
-    """One of `values`, passed on as they were written."""
+    """One of `values`, which are passed on unchanged."""
 
     name: str
     values: tuple[str, ...]
@@ -122,7 +122,7 @@ Space: TypeAlias = tuple[Parameter, ...]
 
 
 def combinations(space: Space) -> float:
-    """How many different points a space has; infinite with a continuous parameter."""
+    """The number of points in a space; infinite with a continuous parameter."""
     return math.prod(parameter.combinations for parameter in space)
 
 
@@ -185,7 +185,7 @@ def _categorical(item: Mapping[str, Any]) -> Categorical:
 
 
 def _resolved(scaling: Scaling, low: float, high: float) -> Scaling:
-    """What Auto stands for. AWS does not publish its rule; this one follows the advice of its guide."""
+    """Replace Auto. AWS does not publish its rule; this one follows the advice of its guide."""
     if scaling is not Scaling.AUTO:
         return scaling
     return Scaling.LOGARITHMIC if low > 0 and high / low > _AUTO_LOG_RATIO else Scaling.LINEAR

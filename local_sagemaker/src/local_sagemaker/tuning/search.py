@@ -1,14 +1,13 @@
-"""The optimiser: which hyperparameters the next trial gets, from what the earlier trials showed.
+"""The optimiser: chooses the next trial's hyperparameters from the results of earlier trials.
 
-Every proposal is a function of the search space, the seed, the trial's number and the trials so far. Nothing
-is kept between calls, so that a restarted runtime goes on exactly where the killed one was. Building optuna's
-study anew takes 0.05 s with 750 trials.
+Every proposal is a function of the search space, the seed, the trial's number and the trials so far. No state
+is kept between calls, so that a restarted runtime continues exactly as before. Rebuilding optuna's study
+takes 0.05 s with 750 trials.
 
-Bayesian is optuna's tree-structured Parzen estimator, multivariate and with constant liar: it takes mixed
-continuous, integer and categorical spaces as they are, trials that run in parallel count as bad so that the
-next one goes elsewhere, and it needs nothing beyond NumPy (optuna's Gaussian process needs PyTorch, which
-belongs to the training environment). Hyperband draws at random as in the paper (Li et al. 2018); its gain
-comes from stopping, see `stopping`.
+Bayesian is optuna's tree-structured Parzen estimator, multivariate and with constant liar: it supports mixed
+continuous, integer and categorical spaces, counts running trials as bad so that parallel trials differ, and
+needs only NumPy (optuna's Gaussian process needs PyTorch, which belongs to the training environment).
+Hyperband samples at random as in the paper (Li et al. 2018); its gain comes from stopping, see `stopping`.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from local_sagemaker.tuning.studies import new_study
 
 Values = dict[str, str]
 
-# Tuning jobs are small: with optuna's default of 10 random trials, one of 10 jobs would be a random search.
+# Tuning jobs are small: with optuna's default of 10 random trials, 10 training jobs would be a random search.
 _STARTUP_TRIALS = 5
-_ATTEMPTS = 16  # draws that may hit a combination already tried before the rest is looked through in order
+_ATTEMPTS = 16  # samples that may repeat a combination, before the remaining ones are listed in order
 
 
 class Strategy(StrEnum):
@@ -43,10 +42,10 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial as the optimiser sees it: `values` may have members that are not searched.
+    """One trial for the optimiser. `values` can include hyperparameters that are not searched.
 
-    `objective` is None while it runs and after a failure. `stopped_after` is the number of reports that a
-    stopped trial made of it.
+    `objective` is None while the trial runs and after a failure. `stopped_after` is the number of reports of
+    a stopped trial.
     """
 
     values: Mapping[str, str]
@@ -56,7 +55,7 @@ class Trial:
 
 
 class SpaceExhaustedError(Exception):
-    """Every combination of the space has been tried."""
+    """Every combination of the space has been used."""
 
 
 def propose(
@@ -69,14 +68,14 @@ def propose(
     trials: Sequence[Trial],
     inherited: Sequence[Trial] = (),
 ) -> Values:
-    """Hyperparameters for trial `number` (from 1), never a combination that one of `trials` has.
+    """Hyperparameters for trial `number` (from 1), never a combination of one of `trials`.
 
-    `inherited` are the trials of a warm start's parents: learnt from, and open to be tried again. Raises
-    SpaceExhaustedError.
+    `inherited` are trials of a warm start's parents: the optimiser learns from them and may repeat them.
+    Raises SpaceExhaustedError.
     """
-    tried = {_key(space, trial.values) for trial in trials}
+    used = {_key(space, trial.values) for trial in trials}
     if strategy is Strategy.GRID:
-        return _first_untried(space, tried)
+        return _first_unused(space, used)
     study = _study(space, maximize, [*inherited, *trials] if strategy is Strategy.BAYESIAN else ())
     distributions = _distributions(space)
     for attempt in range(_ATTEMPTS):
@@ -85,10 +84,10 @@ def propose(
         )
         drawn = study.ask(distributions)
         values = {parameter.name: parameter.to_text(drawn.params[parameter.name]) for parameter in space}
-        if _key(space, values) not in tried:
+        if _key(space, values) not in used:
             return values
         study.tell(drawn, state=TrialState.FAIL)
-    return _first_untried(space, tried)
+    return _first_unused(space, used)
 
 
 def _sampler(strategy: Strategy, seed: int) -> BaseSampler:
@@ -104,7 +103,7 @@ def _study(space: Space, maximize: bool, trials: Sequence[Trial]) -> optuna.Stud
 
 
 def _frozen(space: Space, trial: Trial) -> FrozenTrial | None:
-    """The trial for optuna; None when it failed or lies outside the space and so teaches nothing about it."""
+    """The trial for optuna; None if it failed or is outside the space."""
     if trial.objective is None and not trial.running:
         return None
     try:
@@ -130,13 +129,13 @@ def _distributions(space: Space) -> dict[str, BaseDistribution]:
     return {parameter.name: parameter.distribution() for parameter in space}
 
 
-def _first_untried(space: Space, tried: set[tuple[str | None, ...]]) -> Values:
-    """The next point of a finite space; the last name changes fastest. Raises SpaceExhaustedError."""
+def _first_unused(space: Space, used: set[tuple[str | None, ...]]) -> Values:
+    """The first unused point of a finite space; the last name varies fastest. Raises SpaceExhaustedError."""
     names = [parameter.name for parameter in space]
     for combination in itertools.product(*(_axis(parameter) for parameter in space)):
-        if combination not in tried:
+        if combination not in used:
             return dict(zip(names, combination, strict=True))
-    raise SpaceExhaustedError(f"all {len(tried)} combinations of {', '.join(names)} have been tried")
+    raise SpaceExhaustedError(f"all {len(used)} combinations of {', '.join(names)} have been used")
 
 
 def _axis(parameter: Parameter) -> Sequence[str]:

@@ -1,6 +1,6 @@
-"""When a running trial is not worth finishing: SageMaker's median rule and Hyperband.
+"""Early stopping of running trials: SageMaker's median rule and Hyperband.
 
-Both see a trial as the values of the objective metric in the order in which it reported them, one an epoch.
+For both, a trial is the list of its objective metric's values, one for each epoch.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ Reports = Sequence[float]
 
 
 def worse_than_median(reports: Reports, earlier: Sequence[Reports], *, maximize: bool) -> bool:
-    """TrainingJobEarlyStoppingType Auto, as the guide's page "Stop Training Jobs Early" states it.
+    """TrainingJobEarlyStoppingType Auto, as in the developer guide's page "Stop Training Jobs Early".
 
-    The newest report is compared with the median, over the earlier trials, of each one's running average up
-    to the same epoch. Trials that never came so far do not count, and without any there is nothing to be
-    worse than.
+    The newest report is compared with the median of the earlier trials' running averages up to the same
+    epoch. Trials that ended before that epoch do not count; if there are no others, the result is False.
     """
     epoch = len(reports)
     if not reports:
@@ -38,14 +37,14 @@ def worse_than_median(reports: Reports, earlier: Sequence[Reports], *, maximize:
 
 
 class StoppingRule(Protocol):
-    """Follows the trials of one tuning job. Trials are known by their number, from 1."""
+    """Follows the trials of one tuning job, which are numbered from 1."""
 
     def follow(self, number: int, reports: Reports) -> bool:
-        """Take in all that a running trial has reported; whether to stop it."""
+        """Whether to stop a running trial, from all its reports so far."""
         ...
 
     def finished(self, number: int, reports: Reports) -> None:
-        """Take in all that a trial reported before it ended by itself or was stopped."""
+        """Learn from all reports of a trial that has ended or was stopped."""
         ...
 
 
@@ -56,14 +55,13 @@ class NeverStop:
         return False
 
     def finished(self, number: int, reports: Reports) -> None:
-        """Nothing to learn."""
+        """Learn nothing."""
 
 
 class MedianRule:
-    """TrainingJobEarlyStoppingType Auto: `worse_than_median` at every epoch, against the ended trials.
+    """TrainingJobEarlyStoppingType Auto: `worse_than_median` at every epoch, compared with ended trials.
 
-    Of a trial first seen with reports, which is one that ran on while the runtime was down, the newest
-    counts.
+    Of a trial that ran on while the runtime was down, only the newest report counts.
     """
 
     def __init__(self, *, maximize: bool) -> None:
@@ -85,9 +83,9 @@ class MedianRule:
 
 
 class Hyperband:
-    """optuna's asynchronous successive halving in brackets; the resource is reports of the objective.
+    """optuna's asynchronous successive halving in brackets; the resource is reports of the objective metric.
 
-    Which bracket a trial is in follows from the tuning job's name and the trial's number, so after a restart
+    A trial's bracket depends only on the tuning job's name and the trial's number, so that after a restart
     the same reports give the same decisions.
     """
 
@@ -113,8 +111,10 @@ class Hyperband:
         self.follow(number, reports)
 
     def _stops(self, number: int, epoch: int, value: float) -> bool:
-        """AWS stops a job that reaches MaxResource. Here it may report once more, as scripts do for the model
-        that they keep, so that one that ends there by itself can still write its model.
+        """Whether to stop after one report.
+
+        AWS stops a job that reaches MaxResource. Here it may report once more, as scripts do for their final
+        model, so that a job which ends there by itself can still write its model.
         """
         while len(self._trials) < number:
             self._trials.append(self._study.ask())

@@ -1,4 +1,4 @@
-"""optuna studies in memory, without optuna's log line for each."""
+"""optuna studies in memory, without optuna's log line for each study."""
 
 from __future__ import annotations
 

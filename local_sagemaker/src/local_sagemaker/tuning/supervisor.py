@@ -1,4 +1,4 @@
-"""The thread behind a running tuning job."""
+"""The thread that runs a tuning job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _POLL_SECONDS = 0.25
 
 
 class Supervisor(threading.Thread):
-    """The thread behind one tuning job that is InProgress or Stopping."""
+    """Runs one tuning job that is InProgress or Stopping."""
 
     def __init__(self, context: Context, training: TrainingJobs, name: str) -> None:
         super().__init__(name=f"tuning-{name}", daemon=True)
@@ -27,7 +27,7 @@ class Supervisor(threading.Thread):
         self._wake = threading.Event()
 
     def wake(self) -> None:
-        """Look at the job now, not at the next poll."""
+        """Poll the job now."""
         self._wake.set()
 
     def close(self) -> None:
@@ -51,7 +51,7 @@ class Supervisor(threading.Thread):
             self._fail()
 
     def _fail(self) -> None:
-        """Whatever went wrong, nobody would wait for ever."""
+        """Set the tuning job to Failed, so that no client waits for ever."""
 
         def change(job: Document) -> None:
             now = self._context.clock()

@@ -1,6 +1,6 @@
-"""A tuning job's trials: what is stored of each, and the summaries, counters and best job that the API shows.
+"""A tuning job's trials: their records, and the summaries, counters and best training job of the API.
 
-A trial's record lives in the tuning job's document under `_trials`. It is written before the training job is
+A trial's record is in the tuning job's document under `_trials`. It is written before the training job is
 created, and gets its `Summary` when the training job has ended.
 """
 
@@ -28,11 +28,11 @@ _COUNTER = {
     "Failed": "NonRetryableError",
     "Stopped": "Stopped",
 }
-_IMPROVEMENT = 0.01  # less does not count as better (API reference, HyperParameterTuningJobCompletionDetails)
+_IMPROVEMENT = 0.01  # the least improvement (API reference, HyperParameterTuningJobCompletionDetails)
 
 
 def new_record(job: Document, number: int, definition: int, values: Mapping[str, str]) -> Record:
-    """A trial's record; its training job is `<tuning job>-<number>-<8 hex>`, always the same."""
+    """A trial's record. Its training job is `<tuning job>-<number>-<8 hex>`, also after a restart."""
     digest = hashlib.sha256(f"{job['HyperParameterTuningJobArn']} {job['CreationTime']} {number}".encode())
     name = f"{job['HyperParameterTuningJobName']}-{number:03d}-{digest.hexdigest()[:8]}"
     return {"Number": number, "TrainingJobName": name, "Definition": definition, "Values": dict(values)}
@@ -41,7 +41,7 @@ def new_record(job: Document, number: int, definition: int, values: Mapping[str,
 def training_request(job: Document, record: Record, definition: Definition) -> dict[str, Any]:
     """The CreateTrainingJob request of a trial.
 
-    Checkpoints go to a folder of the trial's own: in a shared one, a trial would resume from another's.
+    Each trial has its own folder of checkpoints; in a shared one it would resume from another trial's.
     """
     item = dict(definition.request)
     name = record["TrainingJobName"]
@@ -66,7 +66,7 @@ def training_request(job: Document, record: Record, definition: Definition) -> d
 
 
 def _resource_config(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The ResourceConfig of a definition; of several instance configurations the preferred, the first."""
+    """The ResourceConfig of a definition; of several instance configurations, the first."""
     if "ResourceConfig" in item:
         return dict(item["ResourceConfig"])
     flexible = dict(item["HyperParameterTuningResourceConfig"])
@@ -76,12 +76,12 @@ def _resource_config(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reports(store: Store, record: Record, objective: Objective) -> list[float]:
-    """The objective metric's values so far, in the order in which the training job emitted them."""
+    """The objective metric's values so far, in order."""
     return [value for _, value, _ in store.metrics(record["TrainingJobName"], objective.metric)]
 
 
 def summarise(store: Store, record: Record, definition: Definition) -> Summary | None:
-    """The HyperParameterTrainingJobSummary of a trial; None while its training job is about to be created."""
+    """The HyperParameterTrainingJobSummary of a trial; None while it has no training job yet."""
     if "Summary" in record:
         frozen: Summary = record["Summary"]
         return frozen
@@ -108,7 +108,7 @@ def summarise(store: Store, record: Record, definition: Definition) -> Summary |
 
 
 def _objective_members(training: Document, definition: Definition) -> Summary:
-    """Whether a trial counts: a crashed job never does, a stopped one does with its last value."""
+    """Whether the objective counts: never for a failed job, but with its last value for a stopped one."""
     status = training["TrainingJobStatus"]
     metric = _final_metric(training, definition)
     if status not in _ENDED:
@@ -133,7 +133,7 @@ def _final_metric(training: Document, definition: Definition) -> dict[str, Any] 
 
 
 def never_created(arn: str, record: Record, now: float, status: str, reason: str) -> Summary:
-    """The summary of a trial whose training job was refused, or not wanted any more when its turn came."""
+    """The summary of a trial whose training job was refused, or was never started because of a stop."""
     return {
         "TrainingJobName": record["TrainingJobName"],
         "TrainingJobArn": arn,
@@ -161,7 +161,7 @@ def objective_value(summary: Summary) -> float:
 
 
 def seen_by_optimiser(record: Record, definition: Definition) -> Trial:
-    """The trial for `search.propose`, with the static hyperparameters too: a warm start may tune them."""
+    """The trial for `search.propose`, with static hyperparameters, because a warm start may tune them."""
     values = {**definition.static, **record["Values"]}
     summary = record.get("Summary")
     if summary is None:
@@ -187,13 +187,13 @@ def objective_counters(summaries: Iterable[Summary]) -> dict[str, int]:
 
 
 def best(summaries: Iterable[Summary], *, maximize: bool) -> Summary | None:
-    """The trial with the best final objective, the earlier one on a tie; None where no trial succeeded."""
+    """The trial with the best final objective, the earliest of several; None if no trial succeeded."""
     sign = 1 if maximize else -1
     return max(filter(succeeded, summaries), key=lambda item: sign * objective_value(item), default=None)
 
 
 def not_improving(summaries: Iterable[Summary], *, maximize: bool) -> int:
-    """How many trials, by the time they ended, came since the last that was over 1 % better than all."""
+    """The number of trials that ended since the last one that was more than 1 % better than all before it."""
     sign = 1 if maximize else -1
     ended = sorted(filter(succeeded, summaries), key=lambda item: item.get("TrainingEndTime", 0.0))
     best_so_far, count = -math.inf, 0

@@ -1,4 +1,4 @@
-"""Warm start: what a tuning job takes over from up to five finished tuning jobs, its parents."""
+"""Warm start: what a tuning job inherits from up to five finished tuning jobs, its parents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from local_sagemaker.tuning.trials import Summary, best, seen_by_optimiser
 _FINISHED = frozenset({"Completed", "Stopped", "Failed"})
 _IDENTICAL = "IdenticalDataAndAlgorithm"
 
-# AWS's list, as published with its message; the other members of a definition must be those of the parents.
+# AWS's list, as published with its message; other members of a definition must equal the parents'.
 _MAY_CHANGE = (
     "algorithmSpecification",
     "inputDataConfig",
@@ -28,10 +28,7 @@ _MAY_CHANGE = (
     "enableManagedSpotTraining",
     "checkpointConfig",
 )
-_SAME_DATA_AND_ALGORITHM = (
-    "algorithmSpecification",
-    "inputDataConfig",
-)  # added for IdenticalDataAndAlgorithm
+_SAME_DATA_AND_ALGORITHM = ("algorithmSpecification", "inputDataConfig")  # for IdenticalDataAndAlgorithm
 
 
 Find = Callable[[str], Document | None]  # a tuning job by its name
@@ -39,14 +36,14 @@ Find = Callable[[str], Document | None]  # a tuning job by its name
 
 @dataclass(frozen=True)
 class Inheritance:
-    """`best` is set for IdenticalDataAndAlgorithm only: on other data an objective says nothing."""
+    """`best` is set only for IdenticalDataAndAlgorithm: objectives on other data are not comparable."""
 
     trials: tuple[Trial, ...] = ()
     best: Summary | None = None
 
 
 def inherit(request: Mapping[str, Any], plan: Plan, find: Find) -> Inheritance:
-    """What the parents named in the request leave. Raises ValidationError or ResourceLimitExceededError."""
+    """What a request inherits from its parents. Raises ValidationError or ResourceLimitExceededError."""
     config = request.get("WarmStartConfig")
     if config is None:
         return Inheritance()
