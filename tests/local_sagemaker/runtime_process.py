@@ -70,7 +70,7 @@ class RuntimeProcess:
         return command if self.images is None else [*command, "--images", str(self.images)]
 
     def start(self) -> RuntimeProcess:
-        """Start and wait until it answers. Raises RuntimeError with the log's end if it does not come up."""
+        """Start and wait until it is ready. Raises RuntimeError with the log's end if it does not start."""
         self.root.mkdir(parents=True, exist_ok=True)
         described = self.root / "runtime.json"
         described.unlink(missing_ok=True)
@@ -101,7 +101,7 @@ class RuntimeProcess:
         return process.wait(timeout=30)
 
     def close(self) -> None:
-        """For the end of a test: stop it if it still runs."""
+        """Stop it if it still runs."""
         if self._process is None or self._process.poll() is not None:
             return
         try:

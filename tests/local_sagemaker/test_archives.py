@@ -1,4 +1,4 @@
-"""Unpacking with and without the standard library's own filter."""
+"""Unpacking with and without the standard library's filter."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _numbers = itertools.count()
 
 
 class CountingObjects(Objects):
-    """The real thing, counting downloads; `full` makes the disk full for as many."""
+    """Objects that count downloads; the first `full` of them find a full disk."""
 
     def __init__(self, state: S3State) -> None:
         super().__init__(state)
@@ -89,7 +89,7 @@ def test_keys_lose_their_prefix(bench: Bench, prefix: str, expected: set[str]) -
     assert bench.files().keys() == expected
 
 
-def test_an_object_is_downloaded_once_and_linked_afterwards(bench: Bench) -> None:
+def test_an_object_is_downloaded_once_and_then_linked(bench: Bench) -> None:
     bench.put({"d/1": b"one", "d/2": b"two", "d/same-as-1": b"one"})
     for job in ("first", "second", "second"):
         bench.provide("d", job)
@@ -98,7 +98,7 @@ def test_an_object_is_downloaded_once_and_linked_afterwards(bench: Bench) -> Non
     assert (bench.root / "first/1").samefile(bench.root / "second/same-as-1")
 
 
-def test_a_new_content_under_the_same_key_is_fetched(bench: Bench) -> None:
+def test_new_content_of_a_key_is_downloaded(bench: Bench) -> None:
     for content in (b"one", b"two"):
         bench.put({"d/1": content})
         bench.provide("d")
@@ -106,7 +106,7 @@ def test_a_new_content_under_the_same_key_is_fetched(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("spoiled", [b"TWO", b"longer than before"])
-def test_a_file_that_a_job_altered_is_fetched_again(bench: Bench, spoiled: bytes) -> None:
+def test_a_file_that_a_job_altered_is_downloaded_again(bench: Bench, spoiled: bytes) -> None:
     bench.put({"d/1": b"one"})
     bench.provide("d", "first")
     altered = bench.root / "first/1"
@@ -174,7 +174,7 @@ def test_an_empty_prefix_is_named(bench: Bench) -> None:
         bench.provide("d")
 
 
-def test_a_full_disk_makes_room_by_what_no_job_uses(bench: Bench) -> None:
+def test_on_a_full_disk_unused_files_are_evicted(bench: Bench) -> None:
     bench.put({"old/1": b"old", "used/1": b"used", "new/1": b"new"})
     bench.provide("old", "old")
     bench.provide("used", "used")

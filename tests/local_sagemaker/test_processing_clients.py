@@ -1,4 +1,4 @@
-"""Processing jobs through the clients of others: Airflow's operator and AWS's SDK."""
+"""Processing jobs through Airflow's operator and AWS's SDK."""
 
 from __future__ import annotations
 

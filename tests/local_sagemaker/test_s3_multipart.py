@@ -48,12 +48,12 @@ def test_the_parts_are_joined(bucket: str, upload: str) -> None:
     assert complete(bucket, upload, *both) == FIRST + LAST
 
 
-def test_elements_that_are_no_parts_are_passed_over(bucket: str, upload: str) -> None:
+def test_other_elements_are_ignored(bucket: str, upload: str) -> None:
     both = [part(bucket, upload, number) for number in (1, 2)]
     assert complete(bucket, upload, "<Comment>two parts</Comment>", *both) == FIRST + LAST
 
 
-def test_what_is_not_in_order_is_left_to_moto(bucket: str, upload: str) -> None:
+def test_an_invalid_request_is_left_to_moto(bucket: str, upload: str) -> None:
     one, two = (part(bucket, upload, number) for number in (1, 2))
     assert complete(bucket, upload, two, one) is None
     assert complete(bucket, upload) is None

@@ -33,7 +33,7 @@ class ScriptedTraining:
     most_at_once: int = 0
 
     def check(self, request: dict[str, Any]) -> None:
-        """Any request will do."""
+        """Accept any request."""
 
     def create(self, request: dict[str, Any], *, tuning_job_arn: str | None = None) -> str:
         name = request["TrainingJobName"]
@@ -113,7 +113,7 @@ class Bench:
         self._service().stop({"HyperParameterTuningJobName": NAME})
 
     def restart(self) -> None:
-        """Another process takes over what the store has."""
+        """Resume from the store, as another process would."""
         self.job = TuningJob(self.context, self.training, NAME)
         self.job.adopt()
 
@@ -194,19 +194,19 @@ def tuned_x(trial: dict[str, Any]) -> float:
 
 def test_a_whole_search(make_bench: MakeBench) -> None:
     bench = make_bench(climbing)
-    answer = bench.play()
+    response = bench.play()
     trials = bench.trials()
     best = max(trials, key=lambda trial: float(trial["TunedHyperParameters"]["x"]))
-    assert answer["HyperParameterTuningJobStatus"] == "Completed"
-    assert answer["TrainingJobStatusCounters"] == {
+    assert response["HyperParameterTuningJobStatus"] == "Completed"
+    assert response["TrainingJobStatusCounters"] == {
         "Completed": 10,
         "InProgress": 0,
         "RetryableError": 0,
         "NonRetryableError": 0,
         "Stopped": 0,
     }
-    assert answer["ObjectiveStatusCounters"] == {"Succeeded": 10, "Pending": 0, "Failed": 0}
-    assert answer["BestTrainingJob"] == best
+    assert response["ObjectiveStatusCounters"] == {"Succeeded": 10, "Pending": 0, "Failed": 0}
+    assert response["BestTrainingJob"] == best
     assert best["FinalHyperParameterTuningJobObjectiveMetric"] == {
         "MetricName": "accuracy",
         "Value": float(best["TunedHyperParameters"]["x"]),
@@ -239,16 +239,16 @@ def test_a_trial_is_a_training_job_with_static_and_tuned_hyperparameters(make_be
 def test_counters_while_it_runs(make_bench: MakeBench) -> None:
     bench = make_bench(climbing)
     bench.job.advance()
-    answer = bench.describe()
-    assert answer["HyperParameterTuningJobStatus"] == "InProgress"
-    assert answer["TrainingJobStatusCounters"]["InProgress"] == 3
-    assert answer["ObjectiveStatusCounters"]["Pending"] == 3
-    assert "BestTrainingJob" not in answer
+    response = bench.describe()
+    assert response["HyperParameterTuningJobStatus"] == "InProgress"
+    assert response["TrainingJobStatusCounters"]["InProgress"] == 3
+    assert response["ObjectiveStatusCounters"]["Pending"] == 3
+    assert "BestTrainingJob" not in response
 
 
 def test_early_stopping_auto_stops_the_worse_than_median(make_bench: MakeBench) -> None:
     bench = make_bench(climbing, jobs=12, parallel=1, TrainingJobEarlyStoppingType="Auto")
-    answer = bench.play()
+    response = bench.play()
     earlier: list[list[float]] = []
     for trial in bench.trials():
         reports = climbing(trial["TunedHyperParameters"])
@@ -263,15 +263,15 @@ def test_early_stopping_auto_stops_the_worse_than_median(make_bench: MakeBench) 
             assert trial["TrainingJobStatus"] == "Completed"
         assert trial["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] == pytest.approx(reports[-1])
         earlier.append(reports)
-    assert 0 < answer["TrainingJobStatusCounters"]["Stopped"] < 12
-    assert answer["HyperParameterTuningJobStatus"] == "Completed"
+    assert 0 < response["TrainingJobStatusCounters"]["Stopped"] < 12
+    assert response["HyperParameterTuningJobStatus"] == "Completed"
 
 
 def test_hyperband_stops_most_of_the_work(make_bench: MakeBench) -> None:
     bench = make_bench(climbing, strategy="Hyperband", jobs=40, parallel=4)
-    answer = bench.play()
+    response = bench.play()
     trials = bench.trials()
-    assert answer["TrainingJobStatusCounters"]["Stopped"] > 15
+    assert response["TrainingJobStatusCounters"]["Stopped"] > 15
     finished = [t for t in trials if t["TrainingJobStatus"] == "Completed"]
     stopped = [t for t in trials if t["TrainingJobStatus"] == "Stopped"]
     assert fmean(map(tuned_x, finished)) > fmean(map(tuned_x, stopped)) + 0.2
@@ -285,8 +285,8 @@ def test_grid_runs_every_combination_once(make_bench: MakeBench) -> None:
         ]
     }
     bench = make_bench(climbing, strategy="Grid", jobs=None, ParameterRanges=ranges)
-    answer = bench.play()
-    assert answer["TrainingJobStatusCounters"]["Completed"] == 6
+    response = bench.play()
+    assert response["TrainingJobStatusCounters"]["Completed"] == 6
     points = {tuple(trial["TunedHyperParameters"].values()) for trial in bench.trials()}
     assert points == {(x, o) for x in ("0.1", "0.5", "0.9") for o in ("sgd", "adam")}
 
@@ -298,67 +298,67 @@ def test_a_stop_stops_the_trials_and_then_the_job(make_bench: MakeBench) -> None
         bench.training.tick()
     bench.stop()
     assert bench.describe()["HyperParameterTuningJobStatus"] == "Stopping"
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Stopped"
-    assert answer["TrainingJobStatusCounters"]["Stopped"] == 3
-    assert answer["ObjectiveStatusCounters"]["Succeeded"] == 3  # they had reported, and artifacts are kept
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Stopped"
+    assert response["TrainingJobStatusCounters"]["Stopped"] == 3
+    assert response["ObjectiveStatusCounters"]["Succeeded"] == 3  # they had reported, and artifacts are kept
     with pytest.raises(ValidationError, match="status Stopped"):
         bench.stop()
 
 
 def test_max_runtime_stops_the_job(make_bench: MakeBench) -> None:
     bench = make_bench(climbing, jobs=700, limits={"MaxRuntimeInSeconds": 120})
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Stopped"
-    assert 120 <= answer["ConsumedResources"]["RuntimeInSeconds"] < 125
-    assert answer["TrainingJobStatusCounters"]["Stopped"] == 3
-    assert answer["TrainingJobStatusCounters"]["Completed"] > 20
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Stopped"
+    assert 120 <= response["ConsumedResources"]["RuntimeInSeconds"] < 125
+    assert response["TrainingJobStatusCounters"]["Stopped"] == 3
+    assert response["TrainingJobStatusCounters"]["Completed"] > 20
 
 
 def test_a_target_objective_completes_the_job(make_bench: MakeBench) -> None:
     bench = make_bench(climbing, jobs=200, TuningJobCompletionCriteria={"TargetObjectiveMetricValue": 0.9})
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Completed"
-    assert answer["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] >= 0.9
-    assert sum(answer["TrainingJobStatusCounters"].values()) < 100
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Completed"
+    assert response["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] >= 0.9
+    assert sum(response["TrainingJobStatusCounters"].values()) < 100
 
 
 def test_no_improvement_completes_the_job(make_bench: MakeBench) -> None:
     criteria = {"BestObjectiveNotImproving": {"MaxNumberOfTrainingJobsNotImproving": 5}}
     bench = make_bench(lambda _: [0.5], jobs=200, parallel=1, TuningJobCompletionCriteria=criteria)
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Completed"
-    assert answer["TuningJobCompletionDetails"]["NumberOfTrainingJobsObjectiveNotImproving"] == 5
-    assert answer["TrainingJobStatusCounters"]["Completed"] == 6
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Completed"
+    assert response["TuningJobCompletionDetails"]["NumberOfTrainingJobsObjectiveNotImproving"] == 5
+    assert response["TrainingJobStatusCounters"]["Completed"] == 6
 
 
 def test_five_failures_without_a_success_fail_the_job(make_bench: MakeBench) -> None:
-    answer = make_bench(lambda _: None, jobs=50, parallel=1).play()
-    assert answer["HyperParameterTuningJobStatus"] == "Failed"
-    assert answer["FailureReason"].startswith("No training job succeeded after 5 attempts.")
-    assert answer["TrainingJobStatusCounters"]["NonRetryableError"] == 5
-    assert answer["ObjectiveStatusCounters"]["Failed"] == 5
-    assert "BestTrainingJob" not in answer
+    response = make_bench(lambda _: None, jobs=50, parallel=1).play()
+    assert response["HyperParameterTuningJobStatus"] == "Failed"
+    assert response["FailureReason"].startswith("No training job succeeded after 5 attempts.")
+    assert response["TrainingJobStatusCounters"]["NonRetryableError"] == 5
+    assert response["ObjectiveStatusCounters"]["Failed"] == 5
+    assert "BestTrainingJob" not in response
 
 
 def test_no_objective_fails_the_job_and_says_why(make_bench: MakeBench) -> None:
     bench = make_bench(lambda _: [], jobs=3)
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Failed"
-    assert answer["FailureReason"].startswith("No objective metrics found after running 3 training jobs.")
-    assert answer["ObjectiveStatusCounters"] == {"Succeeded": 0, "Pending": 0, "Failed": 3}
-    assert answer["TrainingJobStatusCounters"]["Completed"] == 3
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Failed"
+    assert response["FailureReason"].startswith("No objective metrics found after running 3 training jobs.")
+    assert response["ObjectiveStatusCounters"] == {"Succeeded": 0, "Pending": 0, "Failed": 3}
+    assert response["TrainingJobStatusCounters"]["Completed"] == 3
     assert bench.trials(SortBy="FinalObjectiveMetricValue") == []
 
 
-def test_some_failures_are_survived_and_never_best(make_bench: MakeBench) -> None:
+def test_failed_trials_do_not_fail_the_job_and_are_never_best(make_bench: MakeBench) -> None:
     bench = make_bench(lambda values: None if float(values["x"]) > 0.5 else climbing(values), jobs=20)
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Completed"
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Completed"
     failed = bench.trials(StatusEquals="Failed")
-    assert len(failed) == answer["TrainingJobStatusCounters"]["NonRetryableError"] > 0
+    assert len(failed) == response["TrainingJobStatusCounters"]["NonRetryableError"] > 0
     assert failed[0]["FailureReason"] == "AlgorithmError: out of memory"
-    assert float(answer["BestTrainingJob"]["TunedHyperParameters"]["x"]) <= 0.5
+    assert float(response["BestTrainingJob"]["TunedHyperParameters"]["x"]) <= 0.5
 
 
 def test_a_refused_training_job_is_a_failed_trial(
@@ -370,13 +370,13 @@ def test_a_refused_training_job_is_a_failed_trial(
         raise ValidationError("no such image")
 
     monkeypatch.setattr(bench.training, "create", refuse)
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Failed"
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Failed"
     assert [trial["FailureReason"] for trial in bench.trials()] == ["ClientError: no such image"] * 2
 
 
 def test_a_restart_at_any_moment_changes_nothing(make_bench: MakeBench, tmp_path: Path) -> None:
-    """Killed after every round and in the middle of a launch, the search is the one that ran undisturbed."""
+    """Killed after every round and during launches, the search has the same result as without a crash."""
     calm = make_bench(climbing, strategy="Bayesian", jobs=12)
     calm.play()
     expected = [trial["TunedHyperParameters"] for trial in calm.trials()]
@@ -435,17 +435,17 @@ def test_a_stop_before_a_recorded_trial_started_leaves_it_out(make_bench: MakeBe
         bench.job.advance()
     bench.stop()
     bench.restart()
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Stopped"
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Stopped"
     assert bench.training.requests == {}
 
 
 def test_many_jobs_ten_at_a_time(make_bench: MakeBench) -> None:
     bench = make_bench(climbing, strategy="Bayesian", jobs=150, parallel=10)
-    answer = bench.play()
-    assert answer["TrainingJobStatusCounters"]["Completed"] == 150
+    response = bench.play()
+    assert response["TrainingJobStatusCounters"]["Completed"] == 150
     assert bench.training.most_at_once == 10
-    assert float(answer["BestTrainingJob"]["TunedHyperParameters"]["x"]) > 0.99
+    assert float(response["BestTrainingJob"]["TunedHyperParameters"]["x"]) > 0.99
 
 
 def test_listing_trials_sorts_filters_and_pages(make_bench: MakeBench) -> None:
@@ -494,9 +494,9 @@ def test_several_training_job_definitions_take_turns(context: Context) -> None:
     context.store.create(TUNING_JOB.resource_type, NAME, new_document(context, base))
     training = ScriptedTraining(context, climbing)
     bench = Bench(context, training, TuningJob(context, training, NAME), [0.0])
-    answer = bench.play()
+    response = bench.play()
     assert [trial["TrainingJobDefinitionName"] for trial in bench.trials()] == ["resnet", "squeezenet"] * 3
-    assert answer["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Type"] == "Maximize"
+    assert response["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Type"] == "Maximize"
 
 
 Change = Callable[[dict[str, Any]], Any]
@@ -597,9 +597,9 @@ def test_a_warm_start_takes_over_trials_and_the_overall_best(make_bench: MakeBen
     job = TuningJob(bench.context, bench.training, "child")
     while not job.advance():
         bench.training.tick()
-    answer = TuningJobs(bench.context, bench.training).describe({"HyperParameterTuningJobName": "child"})
-    overall = answer["OverallBestTrainingJob"]
-    own = answer["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
+    response = TuningJobs(bench.context, bench.training).describe({"HyperParameterTuningJobName": "child"})
+    overall = response["OverallBestTrainingJob"]
+    own = response["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
     inherited = parent["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
     assert overall["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] == max(own, inherited)
     assert own > 0.6  # a search that starts cold draws uniformly

@@ -1,4 +1,4 @@
-"""The SageMaker API on this machine: jobs, endpoints and the model registry, and S3 and other services by moto.
+"""The SageMaker API on this machine: jobs, endpoints and the model registry; S3 and others by moto.
 
 `python -m local_sagemaker` starts it; `operations` names every operation and the service behind it.
 

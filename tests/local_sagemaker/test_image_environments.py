@@ -1,4 +1,4 @@
-"""Images as environments: the mapping file, and private environments on top."""
+"""Environments of images: the mapping file, and private environments on top."""
 
 from __future__ import annotations
 
