@@ -149,9 +149,9 @@ def test_gzip_is_unpacked(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("contents", "kind", "words"),
     [
-        ({"d/a": b"1", "d/a/b": b"2"}, "S3Prefix", "an object and a folder at once"),
+        ({"d/a": b"1", "d/a/b": b"2"}, "S3Prefix", "both an object and a folder"),
         ({"d/../../etc/passwd": b"1"}, "S3Prefix", "leads out of the channel's folder"),
-        ({"d": b"not json"}, "ManifestFile", "is no manifest"),
+        ({"d": b"not json"}, "ManifestFile", "is not a manifest"),
         ({"d": b"1"}, "AugmentedManifestFile", "S3DataType AugmentedManifestFile is not supported"),
     ],
 )
@@ -165,7 +165,7 @@ def test_data_that_cannot_be_provided(
 
 def test_a_broken_gzip_file_is_named(bench: Bench) -> None:
     bench.put({"d/1": gzip.compress(b"plain")[:-6]})
-    with pytest.raises(ChannelError, match="1 is not a whole gzip file"):
+    with pytest.raises(ChannelError, match="1 is not a complete gzip file"):
         bench.provide("d", CompressionType="Gzip")
 
 

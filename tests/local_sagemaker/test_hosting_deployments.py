@@ -115,7 +115,7 @@ def test_server_errors_of_the_canary_roll_it_back(hosting: HostingClient, cloudw
         count = seen.requests
         wait_for(lambda: seen.requests > count + 40, 30, "traffic after the rollback")
     assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", old)
-    assert f"the alarm {name} is in the state ALARM" in after["FailureReason"]
+    assert f"the alarm {name} is in state ALARM" in after["FailureReason"]
     assert 0 < failed <= 0.25 * seen.requests
     assert len(seen.failures) <= failed + 4  # what was in flight when the traffic went back
     [state] = cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]

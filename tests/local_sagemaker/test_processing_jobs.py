@@ -257,8 +257,8 @@ def test_unsupported_requests_are_refused(jobs: ProcessingRunner, change: dict[s
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        ({"LocalPath": "/opt/ml/model"}, "outside of /opt/ml/processing"),
-        ({"LocalPath": "/opt/ml/processing/../x"}, "outside of /opt/ml/processing"),
+        ({"LocalPath": "/opt/ml/model"}, "outside /opt/ml/processing"),
+        ({"LocalPath": "/opt/ml/processing/../x"}, "outside /opt/ml/processing"),
         ({"S3Uri": "s3://no-such-bucket/data"}, "No S3 objects found"),
         ({"S3InputMode": "Pipe"}, "S3InputMode Pipe"),
         ({"S3CompressionType": "Gzip"}, "only be used if the S3InputMode is Pipe"),

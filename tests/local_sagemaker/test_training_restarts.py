@@ -129,7 +129,7 @@ def test_a_job_of_a_machine_that_went_down_has_failed(jobs: JobRunner) -> None:
     jobs.runtime.start()
     job = jobs.wait("counts")
     assert job["TrainingJobStatus"] == "Failed"
-    assert "vanished without an exit code" in job["FailureReason"]
+    assert "ended without an exit code" in job["FailureReason"]
 
 
 def test_a_stop_survives_a_restart(jobs: JobRunner) -> None:
