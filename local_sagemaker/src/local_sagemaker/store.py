@@ -123,7 +123,7 @@ class Store:
             )
 
     def add_metric(self, job: str, name: str, value: float, timestamp: float) -> None:
-        """Record one value that a training job emitted."""
+        """Add one value of a training job's metric."""
         with self._lock:
             self._connection.execute("INSERT INTO metrics VALUES (?, ?, ?, ?)", (job, name, value, timestamp))
 

@@ -45,7 +45,7 @@ class RuntimeClosingError(Exception):
 
 @dataclass(frozen=True)
 class Services:
-    """What all jobs share."""
+    """What the services and supervisors of all jobs share."""
 
     context: Context
     objects: Objects

@@ -12,12 +12,12 @@ class TrainingFolders(JobFolders):
 
     @property
     def rules(self) -> Path:
-        """The evaluators of the job's Debugger rules, and the system sampler."""
+        """Files of the evaluators of the job's Debugger rules, and of the system sampler."""
         return self.root / "rules"
 
     @property
     def transfer(self) -> Path:
-        """Archives on their way to or from S3."""
+        """Archives in transit to or from S3."""
         return self.root / "transfer"
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.logs import LogEvent
+from local_sagemaker.store import Metric
 
 logger = logging.getLogger(__name__)
 
@@ -20,15 +21,6 @@ logger = logging.getLogger(__name__)
 class Definition:
     name: str
     regex: re.Pattern[str]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One emitted value; `timestamp` in epoch seconds."""
-
-    name: str
-    value: float
-    timestamp: float
 
 
 def definitions(algorithm: dict[str, Any]) -> list[Definition]:
@@ -71,9 +63,7 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def final_metrics(
-    wanted: Sequence[Definition], emitted: Sequence[tuple[str, float, float]]
-) -> list[dict[str, Any]]:
+def final_metrics(wanted: Sequence[Definition], emitted: Sequence[Metric]) -> list[dict[str, Any]]:
     """`FinalMetricDataList`: each metric's last value, like AWS in 32-bit precision and whole seconds."""
     last = {name: (value, timestamp) for name, value, timestamp in emitted}
     return [

@@ -43,7 +43,7 @@ class Definition:
 
 
 @dataclass(frozen=True)
-class Resources:
+class ResourceRange:
     """Hyperband's resources, in reports of the objective metric."""
 
     minimum: int
@@ -60,7 +60,7 @@ class Plan:
     max_parallel: int
     max_runtime: int | None
     stops_early: bool
-    resources: Resources | None
+    resources: ResourceRange | None
     target: float | None
     max_not_improving: int | None
 
@@ -252,7 +252,7 @@ def _within(what: str, asked: int, limit: int) -> int:
 
 def _resources(
     config: Mapping[str, Any], strategy: Strategy, definitions: tuple[Definition, ...]
-) -> Resources | None:
+) -> ResourceRange | None:
     hyperband = config.get("StrategyConfig", {}).get("HyperbandStrategyConfig")
     if strategy is not Strategy.HYPERBAND:
         if hyperband is not None:
@@ -270,7 +270,7 @@ def _resources(
             f"HyperbandStrategyConfig: MinResource [{minimum}] must be at most MaxResource [{maximum}], and "
             f"MaxResource at most {_MAX_RESOURCE}."
         )
-    return Resources(minimum, maximum)
+    return ResourceRange(minimum, maximum)
 
 
 def _epochs(definitions: tuple[Definition, ...]) -> int:
