@@ -1,8 +1,8 @@
 """Builds the Python environments from the pinned requirement files, once.
 
-Runs under the system's Python before any environment exists, so it uses the standard library alone. An
-environment carries a stamp with the hashes of the files it was installed from: where they match there is
-nothing to do, where they differ, or an installation was interrupted, it is brought up to date.
+Runs under the system's Python before any environment exists, so it uses only the standard library. Each
+environment has a stamp with the hashes of the files that it was installed from. If they match, nothing is
+done; if they differ, or an installation was interrupted, the environment is updated.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def pin_hashes(files: Sequence[Path]) -> dict[str, str]:
 
 
 def package_count(files: Sequence[Path]) -> int:
-    """How many packages the requirement files pin together."""
+    """The number of packages that the requirement files pin."""
     lines = (line for file in files for line in (ROOT / file).read_text().splitlines())
     return len({line.partition("==")[0] for line in lines if line[:1].isalnum()})
 
@@ -165,11 +165,11 @@ def works(python: Path) -> bool:
 
 
 def uv_version(uv: Path) -> str:
-    """The version of the uv at this path, or nothing where it does not run."""
+    """The version of the uv at this path; empty if it does not run."""
     if not uv.exists():
         return ""
-    answer = subprocess.run([uv, "--version"], check=False, capture_output=True, text=True)
-    return answer.stdout.split()[1] if answer.returncode == 0 else ""
+    version = subprocess.run([uv, "--version"], check=False, capture_output=True, text=True)
+    return version.stdout.split()[1] if version.returncode == 0 else ""
 
 
 def build_tools(local: Path) -> Path:
