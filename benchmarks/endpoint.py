@@ -46,7 +46,7 @@ BODY = b"x" * 40_000  # about the size of a photograph of 400 pixels
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(shown=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--requests", type=int, default=1000, help="for each measurement (%(default)s)")
     parser.add_argument("--clients", type=int, default=4, help="parallel clients (%(default)s)")
     options = parser.parse_args()
