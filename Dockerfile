@@ -1,5 +1,5 @@
 # Two images of one file: `airflow` (Airflow with the DAGs) and `sagemaker` (the local SageMaker with the training
-# container's environment). Environments are built in stages of their own, so that a change of the code rebuilds none.
+# container's environment). Environments are built in stages of their own, so that a change of the code downloads nothing again.
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 RUN useradd --create-home --uid 1000 app
@@ -24,10 +24,13 @@ COPY plugins plugins
 COPY dags dags
 USER app
 
-FROM installer AS runtime-environment
+FROM installer AS sagemaker-environment
 COPY local_sagemaker/requirements.txt ./
-RUN uv venv /opt/envs/runtime \
-    && uv pip install --compile-bytecode --python /opt/envs/runtime/bin/python -r requirements.txt
+RUN uv venv /opt/envs/sagemaker \
+    && uv pip install --compile-bytecode --python /opt/envs/sagemaker/bin/python -r requirements.txt
+COPY local_sagemaker/pyproject.toml local_sagemaker/
+COPY local_sagemaker/src local_sagemaker/src
+RUN uv pip install --compile-bytecode --no-deps --python /opt/envs/sagemaker/bin/python ./local_sagemaker
 
 FROM installer AS training-environment
 COPY local_sagemaker/images/pytorch/requirements.txt ./
@@ -36,10 +39,11 @@ RUN uv venv --seed /opt/envs/training \
 
 FROM base AS sagemaker
 COPY --from=training-environment /opt/envs/training /opt/envs/training
-COPY --from=runtime-environment /opt/envs/runtime /opt/envs/runtime
+COPY --from=sagemaker-environment /opt/envs/sagemaker /opt/envs/sagemaker
 ENV LOCAL_SAGEMAKER_ENVIRONMENTS=/opt/envs
 RUN mkdir /sagemaker && chown app:app /sagemaker
-COPY local_sagemaker local_sagemaker
+COPY local_sagemaker/images local_sagemaker/images
 COPY sagemaker_code sagemaker_code
 USER app
-CMD ["/opt/envs/runtime/bin/python", "-m", "local_sagemaker", "--root", "/sagemaker", "--host", "0.0.0.0"]
+CMD ["/opt/envs/sagemaker/bin/python", "-m", "local_sagemaker", "--root", "/sagemaker", "--host", "0.0.0.0", \
+    "--images", "local_sagemaker/images/images.yaml"]

@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 LOCAL_DIR ?= $(CURDIR)/.local
 override LOCAL_DIR := $(abspath $(LOCAL_DIR))
 AIRFLOW_PYTHON = $(LOCAL_DIR)/envs/airflow/bin/python
+SAGEMAKER_PYTHON = $(LOCAL_DIR)/envs/sagemaker/bin/python
 TRAINING_PYTHON = $(LOCAL_DIR)/envs/training/bin/python
 UV = $(LOCAL_DIR)/tools/bin/uv
 DEMO = $(AIRFLOW_PYTHON) -m demo
@@ -15,7 +16,7 @@ export LOCAL_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development python \
-	test lint types test-training test-airflow test-end-to-end drills rules-matrix pins
+	test lint types test-training test-sagemaker test-airflow test-end-to-end drills rules-matrix pins
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,32 +49,35 @@ dataset: setup  ## download Udacity's dogImages (1.1 GB, resumable)
 weights: setup  ## download torchvision's ImageNet weights for ARCH (resnet50)
 	@$(DEMO) weights
 
-setup: python  ## build the environments of Airflow and of the training container
-	@$(PYTHON) -m demo.environments airflow training
+setup: python  ## build the environments of Airflow, the local SageMaker and the training container
+	@$(PYTHON) -m demo.environments airflow sagemaker training
 
 setup-development: python  ## the same with the tools for tests, lint and types
-	@$(PYTHON) -m demo.environments --development airflow training
+	@$(PYTHON) -m demo.environments --development airflow sagemaker training
 
 python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed and neither python3.11 nor python3 is on the PATH." \
 		"Install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 
-test: lint types test-training test-airflow test-end-to-end  ## format, lint, types and all tests
+test: lint types test-training test-sagemaker test-airflow test-end-to-end  ## format, lint, types and all tests
 
 lint: setup-development  ## check format and style
 	@$(AIRFLOW_PYTHON) -m ruff format --check .
 	@$(AIRFLOW_PYTHON) -m ruff check .
 
 types: setup-development  ## check the types
-	@$(AIRFLOW_PYTHON) -m mypy local_sagemaker plugins dags demo \
-		tests/local_sagemaker tests/plugins tests/dags tests/demo tests/end_to_end
+	@$(AIRFLOW_PYTHON) -m mypy plugins dags demo tests/plugins tests/dags tests/demo tests/end_to_end
+	@$(SAGEMAKER_PYTHON) -m mypy local_sagemaker/src tests/local_sagemaker
 	@$(AIRFLOW_PYTHON) -m mypy --python-executable $(TRAINING_PYTHON) sagemaker_code tests/sagemaker_code
 
 test-training: setup-development  ## the scripts, in the training container's environment
 	@$(TRAINING_PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/sagemaker_code
 
+test-sagemaker: setup-development  ## the local SageMaker, in its environment
+	@$(SAGEMAKER_PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/local_sagemaker
+
 test-airflow: setup-development  ## everything else but the whole run, in Airflow's environment
-	@$(AIRFLOW_PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/dags tests/plugins tests/local_sagemaker tests/demo
+	@$(AIRFLOW_PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/dags tests/plugins tests/demo
 
 test-end-to-end: setup-development  ## one whole run on real pictures, where they are there
 	@$(AIRFLOW_PYTHON) -m pytest tests/end_to_end
@@ -88,9 +92,9 @@ rules-matrix: setup  ## which Debugger rule finds which disease, on real runs; a
 		else echo "no reports of real AWS jobs at $(GOLDEN): name their folder in GOLDEN"; fi
 
 COMPILE = $(UV) pip compile --quiet --python-version 3.11 --no-emit-index-url --custom-compile-command 'make pins'
-pins: setup  ## compile the requirement files from their .in files
+pins: setup  ## compile the requirement files from their .in files and local_sagemaker/pyproject.toml
 	@$(COMPILE) requirements.in -o requirements.txt
-	@$(COMPILE) -c requirements.txt local_sagemaker/requirements.in -o local_sagemaker/requirements.txt
+	@$(COMPILE) -c requirements.txt local_sagemaker/pyproject.toml -o local_sagemaker/requirements.txt
 	@$(COMPILE) local_sagemaker/images/pytorch/requirements.in -o local_sagemaker/images/pytorch/requirements.txt
 	@$(COMPILE) -c requirements.txt requirements-compose.in -o requirements-compose.txt
 	@$(COMPILE) -c requirements.txt -c local_sagemaker/requirements.txt \

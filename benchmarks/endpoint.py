@@ -1,9 +1,9 @@
 """How fast an endpoint gets into service, and what the runtime costs an invocation.
 
-    .local/envs/airflow/bin/python -m benchmarks.endpoint [--requests 1000] [--clients 4]
+    .local/envs/sagemaker/bin/python -m benchmarks.endpoint [--requests 1000] [--clients 4]
 
-Starts a local SageMaker on an empty folder and hosts a model that answers at once, so that everything that
-is measured is overhead. It prints the seconds from CreateEndpoint and UpdateEndpoint to InService, and
+Starts a local SageMaker on an empty folder and hosts a model that responds at once, so that only overhead is
+measured. It prints the seconds from CreateEndpoint and UpdateEndpoint to InService, and
 requests a second and milliseconds a request, to the model server directly and through boto3 and the runtime.
 """
 
@@ -37,7 +37,7 @@ def input_fn(body, content_type):
     return body
 
 def predict_fn(data, model):
-    return b"answer"
+    return b"prediction"
 
 def output_fn(prediction, accept):
     return prediction
@@ -102,9 +102,9 @@ def into_service(url: str, operation: str, config: str) -> float:
     sagemaker = client(url, "sagemaker")
     started = time.monotonic()
     getattr(sagemaker, operation)(EndpointName="endpoint", EndpointConfigName=config)
-    while (answer := sagemaker.describe_endpoint(EndpointName="endpoint"))["EndpointStatus"] != "InService":
-        if answer["EndpointStatus"] == "Failed":
-            raise RuntimeError(answer["FailureReason"])
+    while (shown := sagemaker.describe_endpoint(EndpointName="endpoint"))["EndpointStatus"] != "InService":
+        if shown["EndpointStatus"] == "Failed":
+            raise RuntimeError(shown["FailureReason"])
         time.sleep(0.05)
     return time.monotonic() - started
 
@@ -127,8 +127,8 @@ def runtime_call(url: str, clients: int) -> Callable[[], object]:
     )
 
     def call() -> bytes:
-        answer: bytes = runtime.invoke_endpoint(EndpointName="endpoint", Body=BODY)["Body"].read()
-        return answer
+        prediction: bytes = runtime.invoke_endpoint(EndpointName="endpoint", Body=BODY)["Body"].read()
+        return prediction
 
     return call
 

@@ -1,12 +1,12 @@
-"""How fast training jobs start in the local SageMaker, and how long their data takes to be there.
+"""How fast training jobs start in the local SageMaker, and how long their data takes to arrive.
 
-    .local/envs/airflow/bin/python benchmarks/training_job_start.py [--files 3060] [--jobs 3]
+    .local/envs/sagemaker/bin/python benchmarks/training_job_start.py [--files 3060] [--jobs 3]
 
 Starts a local SageMaker on an empty folder, puts `files` objects into S3 and runs the same job several times.
 For each job it prints the seconds from CreateTrainingJob to the script's first line (by the script's clock),
-and the seconds that the data channel took (SecondaryStatus Downloading): the first job downloads, later ones
-link.
-The script's `requirements.txt` names packages that the environment has, as a usual job's does.
+and the seconds that the data channel took (SecondaryStatus Downloading): the first job downloads the data,
+later ones link it. The script's `requirements.txt` names packages
+that the environment has, as a usual job's does.
 """
 
 from __future__ import annotations
@@ -105,11 +105,11 @@ def upload(url: str, files: int) -> None:
     s3.create_bucket(Bucket=BUCKET)
     s3.put_object(Bucket=BUCKET, Key="code/sourcedir.tar.gz", Body=source())
     with ThreadPoolExecutor(8) as pool:
-        for _ in pool.map(lambda number: put_picture(s3, number), range(files)):
+        for _ in pool.map(lambda number: put_image(s3, number), range(files)):
             pass  # raises what an upload raised
 
 
-def put_picture(s3: Any, number: int) -> None:
+def put_image(s3: Any, number: int) -> None:
     body = number.to_bytes(4, "big") * (FILE_BYTES // 4)
     s3.put_object(Bucket=BUCKET, Key=f"data/train/class-{number % 30:02d}/{number}.jpg", Body=body)
 

@@ -1,8 +1,8 @@
 """Builds the Python environments from the pinned requirement files, once.
 
-Runs under the system's Python before any environment exists, so it uses the standard library alone. An
-environment carries a stamp with the hashes of the files it was installed from: where they match there is
-nothing to do, where they differ, or an installation was interrupted, it is brought up to date.
+Runs under the system's Python before any environment exists, so it uses only the standard library. Each
+environment has a stamp with the hashes of the files that it was installed from. If they match, nothing is
+done; if they differ, or an installation was interrupted, the environment is updated.
 """
 
 from __future__ import annotations
@@ -34,12 +34,17 @@ class SetupError(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment; `pins` are paths from the repository root, `disk_gb` what a new one needs."""
+    """A virtual environment, named after its folder.
+
+    `pins` are requirement files and `project` is the folder of a package installed in editable mode, all as
+    paths from the repository root; `disk_gb` is the space that a new environment needs.
+    """
 
     name: str
     title: str
     pins: tuple[Path, ...]
     disk_gb: float
+    project: Path | None = None
 
 
 ENVIRONMENTS = {
@@ -48,8 +53,15 @@ ENVIRONMENTS = {
         Environment(
             "airflow",
             "Airflow's environment",
-            (Path("requirements.txt"), Path("local_sagemaker/requirements.txt")),
-            disk_gb=2.5,
+            (Path("requirements.txt"),),
+            disk_gb=2.3,
+        ),
+        Environment(
+            "sagemaker",
+            "the local SageMaker's environment",
+            (Path("local_sagemaker/requirements.txt"),),
+            disk_gb=0.5,
+            project=Path("local_sagemaker"),
         ),
         Environment(
             "training",
@@ -77,7 +89,7 @@ def pin_hashes(files: Sequence[Path]) -> dict[str, str]:
 
 
 def package_count(files: Sequence[Path]) -> int:
-    """How many packages the requirement files pin together."""
+    """The number of packages that the requirement files pin."""
     lines = (line for file in files for line in (ROOT / file).read_text().splitlines())
     return len({line.partition("==")[0] for line in lines if line[:1].isalnum()})
 
@@ -153,11 +165,11 @@ def works(python: Path) -> bool:
 
 
 def uv_version(uv: Path) -> str:
-    """The version of the uv at this path, or nothing where it does not run."""
+    """The version of the uv at this path; empty if it does not run."""
     if not uv.exists():
         return ""
-    answer = subprocess.run([uv, "--version"], check=False, capture_output=True, text=True)
-    return answer.stdout.split()[1] if answer.returncode == 0 else ""
+    version = subprocess.run([uv, "--version"], check=False, capture_output=True, text=True)
+    return version.stdout.split()[1] if version.returncode == 0 else ""
 
 
 def build_tools(local: Path) -> Path:
@@ -193,7 +205,9 @@ def build(environment: Environment, local: Path, *, development: bool) -> bool:
     """Bring one environment up to date; False where it already was."""
     files = environment.pins + ((DEVELOPMENT_PINS,) if development else ())
     folder, log = local / "envs" / environment.name, local / "logs" / "setup.log"
-    wanted, present = pin_hashes(files), installed(folder)
+    project = [] if environment.project is None else [environment.project]
+    wanted = pin_hashes([*files, *(path / "pyproject.toml" for path in project)])
+    present = installed(folder)
     if wanted.items() <= present.items():
         return False
     uv = build_tools(local)
@@ -212,6 +226,7 @@ def build(environment: Environment, local: Path, *, development: bool) -> bool:
                 "--python",
                 environment_python(folder),
                 *requirements,
+                *(part for path in project for part in ("--editable", str(path))),
             ],
             log,
             "Is the Python package index reachable, and is there space on the disk?",

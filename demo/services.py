@@ -170,7 +170,7 @@ def start_sagemaker(settings: Settings) -> Service:
     port = claim_port(settings.sagemaker_port, "SAGEMAKER_PORT")
     environment = clean_environment() | {"LOCAL_SAGEMAKER_ENVIRONMENTS": str(settings.environments)}
     command = [
-        str(settings.environments / "airflow" / "bin" / "python"),
+        str(settings.environments / "sagemaker" / "bin" / "python"),
         *("-m", "local_sagemaker", "--root", str(settings.sagemaker_root)),
         *("--images", str(ROOT / "local_sagemaker" / "images" / "images.yaml")),
         *("--host", HOST, "--port", str(port)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,22 @@ def test_changed_pins_are_installed(local: Path, tiny: Environment) -> None:
     tiny.pins[0].write_text(f"{PACKAGE}\nexecnet==2.1.2\n")
     assert build(tiny, local, development=False)
     assert can_import(local / "envs" / "tiny", "execnet")
+
+
+def test_a_project_is_installed_in_place(local: Path, tiny: Environment, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    (project / "src" / "here").mkdir(parents=True)
+    (project / "src" / "here" / "__init__.py").touch()
+    text = (environments.ROOT / "local_sagemaker" / "pyproject.toml").read_text()
+    build_system = text[text.index("[build-system]") :]
+    (project / "pyproject.toml").write_text(f'[project]\nname = "here"\nversion = "1"\n{build_system}')
+    with_project = replace(tiny, project=project)
+    assert build(with_project, local, development=False)
+    assert not build(with_project, local, development=False)
+    (project / "src" / "here" / "later.py").touch()
+    assert can_import(local / "envs" / "tiny", "here.later")
+    (project / "pyproject.toml").write_text(f'[project]\nname = "here"\nversion = "2"\n{build_system}')
+    assert build(with_project, local, development=False)
 
 
 def test_an_interrupted_installation_is_taken_up_again(local: Path, tiny: Environment) -> None:

@@ -18,7 +18,7 @@ MakeRuntime = Callable[..., RuntimeProcess]
 
 @pytest.fixture(scope="session")
 def make_runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeRuntime]:
-    """Starts further runtimes, for tests that kill theirs; keyword arguments are RuntimeProcess's."""
+    """Starts further runtimes, for tests that kill one; keyword arguments are RuntimeProcess's."""
     started: list[RuntimeProcess] = []
 
     def make(root: Path | None = None, **options: Any) -> RuntimeProcess:
@@ -33,7 +33,7 @@ def make_runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeRunti
 
 @pytest.fixture(scope="session")
 def runtime(make_runtime: MakeRuntime) -> RuntimeProcess:
-    """One runtime for all tests of a session; tests use names of their own and never stop it."""
+    """One runtime for the whole session; tests use unique names and never stop it."""
     process = make_runtime()
     process.client("s3").create_bucket(Bucket=BUCKET)
     process.client("iam").create_role(RoleName=ROLE_ARN.rpartition("/")[2], AssumeRolePolicyDocument="{}")

@@ -1,4 +1,4 @@
-"""A small real PyTorch model for endpoints under test, and the calls that put it into service."""
+"""A small real PyTorch model for endpoints, and the calls that put it into service."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def archive(files: dict[str, str]) -> bytes:
 
 
 class HostingClient:
-    """boto3 calls against a runtime, with names made up where none are given."""
+    """boto3 calls to a runtime, with generated names by default."""
 
     def __init__(self, runtime: RuntimeProcess, bucket: str, role_arn: str) -> None:
         self.runtime = runtime
@@ -138,22 +138,22 @@ class HostingClient:
         return name
 
     def settled(self, endpoint: str) -> dict[str, Any]:
-        """DescribeEndpoint's answer once nothing is going on any more."""
+        """DescribeEndpoint's response once no transition is in progress."""
 
-        def look() -> dict[str, Any] | None:
-            answer = self.sagemaker.describe_endpoint(EndpointName=endpoint)
-            return answer if answer["EndpointStatus"] in {"InService", "Failed", "OutOfService"} else None
+        def poll() -> dict[str, Any] | None:
+            response = self.sagemaker.describe_endpoint(EndpointName=endpoint)
+            return response if response["EndpointStatus"] in {"InService", "Failed", "OutOfService"} else None
 
-        return wait_for(look, READY_SECONDS, f"{endpoint} to settle", every=POLL_SECONDS)
+        return wait_for(poll, READY_SECONDS, f"{endpoint} to settle", every=POLL_SECONDS)
 
     def invoke(self, endpoint: str, request: dict[str, Any] | None = None, **members: Any) -> dict[str, Any]:
-        answer = self.inference.invoke_endpoint(
+        response = self.inference.invoke_endpoint(
             EndpointName=endpoint,
             Body=json.dumps(request or {}),
             **{"ContentType": "application/json", **members},
         )
-        result: dict[str, Any] = json.loads(answer["Body"].read())
-        return result | {"answer": answer}
+        result: dict[str, Any] = json.loads(response["Body"].read())
+        return result | {"response": response}
 
     def delete(self, endpoint: str) -> None:
         self.sagemaker.delete_endpoint(EndpointName=endpoint)
@@ -174,7 +174,7 @@ def variant_of(
 
 @dataclass
 class Traffic:
-    """What clients saw: answers by model version, and failures in full."""
+    """The clients' results: responses by model version, and all failures."""
 
     versions: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)

@@ -63,8 +63,8 @@ class ProcessingRunner(Runner):
         return {"Outputs": [{"OutputName": "out", "S3Output": output}]}
 
     def describe(self, name: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.sagemaker.describe_processing_job(ProcessingJobName=name)
-        return answer
+        response: dict[str, Any] = self.sagemaker.describe_processing_job(ProcessingJobName=name)
+        return response
 
     def wait(self, name: str) -> dict[str, Any]:
         """The description of the job once boto3's waiter says that it has ended, well or not."""

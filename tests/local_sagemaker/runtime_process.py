@@ -24,6 +24,11 @@ _START_SECONDS = 60.0
 _Value = TypeVar("_Value")
 
 
+def environment_python(name: str) -> Path:
+    """The interpreter of an environment beside this one: `airflow`, `sagemaker` or `training`."""
+    return Path(sys.prefix).parent / name / "bin" / "python"
+
+
 def wait_for(
     what: Callable[[], _Value | None], seconds: float, waiting_for: str, every: float = 0.05
 ) -> _Value:
@@ -60,19 +65,12 @@ class RuntimeProcess:
         return self._running().pid
 
     def command(self) -> list[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "local_sagemaker",
-            "--root",
-            str(self.root),
-            "--port",
-            str(self.port),
-        ]
+        python = environment_python("sagemaker")
+        command = [str(python), "-m", "local_sagemaker", "--root", str(self.root), "--port", str(self.port)]
         return command if self.images is None else [*command, "--images", str(self.images)]
 
     def start(self) -> RuntimeProcess:
-        """Start and wait until it answers. Raises RuntimeError with the log's end if it does not come up."""
+        """Start and wait until it is ready. Raises RuntimeError with the log's end if it does not start."""
         self.root.mkdir(parents=True, exist_ok=True)
         described = self.root / "runtime.json"
         described.unlink(missing_ok=True)
@@ -103,7 +101,7 @@ class RuntimeProcess:
         return process.wait(timeout=30)
 
     def close(self) -> None:
-        """For the end of a test: stop it if it still runs."""
+        """Stop it if it still runs."""
         if self._process is None or self._process.poll() is not None:
             return
         try:
@@ -146,3 +144,20 @@ def _port(described: Path) -> int | None:
         return int(json.loads(described.read_text())["url"].rpartition(":")[2])
     except (FileNotFoundError, ValueError):
         return None
+
+
+def run_sdk(runtime: RuntimeProcess, script: str, *arguments: str) -> None:
+    """Run a script that uses SageMaker's Python SDK, which Airflow's environment has, on this runtime.
+
+    Raises AssertionError with the script's stderr where it fails.
+    """
+    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
+    done = subprocess.run(
+        [str(environment_python("airflow")), "-c", script, *arguments],
+        env={**os.environ, **credentials, "AWS_ENDPOINT_URL": runtime.url},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

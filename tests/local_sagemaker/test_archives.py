@@ -1,4 +1,4 @@
-"""Unpacking with and without the standard library's own filter."""
+"""Unpacking with and without the standard library's filter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import tarfile
 from pathlib import Path
 
 import pytest
-
 from local_sagemaker.archives import unpack
 
 

@@ -12,17 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-
 from local_sagemaker.channels import ChannelError, ObjectCache, provide
-from local_sagemaker.objects import ObjectMissingError, Objects
-from local_sagemaker.s3_records import s3_backend
-from local_sagemaker.s3_state import S3State
+from local_sagemaker.s3.moto_backend import s3_backend
+from local_sagemaker.s3.objects import ObjectMissingError, Objects
+from local_sagemaker.s3.state import S3State
 
 _numbers = itertools.count()
 
 
 class CountingObjects(Objects):
-    """The real thing, counting downloads; `full` makes the disk full for as many."""
+    """Objects that count downloads; the first `full` of them find a full disk."""
 
     def __init__(self, state: S3State) -> None:
         super().__init__(state)
@@ -90,7 +89,7 @@ def test_keys_lose_their_prefix(bench: Bench, prefix: str, expected: set[str]) -
     assert bench.files().keys() == expected
 
 
-def test_an_object_is_downloaded_once_and_linked_afterwards(bench: Bench) -> None:
+def test_an_object_is_downloaded_once_and_then_linked(bench: Bench) -> None:
     bench.put({"d/1": b"one", "d/2": b"two", "d/same-as-1": b"one"})
     for job in ("first", "second", "second"):
         bench.provide("d", job)
@@ -99,7 +98,7 @@ def test_an_object_is_downloaded_once_and_linked_afterwards(bench: Bench) -> Non
     assert (bench.root / "first/1").samefile(bench.root / "second/same-as-1")
 
 
-def test_a_new_content_under_the_same_key_is_fetched(bench: Bench) -> None:
+def test_new_content_of_a_key_is_downloaded(bench: Bench) -> None:
     for content in (b"one", b"two"):
         bench.put({"d/1": content})
         bench.provide("d")
@@ -107,7 +106,7 @@ def test_a_new_content_under_the_same_key_is_fetched(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("spoiled", [b"TWO", b"longer than before"])
-def test_a_file_that_a_job_altered_is_fetched_again(bench: Bench, spoiled: bytes) -> None:
+def test_a_file_that_a_job_altered_is_downloaded_again(bench: Bench, spoiled: bytes) -> None:
     bench.put({"d/1": b"one"})
     bench.provide("d", "first")
     altered = bench.root / "first/1"
@@ -150,9 +149,9 @@ def test_gzip_is_unpacked(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("contents", "kind", "words"),
     [
-        ({"d/a": b"1", "d/a/b": b"2"}, "S3Prefix", "an object and a folder at once"),
+        ({"d/a": b"1", "d/a/b": b"2"}, "S3Prefix", "both an object and a folder"),
         ({"d/../../etc/passwd": b"1"}, "S3Prefix", "leads out of the channel's folder"),
-        ({"d": b"not json"}, "ManifestFile", "is no manifest"),
+        ({"d": b"not json"}, "ManifestFile", "is not a manifest"),
         ({"d": b"1"}, "AugmentedManifestFile", "S3DataType AugmentedManifestFile is not supported"),
     ],
 )
@@ -166,7 +165,7 @@ def test_data_that_cannot_be_provided(
 
 def test_a_broken_gzip_file_is_named(bench: Bench) -> None:
     bench.put({"d/1": gzip.compress(b"plain")[:-6]})
-    with pytest.raises(ChannelError, match="1 is not a whole gzip file"):
+    with pytest.raises(ChannelError, match="1 is not a complete gzip file"):
         bench.provide("d", CompressionType="Gzip")
 
 
@@ -175,7 +174,7 @@ def test_an_empty_prefix_is_named(bench: Bench) -> None:
         bench.provide("d")
 
 
-def test_a_full_disk_makes_room_by_what_no_job_uses(bench: Bench) -> None:
+def test_on_a_full_disk_unused_files_are_evicted(bench: Bench) -> None:
     bench.put({"old/1": b"old", "used/1": b"used", "new/1": b"new"})
     bench.provide("old", "old")
     bench.provide("used", "used")

@@ -23,20 +23,20 @@ def model(hosting: HostingClient) -> str:
 
 def test_a_configuration_is_described_as_it_was_created(hosting: HostingClient, model: str) -> None:
     name = hosting.config(model, instances=2)
-    answer = hosting.sagemaker.describe_endpoint_config(EndpointConfigName=name)
-    assert answer["EndpointConfigArn"].endswith(f":endpoint-config/{name}")
-    assert answer["ProductionVariants"] == [variant_of(model, instances=2)]
+    response = hosting.sagemaker.describe_endpoint_config(EndpointConfigName=name)
+    assert response["EndpointConfigArn"].endswith(f":endpoint-config/{name}")
+    assert response["ProductionVariants"] == [variant_of(model, instances=2)]
 
 
-def test_a_variant_weighs_one_unless_told_otherwise(hosting: HostingClient, model: str) -> None:
+def test_the_default_weight_of_a_variant_is_one(hosting: HostingClient, model: str) -> None:
     variant = variant_of(model)
     del variant["InitialVariantWeight"]
     name = hosting.config(model, ProductionVariants=[variant])
-    answer = hosting.sagemaker.describe_endpoint_config(EndpointConfigName=name)
-    assert answer["ProductionVariants"][0]["InitialVariantWeight"] == 1.0
+    response = hosting.sagemaker.describe_endpoint_config(EndpointConfigName=name)
+    assert response["ProductionVariants"][0]["InitialVariantWeight"] == 1.0
 
 
-def test_a_name_is_taken_once(hosting: HostingClient, model: str) -> None:
+def test_names_are_unique(hosting: HostingClient, model: str) -> None:
     name = hosting.config(model)
     with pytest.raises(ClientError, match="Cannot create already existing endpoint configuration"):
         hosting.config(model, EndpointConfigName=name)
@@ -74,7 +74,7 @@ def without_instances(model: str) -> dict[str, Any]:
         (without_instances, "InitialInstanceCount"),
     ],
 )
-def test_what_cannot_be_hosted_is_refused(
+def test_unsupported_configurations_are_refused(
     hosting: HostingClient, model: str, members: Any, reason: str
 ) -> None:
     with pytest.raises(ClientError, match=reason) as error:

@@ -1,4 +1,4 @@
-"""The one port: what is answered where, and with which errors."""
+"""The one port: which service handles a request, and with which errors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 from botocore.exceptions import ClientError
-from starlette.applications import Starlette
-
+from local_sagemaker.context import Operation
 from local_sagemaker.errors import ModelError
 from local_sagemaker.gateway import build_app
-from local_sagemaker.platform import Operation
+from starlette.applications import Starlette
+
 from tests.local_sagemaker.conftest import MakeRuntime
 from tests.local_sagemaker.runtime_process import REPOSITORY, RuntimeProcess
 
@@ -43,7 +43,7 @@ def test_operation_outside_the_runtime_is_a_client_error(sagemaker: Any) -> None
     assert "ListDomains is not part of the local SageMaker runtime" in message
 
 
-def test_sts_and_iam_answer(runtime: RuntimeProcess, role_arn: str) -> None:
+def test_sts_and_iam_respond(runtime: RuntimeProcess, role_arn: str) -> None:
     assert runtime.client("sts").get_caller_identity()["Account"] == "123456789012"
     role = runtime.client("iam").get_role(RoleName=role_arn.rpartition("/")[2])["Role"]
     assert role["Arn"] == role_arn
@@ -58,7 +58,7 @@ def test_unknown_endpoint_is_a_client_error(sagemaker_runtime: Any) -> None:
 
 
 def _refused_start(process: RuntimeProcess, *options: str) -> str:
-    """What a start that must fail writes to standard error."""
+    """The standard error of a start that must fail."""
     ended = subprocess.run(
         [*process.command(), *options], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
@@ -78,7 +78,7 @@ def test_port_in_use_names_the_port_and_the_fix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("port", ["70000", "http", "-1"])
-def test_what_is_no_port_is_refused(tmp_path: Path, port: str) -> None:
+def test_an_invalid_port_is_refused(tmp_path: Path, port: str) -> None:
     assert "argument --port" in _refused_start(RuntimeProcess(tmp_path), f"--port={port}")
 
 
@@ -136,10 +136,10 @@ def test_other_ways_to_invoke_are_client_errors(sagemaker_runtime: Any, operatio
 
 
 def test_malformed_endpoint_name_is_a_client_error(runtime: RuntimeProcess) -> None:
-    answer = httpx.post(f"{runtime.url}/endpoints/not_a_name/invocations", content=b"x")
-    assert answer.status_code == 400
-    assert answer.headers["x-amzn-errortype"] == "ValidationError"
-    assert "not_a_name" in answer.json()["Message"]
+    response = httpx.post(f"{runtime.url}/endpoints/not_a_name/invocations", content=b"x")
+    assert response.status_code == 400
+    assert response.headers["x-amzn-errortype"] == "ValidationError"
+    assert "not_a_name" in response.json()["Message"]
 
 
 def test_body_beyond_the_quota_is_a_client_error(sagemaker_runtime: Any) -> None:
@@ -157,7 +157,7 @@ def test_validation_reaches_boto3(sagemaker: Any) -> None:
 
 
 class _Faulty:
-    """A service with a bug and a service on a full disk: what cannot be had from the real ones on demand."""
+    """A service with a bug and on a full disk, which the real services do not have on demand."""
 
     def operations(self) -> Mapping[str, Operation]:
         return {"ListModels": self._bug, "ListEndpoints": self._full}
@@ -180,7 +180,7 @@ class _Faulty:
 
 def _ask_faulty(path: str, **headers: str) -> httpx.Response:
     service = _Faulty()
-    app = build_app([service], service, Starlette())
+    app = build_app(service.operations(), [service], service, Starlette())
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -191,23 +191,23 @@ def _ask_faulty(path: str, **headers: str) -> httpx.Response:
 
 
 def test_bug_is_an_internal_failure() -> None:
-    answer = _ask_faulty("/", **{"X-Amz-Target": "SageMaker.ListModels"})
-    assert answer.status_code == 500
-    assert answer.json()["__type"] == "InternalFailure"
-    assert "KeyError: 'ModelName'" in answer.json()["message"]
+    response = _ask_faulty("/", **{"X-Amz-Target": "SageMaker.ListModels"})
+    assert response.status_code == 500
+    assert response.json()["__type"] == "InternalFailure"
+    assert "KeyError: 'ModelName'" in response.json()["message"]
 
 
-def test_full_disk_is_told_and_not_retried() -> None:
-    answer = _ask_faulty("/", **{"X-Amz-Target": "SageMaker.ListEndpoints"})
-    assert answer.status_code == 507
-    assert answer.json()["__type"] == "InsufficientStorage"
-    assert "Free some space" in answer.json()["message"]
+def test_full_disk_is_reported_and_not_retried() -> None:
+    response = _ask_faulty("/", **{"X-Amz-Target": "SageMaker.ListEndpoints"})
+    assert response.status_code == 507
+    assert response.json()["__type"] == "InsufficientStorage"
+    assert "Free some space" in response.json()["message"]
 
 
-def test_model_error_carries_the_answer_of_the_container() -> None:
-    answer = _ask_faulty("/endpoints/dogs/invocations")
-    assert answer.status_code == 424
-    assert answer.headers["x-amzn-errortype"] == "ModelError"
-    assert answer.json()["OriginalStatusCode"] == 400
-    assert answer.json()["OriginalMessage"] == "no image"
-    assert answer.json()["LogStreamArn"] == "arn"
+def test_model_error_has_the_response_of_the_container() -> None:
+    response = _ask_faulty("/endpoints/dogs/invocations")
+    assert response.status_code == 424
+    assert response.headers["x-amzn-errortype"] == "ModelError"
+    assert response.json()["OriginalStatusCode"] == 400
+    assert response.json()["OriginalMessage"] == "no image"
+    assert response.json()["LogStreamArn"] == "arn"

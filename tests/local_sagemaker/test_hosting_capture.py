@@ -1,4 +1,4 @@
-"""Data capture: what an endpoint was asked and what it answered, in S3 in AWS's format."""
+"""Data capture: an endpoint's requests and responses, in S3 in AWS's format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def captured(hosting: HostingClient, prefix: str) -> list[tuple[str, dict[str, A
     return found
 
 
-def test_requests_and_answers_are_kept(hosting: HostingClient) -> None:
+def test_requests_and_responses_are_captured(hosting: HostingClient) -> None:
     capture = {
         "EnableCapture": True,
         "InitialSamplingPercentage": 100,
@@ -38,7 +38,7 @@ def test_requests_and_answers_are_kept(hosting: HostingClient) -> None:
     endpoint = hosting.endpoint(hosting.config(hosting.model("one"), DataCaptureConfig=capture))
     shown = hosting.sagemaker.describe_endpoint(EndpointName=endpoint)["DataCaptureConfig"]
     assert (shown["CaptureStatus"], shown["CurrentSamplingPercentage"]) == ("Started", 100)
-    hosting.invoke(endpoint, {"value": 3}, InferenceId="picture-7")
+    hosting.invoke(endpoint, {"value": 3}, InferenceId="image-7")
     with pytest.raises(hosting.inference.exceptions.ModelError):
         hosting.invoke(endpoint, {"error": "not kept"})
 
@@ -53,12 +53,12 @@ def test_requests_and_answers_are_kept(hosting: HostingClient) -> None:
         "encoding": "JSON",
     }
     assert json.loads(sides["endpointOutput"]["data"])["value"] == 3.0
-    assert record["eventMetadata"]["inferenceId"] == "picture-7"
+    assert record["eventMetadata"]["inferenceId"] == "image-7"
     assert record["eventVersion"] == "0"
     hosting.delete(endpoint)
 
 
-def test_what_is_not_listed_as_text_is_base64(hosting: HostingClient) -> None:
+def test_other_content_types_are_base64(hosting: HostingClient) -> None:
     capture = {
         "EnableCapture": True,
         "InitialSamplingPercentage": 100,

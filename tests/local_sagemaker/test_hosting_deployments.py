@@ -1,4 +1,4 @@
-"""Blue/green deployments: traffic moves by steps, and an alarm on real figures moves it back."""
+"""Blue/green deployments: traffic shifts in steps, and an alarm on real metrics rolls it back."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def test_a_canary_gets_its_share_before_all_traffic_moves(hosting: HostingClient
     )
 
     def baking() -> dict[str, Any] | None:
-        answer: dict[str, Any] = hosting.sagemaker.describe_endpoint(EndpointName=endpoint)
-        pending = answer.get("PendingDeploymentSummary", {}).get("ProductionVariants", [{}])
-        return answer if pending[0].get("VariantStatus", [{}])[0].get("Status") == "Baking" else None
+        response: dict[str, Any] = hosting.sagemaker.describe_endpoint(EndpointName=endpoint)
+        pending = response.get("PendingDeploymentSummary", {}).get("ProductionVariants", [{}])
+        return response if pending[0].get("VariantStatus", [{}])[0].get("Status") == "Baking" else None
 
     during = wait_for(baking, 60, "the canary")
     status = during["PendingDeploymentSummary"]["ProductionVariants"][0]["VariantStatus"][0]
@@ -115,7 +115,7 @@ def test_server_errors_of_the_canary_roll_it_back(hosting: HostingClient, cloudw
         count = seen.requests
         wait_for(lambda: seen.requests > count + 40, 30, "traffic after the rollback")
     assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", old)
-    assert f"the alarm {name} is in the state ALARM" in after["FailureReason"]
+    assert f"the alarm {name} is in state ALARM" in after["FailureReason"]
     assert 0 < failed <= 0.25 * seen.requests
     assert len(seen.failures) <= failed + 4  # what was in flight when the traffic went back
     [state] = cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]

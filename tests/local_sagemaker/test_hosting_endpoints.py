@@ -21,7 +21,7 @@ from tests.local_sagemaker.hosting_support import (
     unique,
     variant_of,
 )
-from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
+from tests.local_sagemaker.runtime_process import RuntimeProcess, run_sdk, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -36,60 +36,62 @@ def endpoint(hosting: HostingClient) -> str:
 
 
 def refused(hosting: HostingClient, endpoint: str, request: Any = None, **members: Any) -> dict[str, Any]:
-    """The error answer of an invocation that must fail in the model."""
+    """The error response of an invocation that must fail in the model."""
     with pytest.raises(hosting.inference.exceptions.ModelError) as error:
         hosting.invoke(endpoint, request, **members)
-    answer: dict[str, Any] = error.value.response
-    return answer
+    response: dict[str, Any] = error.value.response
+    return response
 
 
-def test_the_model_answers(hosting: HostingClient, endpoint: str) -> None:
+def test_the_model_responds(hosting: HostingClient, endpoint: str) -> None:
     result = hosting.invoke(endpoint, {"value": 21}, Accept="application/json")
     assert result["value"] == 21.0
     assert result["variable"] == "set"
     assert result["accept"] == "application/json"
-    assert result["answer"]["ContentType"] == "application/json"
-    assert result["answer"]["InvokedProductionVariant"] == "AllTraffic"
+    assert result["response"]["ContentType"] == "application/json"
+    assert result["response"]["InvokedProductionVariant"] == "AllTraffic"
 
 
 def test_an_endpoint_is_described_as_on_aws(hosting: HostingClient, endpoint: str) -> None:
-    answer = hosting.sagemaker.describe_endpoint(EndpointName=endpoint)
-    assert answer["EndpointStatus"] == "InService"
-    assert answer["EndpointArn"] == f"arn:aws:sagemaker:us-east-1:123456789012:endpoint/{endpoint}"
-    variant = answer["ProductionVariants"][0]
+    response = hosting.sagemaker.describe_endpoint(EndpointName=endpoint)
+    assert response["EndpointStatus"] == "InService"
+    assert response["EndpointArn"] == f"arn:aws:sagemaker:us-east-1:123456789012:endpoint/{endpoint}"
+    variant = response["ProductionVariants"][0]
     assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (1, 1)
     assert (variant["CurrentWeight"], variant["DesiredWeight"]) == (1.0, 1.0)
     assert "pytorch-inference" in variant["DeployedImages"][0]["ResolvedImage"]
-    assert not [member for member in answer if member.startswith("_")]
+    assert not [member for member in response if member.startswith("_")]
     listed = hosting.sagemaker.list_endpoints(NameContains=endpoint, StatusEquals="InService")["Endpoints"]
     assert [item["EndpointName"] for item in listed] == [endpoint]
 
 
-def test_a_refused_input_is_the_clients_error_and_the_worker_goes_on(
+def test_a_refused_input_is_a_client_error_and_the_worker_stays(
     hosting: HostingClient, endpoint: str
 ) -> None:
     before = hosting.invoke(endpoint)["pid"]
-    answer = refused(hosting, endpoint, ContentType="text/plain")
-    assert answer["OriginalStatusCode"] == 400
-    assert answer["OriginalMessage"].startswith("cannot read text/plain")
-    assert f"/aws/sagemaker/Endpoints/{endpoint}:log-stream:AllTraffic/i-" in answer["LogStreamArn"]
-    assert 'Received client error (400) from primary with message "cannot read' in answer["Error"]["Message"]
+    response = refused(hosting, endpoint, ContentType="text/plain")
+    assert response["OriginalStatusCode"] == 400
+    assert response["OriginalMessage"].startswith("cannot read text/plain")
+    assert f"/aws/sagemaker/Endpoints/{endpoint}:log-stream:AllTraffic/i-" in response["LogStreamArn"]
+    assert (
+        'Received client error (400) from primary with message "cannot read' in response["Error"]["Message"]
+    )
     assert hosting.invoke(endpoint)["pid"] == before
 
 
 def test_an_exception_of_the_model_is_a_server_error(hosting: HostingClient, endpoint: str) -> None:
-    answer = refused(hosting, endpoint, {"error": "the weights are upside down"})
-    assert answer["OriginalStatusCode"] == 500
-    assert "the weights are upside down" in answer["OriginalMessage"]
-    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 424
+    response = refused(hosting, endpoint, {"error": "the weights are upside down"})
+    assert response["OriginalStatusCode"] == 500
+    assert "the weights are upside down" in response["OriginalMessage"]
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 424
 
 
 def test_custom_attributes_pass_through(hosting: HostingClient, endpoint: str) -> None:
-    answer = hosting.invoke(endpoint, CustomAttributes="trace=7")["answer"]
-    assert answer["CustomAttributes"] == "trace=7;seen"
+    response = hosting.invoke(endpoint, CustomAttributes="trace=7")["response"]
+    assert response["CustomAttributes"] == "trace=7;seen"
 
 
-def test_bodies_up_to_25_mb_are_taken(hosting: HostingClient, endpoint: str) -> None:
+def test_bodies_up_to_25_mb_are_accepted(hosting: HostingClient, endpoint: str) -> None:
     padding = "x" * (8 * 1024 * 1024)
     assert hosting.invoke(endpoint, {"value": 2, "padding": padding})["value"] == 2.0
     with pytest.raises(ClientError, match="at most") as error:
@@ -109,7 +111,7 @@ def test_the_log_reaches_cloudwatch(hosting: HostingClient, endpoint: str, logs:
     wait_for(loaded, 10, "the model's line in CloudWatch Logs")
 
 
-def test_a_crashed_worker_is_replaced_and_its_request_answered(
+def test_a_crashed_worker_is_restarted_and_its_request_repeated(
     hosting: HostingClient, endpoint: str, tmp_path: Path
 ) -> None:
     before = hosting.invoke(endpoint)["pid"]
@@ -117,10 +119,10 @@ def test_a_crashed_worker_is_replaced_and_its_request_answered(
     assert after != before
 
 
-def test_a_request_that_crashes_every_worker_is_given_up(hosting: HostingClient, endpoint: str) -> None:
-    answer = refused(hosting, endpoint, {"crash": True})
-    assert answer["OriginalStatusCode"] == 502
-    assert "twice" in answer["OriginalMessage"]
+def test_a_request_that_crashes_every_worker_fails(hosting: HostingClient, endpoint: str) -> None:
+    response = refused(hosting, endpoint, {"crash": True})
+    assert response["OriginalStatusCode"] == 502
+    assert "again when it was repeated" in response["OriginalMessage"]
     assert hosting.invoke(endpoint)["value"] == 1.0
 
 
@@ -128,9 +130,9 @@ def test_a_prediction_past_the_server_timeout_is_cut_off(hosting: HostingClient)
     model = hosting.model("slow", environment={"SAGEMAKER_MODEL_SERVER_TIMEOUT": "1"})
     endpoint = hosting.endpoint(hosting.config(model))
     started = time.monotonic()
-    answer = refused(hosting, endpoint, {"sleep": 30})
-    assert answer["OriginalStatusCode"] == 500
-    assert "took longer than 1 s" in answer["OriginalMessage"]
+    response = refused(hosting, endpoint, {"sleep": 30})
+    assert response["OriginalStatusCode"] == 500
+    assert "took longer than 1 s" in response["OriginalMessage"]
     assert time.monotonic() - started < 10
     assert hosting.invoke(endpoint)["version"] == "slow"
     hosting.delete(endpoint)
@@ -139,11 +141,11 @@ def test_a_prediction_past_the_server_timeout_is_cut_off(hosting: HostingClient)
 def test_instances_are_processes_that_share_the_cores(hosting: HostingClient) -> None:
     endpoint = hosting.endpoint(hosting.config(hosting.model("many"), instances=2))
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: hosting.invoke(endpoint, {"sleep": 0.05}), range(16)))
-    pids = {answer["pid"] for answer in answers}
+        responses = list(pool.map(lambda _: hosting.invoke(endpoint, {"sleep": 0.05}), range(16)))
+    pids = {response["pid"] for response in responses}
     assert len(pids) == 2
     cores = len(psutil.Process().cpu_affinity() or [])
-    assert {answer["threads"] for answer in answers} == {max(1, cores // 2)}
+    assert {response["threads"] for response in responses} == {max(1, cores // 2)}
     hosting.delete(endpoint)
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids), 10, "the processes to end")
 
@@ -154,7 +156,7 @@ def test_variants_share_the_traffic_by_weight(hosting: HostingClient) -> None:
         variant_of(hosting.model("b", sleep=0.01), "B", weight=1.0),
     ]
     endpoint = hosting.endpoint(hosting.config("", ProductionVariants=variants))
-    seen = Counter(hosting.invoke(endpoint)["answer"]["InvokedProductionVariant"] for _ in range(40))
+    seen = Counter(hosting.invoke(endpoint)["response"]["InvokedProductionVariant"] for _ in range(40))
     assert seen == {"A": 30, "B": 10}
     assert hosting.invoke(endpoint, TargetVariant="B")["version"] == "b"
     with pytest.raises(ClientError, match="Variant C was not found"):
@@ -184,14 +186,14 @@ def test_variants_share_the_traffic_by_weight(hosting: HostingClient) -> None:
     hosting.delete(endpoint)
 
 
-def test_a_model_that_does_not_load_fails_the_endpoint_with_its_own_words(hosting: HostingClient) -> None:
+def test_a_model_that_does_not_load_fails_the_endpoint_with_its_exception(hosting: HostingClient) -> None:
     config = hosting.config(hosting.model("broken", load_error="no weights in this archive"))
     name = unique("endpoint")
     hosting.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
-    answer = hosting.settled(name)
-    assert answer["EndpointStatus"] == "Failed"
-    assert "production variant AllTraffic did not pass the ping health check" in answer["FailureReason"]
-    assert "RuntimeError: no weights in this archive" in answer["FailureReason"]
+    response = hosting.settled(name)
+    assert response["EndpointStatus"] == "Failed"
+    assert "production variant AllTraffic did not pass the ping health check" in response["FailureReason"]
+    assert "RuntimeError: no weights in this archive" in response["FailureReason"]
     with pytest.raises(ClientError, match=f"Endpoint {name} of account 123456789012 not found"):
         hosting.invoke(name)
     with pytest.raises(ClientError, match="delete it and create it again"):
@@ -199,7 +201,7 @@ def test_a_model_that_does_not_load_fails_the_endpoint_with_its_own_words(hostin
     hosting.delete(name)
 
 
-def test_an_archive_that_is_none_fails_the_endpoint(hosting: HostingClient) -> None:
+def test_an_invalid_archive_fails_the_endpoint(hosting: HostingClient) -> None:
     key = f"models/{unique('junk')}/model.tar.gz"
     hosting.s3.put_object(Bucket=hosting.bucket, Key=key, Body=b"this is no archive")
     model = unique("model")
@@ -248,7 +250,7 @@ def test_names_that_exist_or_do_not(hosting: HostingClient, endpoint: str) -> No
     assert error.value.response["Error"]["Code"] == "ValidationError"
 
 
-def test_an_endpoint_on_its_way_cannot_be_changed(hosting: HostingClient) -> None:
+def test_an_endpoint_in_transition_cannot_be_changed(hosting: HostingClient) -> None:
     name, config = unique("endpoint"), hosting.config(hosting.model("young"))
     hosting.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
     assert hosting.sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "Creating"
@@ -262,20 +264,19 @@ def test_an_endpoint_on_its_way_cannot_be_changed(hosting: HostingClient) -> Non
     hosting.delete(name)
 
 
-def test_the_sdk_resource_works(
-    hosting: HostingClient, endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", hosting.runtime.url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    import boto3
-    from sagemaker.core.resources import Endpoint
-    from sagemaker.core.utils.utils import SageMakerClient
+INVOKE = """
+import sys
+import boto3
+from sagemaker.core.resources import Endpoint
+from sagemaker.core.utils.utils import SageMakerClient
+SageMakerClient(session=boto3.Session(region_name="us-east-1"), region_name="us-east-1")
+resource = Endpoint.get(endpoint_name=sys.argv[1], region="us-east-1")
+resource.wait_for_status("InService", poll=1, timeout=30)
+assert resource.endpoint_status == "InService"
+response = resource.invoke(body=b'{"value": 4}', content_type="application/json")
+assert b'"value": 4.0' in response.body.read()
+"""
 
-    SageMakerClient(session=boto3.Session(region_name="us-east-1"), region_name="us-east-1")
-    resource = Endpoint.get(endpoint_name=endpoint, region="us-east-1")
-    resource.wait_for_status("InService", poll=1, timeout=30)
-    assert resource.endpoint_status == "InService"
-    answer = resource.invoke(body=b'{"value": 4}', content_type="application/json")
-    assert b'"value": 4.0' in answer.body.read()
+
+def test_the_sdk_resource_works(hosting: HostingClient, endpoint: str) -> None:
+    run_sdk(hosting.runtime, INVOKE, endpoint)

@@ -1,4 +1,4 @@
-"""A runtime that is killed and started again: endpoints come back, half-done changes are finished."""
+"""Restarts of the runtime: endpoints are resumed, and interrupted transitions finished."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_dead_workers_are_started_again(hosting: HostingClient) -> None:
     hosting.delete(endpoint)
 
 
-def test_a_stopped_runtime_leaves_no_process_and_serves_again(hosting: HostingClient) -> None:
+def test_a_stopped_runtime_leaves_no_process_and_serves_after_a_start(hosting: HostingClient) -> None:
     endpoint = hosting.endpoint(hosting.config(hosting.model("one")))
     assert hosting.runtime.stop() == 0
     assert servers(hosting, endpoint) == set()
@@ -80,20 +80,20 @@ def test_an_endpoint_that_was_being_created_gets_into_service(hosting: HostingCl
     hosting.delete("young")
 
 
-def test_a_half_done_update_goes_on(hosting: HostingClient) -> None:
+def test_an_interrupted_update_is_continued(hosting: HostingClient) -> None:
     endpoint = hosting.endpoint(hosting.config(hosting.model("old")))
     new = hosting.config(hosting.model("new"))
     hosting.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=new)
     crash(hosting)
     assert hosting.invoke(endpoint)["version"] in {"old", "new"}
-    answer = hosting.settled(endpoint)
-    assert (answer["EndpointStatus"], answer["EndpointConfigName"]) == ("InService", new)
+    response = hosting.settled(endpoint)
+    assert (response["EndpointStatus"], response["EndpointConfigName"]) == ("InService", new)
     assert hosting.invoke(endpoint)["version"] == "new"
     wait_for(lambda: len(servers(hosting, endpoint)) == 1, 10, "the old fleet to end")
     hosting.delete(endpoint)
 
 
-def test_a_canary_that_was_baking_starts_again_and_its_alarm_is_still_there(hosting: HostingClient) -> None:
+def test_a_canary_in_bake_time_starts_again_and_keeps_its_alarm(hosting: HostingClient) -> None:
     endpoint = hosting.endpoint(hosting.config(hosting.model("old")))
     new = hosting.config(hosting.model("new"))
     cloudwatch = hosting.runtime.client("cloudwatch")
@@ -132,7 +132,7 @@ def test_a_canary_that_was_baking_starts_again_and_its_alarm_is_still_there(host
     hosting.delete(endpoint)
 
 
-def test_a_half_done_deletion_is_finished(hosting: HostingClient) -> None:
+def test_an_interrupted_deletion_is_finished(hosting: HostingClient) -> None:
     endpoint = hosting.endpoint(hosting.config(hosting.model("one", sleep=2)))
     hosting.sagemaker.delete_endpoint(EndpointName=endpoint)
     crash(hosting)
@@ -148,7 +148,7 @@ def test_a_half_done_deletion_is_finished(hosting: HostingClient) -> None:
     wait_for(lambda: not servers(hosting, endpoint), 10, "its workers to be gone")
 
 
-def test_logs_of_instances_are_still_there_once(hosting: HostingClient) -> None:
+def test_log_lines_of_instances_are_neither_lost_nor_repeated(hosting: HostingClient) -> None:
     endpoint = hosting.endpoint(hosting.config(hosting.model("one")))
     logs, group = hosting.runtime.client("logs"), f"/aws/sagemaker/Endpoints/{endpoint}"
 

@@ -1,4 +1,4 @@
-"""UpdateEndpoint under traffic: whatever the new configuration is worth, no client sees a failure."""
+"""UpdateEndpoint under traffic: no client sees a failure, whether the new configuration works or not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def steady(hosting: HostingClient) -> str:
     return hosting.endpoint(hosting.config(hosting.model("steady")))
 
 
-def test_updates_good_and_bad_drop_no_request(hosting: HostingClient) -> None:
+def test_neither_good_nor_bad_updates_drop_a_request(hosting: HostingClient) -> None:
     first = hosting.config(hosting.model("v1", sleep=0.02), instances=2)
     endpoint = hosting.endpoint(first)
     good = [hosting.config(hosting.model(version, sleep=0.02)) for version in ("v2", "v3")]
@@ -74,7 +74,7 @@ def test_variant_properties_are_retained(hosting: HostingClient) -> None:
     hosting.delete(endpoint)
 
 
-def test_what_an_endpoint_runs_may_be_deleted_but_then_it_cannot_be_updated(hosting: HostingClient) -> None:
+def test_an_endpoint_whose_configuration_was_deleted_cannot_be_updated(hosting: HostingClient) -> None:
     model = hosting.model("v1")
     config = hosting.config(model)
     endpoint = hosting.endpoint(config)
@@ -88,7 +88,7 @@ def test_what_an_endpoint_runs_may_be_deleted_but_then_it_cannot_be_updated(host
     hosting.delete(endpoint)
 
 
-def test_an_update_of_nothing_is_refused(hosting: HostingClient) -> None:
+def test_an_update_of_a_missing_endpoint_is_refused(hosting: HostingClient) -> None:
     config = hosting.config(hosting.model("v1"))
     with pytest.raises(ClientError, match="Could not find endpoint "):
         hosting.sagemaker.update_endpoint(EndpointName="nobody", EndpointConfigName=config)
@@ -98,7 +98,7 @@ def test_an_update_of_nothing_is_refused(hosting: HostingClient) -> None:
         )
 
 
-def test_capacity_that_does_not_start_is_given_up(hosting: HostingClient, tmp_path: Path) -> None:
+def test_capacity_that_does_not_start_is_undone(hosting: HostingClient, tmp_path: Path) -> None:
     endpoint = hosting.endpoint(
         hosting.config(hosting.model("v1", sleep=0.02, load_once=str(tmp_path / "loaded")))
     )
@@ -107,11 +107,11 @@ def test_capacity_that_does_not_start_is_given_up(hosting: HostingClient, tmp_pa
             EndpointName=endpoint,
             DesiredWeightsAndCapacities=[{"VariantName": "AllTraffic", "DesiredInstanceCount": 2}],
         )
-        answer = hosting.settled(endpoint)
+        response = hosting.settled(endpoint)
     assert seen.failures == []
-    assert answer["EndpointStatus"] == "InService"
-    assert "FileExistsError" in answer["FailureReason"]
-    assert answer["ProductionVariants"][0]["CurrentInstanceCount"] == 1
+    assert response["EndpointStatus"] == "InService"
+    assert "FileExistsError" in response["FailureReason"]
+    assert response["ProductionVariants"][0]["CurrentInstanceCount"] == 1
     hosting.delete(endpoint)
 
 

@@ -10,18 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from local_sagemaker.channels import ChannelError
 from local_sagemaker.jobs.artifacts import FolderSync, join_uri, pack, upload_packed
-from local_sagemaker.objects import Objects
-from local_sagemaker.s3_records import s3_backend
-from local_sagemaker.s3_state import S3State
+from local_sagemaker.s3.moto_backend import s3_backend
+from local_sagemaker.s3.objects import Objects
+from local_sagemaker.s3.state import S3State
 
 _numbers = itertools.count()
 
 
 class RecordingObjects(Objects):
-    """The real thing, with the keys of uploads in order."""
+    """Objects that record the keys of uploads in order."""
 
     def __init__(self, state: S3State) -> None:
         super().__init__(state)
@@ -47,7 +46,7 @@ def uri() -> str:
 
 
 def write(path: Path, text: str, age: float = 10) -> None:
-    """A file that was written `age` seconds ago."""
+    """Write a file with a modification time `age` seconds ago."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     os.utime(path, (time.time() - age, time.time() - age))
@@ -71,7 +70,7 @@ def test_an_empty_folder_leaves_no_archive(tmp_path: Path, objects: RecordingObj
     assert objects.uploads == []
 
 
-def test_only_changed_files_go_up(tmp_path: Path, objects: RecordingObjects, uri: str) -> None:
+def test_only_changed_files_are_uploaded(tmp_path: Path, objects: RecordingObjects, uri: str) -> None:
     folder = tmp_path / "folder"
     sync = FolderSync(folder, uri, objects)
     assert sync.sync() == 0
@@ -94,7 +93,9 @@ def test_a_file_that_is_being_written_waits(tmp_path: Path, objects: RecordingOb
     assert objects.uploads == ["fresh"]
 
 
-def test_an_index_goes_up_after_what_it_names(tmp_path: Path, objects: RecordingObjects, uri: str) -> None:
+def test_an_index_is_uploaded_after_the_files_it_names(
+    tmp_path: Path, objects: RecordingObjects, uri: str
+) -> None:
     folder = tmp_path / "tensors"
     write(folder / "index" / "0.json", "{}")
     write(folder / "zzz" / "0.tfevents", "")
@@ -102,9 +103,7 @@ def test_an_index_goes_up_after_what_it_names(tmp_path: Path, objects: Recording
     assert objects.uploads == ["zzz/0.tfevents", "index/0.json"]
 
 
-def test_what_was_downloaded_does_not_go_up_again(
-    tmp_path: Path, objects: RecordingObjects, uri: str
-) -> None:
+def test_downloaded_files_are_not_uploaded_again(tmp_path: Path, objects: RecordingObjects, uri: str) -> None:
     write(tmp_path / "old" / "epoch" / "1.pt", "one")
     FolderSync(tmp_path / "old", uri, objects).sync()
     sync = FolderSync(tmp_path / "new", uri, objects)

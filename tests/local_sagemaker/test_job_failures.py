@@ -1,9 +1,8 @@
-"""Failure reasons, from logs as scripts and AWS's toolkit leave them."""
+"""Failure reasons, from logs of scripts and of AWS's toolkit."""
 
 from __future__ import annotations
 
 import pytest
-
 from local_sagemaker.jobs.failures import LIMIT, failure_reason, last_exception
 from local_sagemaker.processes import LOST
 
@@ -30,7 +29,7 @@ Traceback (most recent call last):
     main()
     ~~~~^^
 DataError: class folder 'cats' is empty
-add pictures to it""".splitlines()
+add images to it""".splitlines()
 WORKER = """\
 Traceback (most recent call last):
   File "train.py", line 9, in <module>
@@ -45,7 +44,7 @@ def test_the_script_s_exception_fills_the_empty_message() -> None:
     reason = failure_reason(1, FAILURE_FILE, [*CHAINED, *TOOLKIT])
     assert reason == (
         "AlgorithmError: ExecuteUserScriptError:\nExitCode 1\n"
-        "ErrorMessage \"DataError: class folder 'cats' is empty\nadd pictures to it\"\n"
+        "ErrorMessage \"DataError: class folder 'cats' is empty\nadd images to it\"\n"
         'Command "/bin/python train.py --lr 0.1", exit code: 1'
     )
 
@@ -69,7 +68,7 @@ def test_the_script_s_exception_fills_the_empty_message() -> None:
         ([], ""),
     ],
 )
-def test_without_a_traceback_the_line_that_tells_most(log: list[str], expected: str) -> None:
+def test_without_a_traceback_the_line_that_mentions_an_error_is_used(log: list[str], expected: str) -> None:
     assert last_exception([*log, *TOOLKIT]) == expected
 
 
@@ -110,9 +109,9 @@ def test_an_error_of_the_toolkit_starts_with_its_message() -> None:
     assert len(reason) <= LIMIT
 
 
-def test_a_killed_container_is_told_plainly() -> None:
+def test_a_killed_container_has_a_reason_of_its_own() -> None:
     assert "SIGKILL" in failure_reason(137, "", ["epoch=1"])
 
 
-def test_a_vanished_process_is_no_fault_of_the_script() -> None:
+def test_a_lost_process_is_an_internal_error() -> None:
     assert failure_reason(LOST, "", []).startswith("InternalServerError: ")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.processing.folders import ProcessingFolders
 
@@ -39,7 +38,7 @@ def test_data_elsewhere_is_refused(path: str) -> None:
         ProcessingFolders(Path("/jobs/one")).data(path)
 
 
-def test_what_explains_a_job_s_end_stays(tmp_path: Path) -> None:
+def test_files_that_explain_a_job_s_end_are_kept(tmp_path: Path) -> None:
     folders = ProcessingFolders(tmp_path)
     folders.create()
     kept = [folders.config / "resourceconfig.json", folders.message, folders.process / "exit", folders.log]

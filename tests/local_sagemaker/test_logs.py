@@ -1,4 +1,4 @@
-"""Following log files: lines, progress bars, journals and what is in CloudWatch Logs."""
+"""Following log files: lines, progress bars, journals and CloudWatch Logs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from moto.logs.models import logs_backends
-
+from local_sagemaker.context import ACCOUNT
 from local_sagemaker.logs import (
     MAX_EVENT_BYTES,
     CloudWatchLogs,
@@ -17,11 +16,11 @@ from local_sagemaker.logs import (
     read_journal,
     visible_text,
 )
-from local_sagemaker.platform import ACCOUNT
+from moto.logs.models import logs_backends
 
 
 class Sink:
-    """Collects what a follower puts out."""
+    """Collects a follower's events."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
@@ -44,7 +43,7 @@ def append(log: Path, text: str) -> None:
         file.write(text)
 
 
-def test_lines_come_once_and_whole(log: Path) -> None:
+def test_every_line_is_one_event(log: Path) -> None:
     sink = Sink()
     following = follower(log, sink)
     assert following.poll() == []
@@ -56,7 +55,7 @@ def test_lines_come_once_and_whole(log: Path) -> None:
     assert sink.messages == ["one", "two", "", "four"]
 
 
-def test_an_unfinished_last_line_comes_at_the_end(log: Path) -> None:
+def test_an_incomplete_last_line_is_the_last_event(log: Path) -> None:
     following = follower(log, Sink())
     append(log, "no newline")
     assert following.poll() == []
@@ -64,7 +63,7 @@ def test_an_unfinished_last_line_comes_at_the_end(log: Path) -> None:
     assert following.poll(final=True) == []
 
 
-def test_goes_on_after_a_restart_and_shows_the_past_again(log: Path) -> None:
+def test_following_continues_after_a_restart_with_the_journal_first(log: Path) -> None:
     append(log, "one\ntwo\nthr")
     follower(log, Sink()).poll()
     append(log, "ee\n")
@@ -74,7 +73,7 @@ def test_goes_on_after_a_restart_and_shows_the_past_again(log: Path) -> None:
     assert [event.message for event in following.poll()] == ["three"]
 
 
-def test_a_half_written_journal_line_is_read_from_the_log_again(log: Path) -> None:
+def test_an_incomplete_journal_line_is_read_from_the_log_again(log: Path) -> None:
     append(log, "one\ntwo\n")
     follower(log, Sink()).poll()
     journal = log.with_suffix(".jsonl")
@@ -126,9 +125,9 @@ def test_long_lines_are_cut_into_events(log: Path) -> None:
     assert [len(event.message) for event in events] == [MAX_EVENT_BYTES, 5, 4]
 
 
-def test_bytes_that_are_no_text_do_not_stop_it(log: Path) -> None:
-    log.write_bytes(b"\xff\xfe picture\n")
-    assert follower(log, Sink()).poll()[0].message.endswith(" picture")
+def test_bytes_that_are_not_utf_8_are_replaced(log: Path) -> None:
+    log.write_bytes(b"\xff\xfe image\n")
+    assert follower(log, Sink()).poll()[0].message.endswith(" image")
 
 
 def test_events_of_any_age_are_in_cloudwatch_logs() -> None:

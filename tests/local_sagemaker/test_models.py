@@ -27,14 +27,14 @@ def create(hosting: HostingClient, **container: Any) -> str:
 
 def test_a_model_is_described_as_it_was_created(hosting: HostingClient) -> None:
     name = create(hosting, Environment={"SAGEMAKER_PROGRAM": "inference.py"})
-    answer = hosting.sagemaker.describe_model(ModelName=name)
-    assert answer["ModelArn"] == f"arn:aws:sagemaker:us-east-1:123456789012:model/{name}"
-    assert answer["PrimaryContainer"]["Image"] == IMAGE
-    assert answer["PrimaryContainer"]["Environment"] == {"SAGEMAKER_PROGRAM": "inference.py"}
-    assert answer["ExecutionRoleArn"] == hosting.role_arn
+    response = hosting.sagemaker.describe_model(ModelName=name)
+    assert response["ModelArn"] == f"arn:aws:sagemaker:us-east-1:123456789012:model/{name}"
+    assert response["PrimaryContainer"]["Image"] == IMAGE
+    assert response["PrimaryContainer"]["Environment"] == {"SAGEMAKER_PROGRAM": "inference.py"}
+    assert response["ExecutionRoleArn"] == hosting.role_arn
 
 
-def test_a_name_is_taken_once(hosting: HostingClient) -> None:
+def test_names_are_unique(hosting: HostingClient) -> None:
     name = create(hosting)
     with pytest.raises(ClientError, match="Cannot create already existing model") as error:
         hosting.sagemaker.create_model(
@@ -87,7 +87,7 @@ def test_a_missing_model_is_a_validation_exception(hosting: HostingClient) -> No
         assert error.value.response["Error"]["Code"] == "ValidationException"
 
 
-def test_a_deleted_model_and_its_tags_are_gone(hosting: HostingClient) -> None:
+def test_a_deleted_model_has_no_tags(hosting: HostingClient) -> None:
     name = unique("model")
     arn = hosting.sagemaker.create_model(
         ModelName=name,

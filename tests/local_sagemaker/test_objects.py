@@ -1,4 +1,4 @@
-"""S3 from inside the process, and what it costs."""
+"""S3 within the process, and its speed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from local_sagemaker.context import ACCOUNT
+from local_sagemaker.s3.moto_backend import s3_backend
+from local_sagemaker.s3.objects import BucketMissingError, ObjectMissingError, Objects, split_uri
+from local_sagemaker.s3.state import S3State
 from moto.s3.models import s3_backends
 
-from local_sagemaker.objects import BucketMissingError, ObjectMissingError, Objects, split_uri
-from local_sagemaker.platform import ACCOUNT
-from local_sagemaker.s3_records import s3_backend
-from local_sagemaker.s3_state import S3State
-
-FILES = 3060  # pictures in the pre-cut data set's training channel
+FILES = 3060  # images in the pre-cut dataset's training channel
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def test_listing_is_by_prefix_in_key_order(objects: Objects, tmp_path: Path) -> 
     assert len(objects.list("s3://dogs")) == 4
 
 
-def test_what_is_missing_is_named(objects: Objects, tmp_path: Path) -> None:
+def test_missing_objects_and_buckets_are_named(objects: Objects, tmp_path: Path) -> None:
     assert not objects.exists("s3://dogs/none")
     assert not objects.exists("s3://cats/none")
     with pytest.raises(ObjectMissingError, match="s3://dogs/none"):
@@ -92,7 +91,7 @@ def test_what_is_missing_is_named(objects: Objects, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("uri", ["dogs/train", "s3:/dogs/train", "s3://", "https://dogs/train"])
-def test_what_is_no_uri_is_named(uri: str) -> None:
+def test_an_invalid_uri_is_named(uri: str) -> None:
     with pytest.raises(ValueError, match="s3://bucket/key"):
         split_uri(uri)
 
@@ -122,10 +121,10 @@ def test_blobs_without_an_object_are_swept(objects: Objects, tmp_path: Path) -> 
     assert Objects(again).exists("s3://dogs/kept")
 
 
-def test_data_set_of_3060_files_lists_and_downloads_fast(objects: Objects, tmp_path: Path) -> None:
-    pictures = [_file(tmp_path, os.urandom(8_000)) for _ in range(10)]
+def test_a_dataset_of_3060_files_lists_and_downloads_fast(objects: Objects, tmp_path: Path) -> None:
+    images = [_file(tmp_path, os.urandom(8_000)) for _ in range(10)]
     for number in range(FILES):
-        objects.upload(pictures[number % 10], f"s3://dogs/train/{number % 133:03}/{number:05}.jpg")
+        objects.upload(images[number % 10], f"s3://dogs/train/{number % 133:03}/{number:05}.jpg")
 
     start = time.perf_counter()
     listed = objects.list("s3://dogs/train/")

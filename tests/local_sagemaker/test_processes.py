@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from local_sagemaker.processes import LOST, ProcessGroup
 
 from local_sagemaker import processes
-from local_sagemaker.processes import LOST, ProcessGroup
 
 READY = "print('ready', flush=True)\n"
 Starter = Callable[[str], ProcessGroup]
@@ -113,7 +113,7 @@ def test_terminating_only_the_script_spares_its_launcher(start_script: Starter, 
     assert f"script ended with {-signal.SIGTERM}" in (tmp_path / "log").read_text()
 
 
-def test_nothing_stays_behind_a_command_that_ended(start_script: Starter, tmp_path: Path) -> None:
+def test_processes_that_a_command_leaves_running_are_killed(start_script: Starter, tmp_path: Path) -> None:
     group = start_script(
         "import subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
@@ -124,7 +124,7 @@ def test_nothing_stays_behind_a_command_that_ended(start_script: Starter, tmp_pa
     wait_until_gone(child)
 
 
-def test_a_vanished_process_is_lost_and_its_rest_can_be_killed(start_script: Starter, tmp_path: Path) -> None:
+def test_a_process_without_its_shim_is_lost_and_can_be_killed(start_script: Starter, tmp_path: Path) -> None:
     group = start_script(READY + "import time; time.sleep(60)")
     wait_for_text(tmp_path / "log", "ready")
     os.kill(group.pid, signal.SIGKILL)

@@ -1,17 +1,16 @@
-"""Processing jobs through the clients of others: Airflow's operator and AWS's SDK."""
+"""Processing jobs through Airflow's operator and AWS's SDK."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.local_sagemaker.processing_support import PROCESSING, ProcessingRunner
-from tests.local_sagemaker.runtime_process import REGION, RuntimeProcess
+from tests.local_sagemaker.runtime_process import REGION, RuntimeProcess, environment_python, run_sdk
 
 WRITES = """
 import json, os, pathlib
@@ -45,7 +44,7 @@ def operate(jobs: ProcessingRunner, name: str, home: Path) -> subprocess.Complet
     extra = {"region_name": REGION, "endpoint_url": jobs.runtime.url}
     connection = {"conn_type": "aws", "login": "test", "password": "test", "extra": extra}
     return subprocess.run(
-        [sys.executable, "-c", OPERATE],
+        [str(environment_python("airflow")), "-c", OPERATE],
         input=json.dumps(request),
         capture_output=True,
         text=True,
@@ -72,21 +71,19 @@ def test_airflow_s_operator_runs_a_job_and_reads_its_output(jobs: ProcessingRunn
     assert "already exists" in again.stderr
 
 
-def test_the_sdk_s_resource_follows_a_job(jobs: ProcessingRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", jobs.runtime.url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    import boto3
-    from sagemaker.core.resources import ProcessingJob
-    from sagemaker.core.utils.utils import SageMakerClient
+FOLLOW = """
+import boto3
+from sagemaker.core.resources import ProcessingJob
+from sagemaker.core.utils.utils import SageMakerClient
+SageMakerClient(session=boto3.Session(region_name="us-east-1"), region_name="us-east-1")
+job = ProcessingJob.get("resource", region="us-east-1")
+job.wait(poll=1, timeout=100)
+assert job.processing_job_status == "Completed"
+assert "resource" in [item.processing_job_name for item in ProcessingJob.get_all(name_contains="resource")]
+job.delete()
+"""
 
-    SageMakerClient(session=boto3.Session(region_name=REGION), region_name=REGION)
+
+def test_the_sdk_s_resource_follows_a_job(jobs: ProcessingRunner) -> None:
     jobs.create("resource", "print('hello')")
-    job = ProcessingJob.get("resource", region=REGION)
-    job.wait(poll=1, timeout=100)
-    assert job.processing_job_status == "Completed"
-    assert "resource" in [
-        item.processing_job_name for item in ProcessingJob.get_all(name_contains="resource")
-    ]
-    job.delete()
+    run_sdk(jobs.runtime, FOLLOW)

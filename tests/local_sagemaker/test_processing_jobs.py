@@ -1,4 +1,4 @@
-"""Processing jobs through boto3: what the container sees, what it leaves, and how a job ends."""
+"""Processing jobs through boto3: inputs, outputs, and how a job ends."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_data_of_an_ended_job_is_freed(jobs: ProcessingRunner) -> None:
     assert not left & {"big", "evaluate.py"}
 
 
-def test_a_failing_script_fails_the_job_with_its_words(jobs: ProcessingRunner) -> None:
+def test_a_failing_script_fails_the_job_with_its_exception(jobs: ProcessingRunner) -> None:
     script = """
 import os, pathlib
 pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "output", "message").write_text("é" * 1000)
@@ -114,14 +114,14 @@ raise ValueError("there is no test split; add one")
     assert jobs.objects("out/fails/") == {}
 
 
-def test_a_command_that_the_image_lacks_fails_the_job(jobs: ProcessingRunner) -> None:
+def test_a_command_that_does_not_exist_fails_the_job(jobs: ProcessingRunner) -> None:
     jobs.create("lacks", AppSpecification={"ImageUri": IMAGE, "ContainerEntrypoint": ["no-such-command"]})
     job = jobs.wait("lacks")
     assert job["ProcessingJobStatus"] == "Failed"
     assert "no-such-command" in job["FailureReason"]
 
 
-def test_a_message_that_is_no_text_fails_the_job(jobs: ProcessingRunner) -> None:
+def test_a_message_that_is_not_utf_8_fails_the_job(jobs: ProcessingRunner) -> None:
     script = "import os; open(os.environ['SAGEMAKER_BASE_DIR'] + '/output/message', 'wb').write(b'\\xff')"
     jobs.create("no-text", script)
     job = jobs.wait("no-text")
@@ -142,7 +142,7 @@ def test_a_shell_command_finds_the_image_s_python_and_paths(jobs: ProcessingRunn
     assert jobs.log("shell") == [own, f"{own}/bin/python3", "code"]
 
 
-def test_a_stopped_job_keeps_what_goes_up_continuously(jobs: ProcessingRunner) -> None:
+def test_a_stopped_job_keeps_its_continuous_outputs(jobs: ProcessingRunner) -> None:
     jobs.create(
         "stops",
         WAITS,
@@ -248,7 +248,7 @@ def test_jobs_are_listed_by_page(jobs: ProcessingRunner) -> None:
         ({"ProcessingOutputConfig": {"Outputs": [{"OutputName": "out"}]}}, "no S3Output"),
     ],
 )
-def test_what_cannot_run_is_refused(jobs: ProcessingRunner, change: dict[str, Any], words: str) -> None:
+def test_unsupported_requests_are_refused(jobs: ProcessingRunner, change: dict[str, Any], words: str) -> None:
     with pytest.raises(ClientError, match=words) as error:
         jobs.create("refused", **change)
     assert error.value.response["Error"]["Code"] == "ValidationException"
@@ -257,8 +257,8 @@ def test_what_cannot_run_is_refused(jobs: ProcessingRunner, change: dict[str, An
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        ({"LocalPath": "/opt/ml/model"}, "outside of /opt/ml/processing"),
-        ({"LocalPath": "/opt/ml/processing/../x"}, "outside of /opt/ml/processing"),
+        ({"LocalPath": "/opt/ml/model"}, "outside /opt/ml/processing"),
+        ({"LocalPath": "/opt/ml/processing/../x"}, "outside /opt/ml/processing"),
         ({"S3Uri": "s3://no-such-bucket/data"}, "No S3 objects found"),
         ({"S3InputMode": "Pipe"}, "S3InputMode Pipe"),
         ({"S3CompressionType": "Gzip"}, "only be used if the S3InputMode is Pipe"),

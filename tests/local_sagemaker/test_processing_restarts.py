@@ -1,13 +1,13 @@
-"""Processing jobs whose runtime is killed: nothing is lost, doubled or run twice."""
+"""Processing jobs whose runtime is killed: nothing is lost, repeated or run twice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from local_sagemaker.processes import ProcessGroup
 
 from local_sagemaker import processes
-from local_sagemaker.processes import ProcessGroup
 from tests.local_sagemaker.conftest import BUCKET, ROLE_ARN, MakeRuntime
 from tests.local_sagemaker.processing_support import PROCESSING, ProcessingRunner
 
@@ -25,7 +25,7 @@ while not (base / "go").exists() or step < 50:
 
 @pytest.fixture
 def jobs(make_runtime: MakeRuntime) -> Iterator[ProcessingRunner]:
-    """Jobs in a runtime of the test's own, which it may kill."""
+    """Jobs in a runtime that the test may kill."""
     runner = ProcessingRunner(make_runtime(), BUCKET, ROLE_ARN)
     runner.s3.create_bucket(Bucket=BUCKET)
     yield runner
@@ -53,7 +53,7 @@ def check_complete(jobs: ProcessingRunner) -> None:
     assert jobs.log("counts") == [f"step {number}" for number in range(1, total + 1)]
 
 
-def test_a_job_runs_on_while_its_runtime_is_away(jobs: ProcessingRunner) -> None:
+def test_a_job_runs_on_while_its_runtime_is_down(jobs: ProcessingRunner) -> None:
     create(jobs)
     jobs.wait_for_line("counts", "step 10")
     started = jobs.describe("counts")["ProcessingStartTime"]
@@ -75,7 +75,7 @@ def test_a_job_created_right_before_a_crash_runs_after_it(jobs: ProcessingRunner
     check_complete(jobs)
 
 
-def test_a_job_that_ends_while_the_runtime_is_away_is_completed_after(jobs: ProcessingRunner) -> None:
+def test_a_job_that_ends_while_the_runtime_is_down_is_completed_later(jobs: ProcessingRunner) -> None:
     create(jobs)
     jobs.wait_for_line("counts", "step 10")
     jobs.runtime.kill()
@@ -88,7 +88,7 @@ def test_a_job_that_ends_while_the_runtime_is_away_is_completed_after(jobs: Proc
     check_complete(jobs)
 
 
-def test_a_stop_outlives_the_runtime(jobs: ProcessingRunner) -> None:
+def test_a_stop_survives_a_restart(jobs: ProcessingRunner) -> None:
     script = (
         "import signal, time\nsignal.signal(signal.SIGTERM, lambda *_: print('asked'))\nprint('running')\n"
     )

@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-
 from local_sagemaker.errors import SerializationError, UnknownOperationError, ValidationError
 from local_sagemaker.patterns import compile_pattern, matches
-from local_sagemaker.protocol import parse_request, serialise_answer, service_model
+from local_sagemaker.protocol import parse_request, serialise_response, service_model
 
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRetrainingRole"
 
@@ -66,7 +65,7 @@ def test_patterns_mean_what_java_means(pattern: str, value: str, matching: bool)
     assert matches(pattern, value) is matching
 
 
-def test_valid_request_comes_back_as_it_is() -> None:
+def test_a_valid_request_is_returned_unchanged() -> None:
     request = _training_request()
     assert parse_request("CreateTrainingJob", json.dumps(request).encode()) == request
 
@@ -106,7 +105,7 @@ def test_all_violations_come_in_one_message() -> None:
     ) in message
 
 
-def test_members_of_lists_are_named_by_their_place() -> None:
+def test_members_of_lists_are_named_by_their_index() -> None:
     channel = {"ChannelName": "train set", "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix"}}}
     message = _refusal(_training_request(InputDataConfig=[channel]))
     assert "Value 'train set' at 'inputDataConfig.1.member.channelName'" in message
@@ -155,7 +154,7 @@ def test_wrong_types_are_refused(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'"text"', b"\xff\xfe", b"[" * 100_000])
-def test_body_that_is_no_json_object_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(SerializationError):
         parse_request("ListTrainingJobs", body)
 
@@ -190,7 +189,7 @@ def test_union_takes_exactly_one_member() -> None:
     assert "Exactly one member of" in _refusal(union, "CreateAutoMLJobV2")
 
 
-def test_answer_has_the_members_of_its_shape_only() -> None:
+def test_a_response_has_only_the_members_of_its_shape() -> None:
     document = {
         "TrainingJobName": "dog-breed-1",
         "TrainingJobArn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/dog-breed-1",
@@ -200,7 +199,7 @@ def test_answer_has_the_members_of_its_shape_only() -> None:
         "FailureReason": None,
         "_pid": 4711,
     }
-    assert json.loads(serialise_answer("DescribeTrainingJob", document)) == {
+    assert json.loads(serialise_response("DescribeTrainingJob", document)) == {
         "TrainingJobName": "dog-breed-1",
         "TrainingJobArn": "arn:aws:sagemaker:us-east-1:123456789012:training-job/dog-breed-1",
         "ModelArtifacts": {"S3ModelArtifacts": "s3://b/m"},
@@ -209,11 +208,11 @@ def test_answer_has_the_members_of_its_shape_only() -> None:
     }
 
 
-def test_answer_without_members_to_come_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    serialise_answer("CreateTrainingJob", {})
+def test_a_response_without_required_members_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    serialise_response("CreateTrainingJob", {})
     assert "TrainingJobArn" in caplog.text
 
 
 def test_operation_without_output() -> None:
-    assert serialise_answer("StopTrainingJob", {}) == b"{}"
-    assert serialise_answer("StopTrainingJob", None) == b"{}"
+    assert serialise_response("StopTrainingJob", {}) == b"{}"
+    assert serialise_response("StopTrainingJob", None) == b"{}"

@@ -65,10 +65,10 @@ def test_a_group_is_described_listed_and_deleted(hosting: HostingClient) -> None
     )["ModelPackageGroupArn"]
     assert arn == f"{ARN}:model-package-group/{name}"
     for name_or_arn in (name, arn):
-        answer = hosting.sagemaker.describe_model_package_group(ModelPackageGroupName=name_or_arn)
-        assert answer["ModelPackageGroupArn"] == arn
-        assert answer["ModelPackageGroupDescription"] == "Dogs by breed"
-        assert answer["ModelPackageGroupStatus"] == "Completed"
+        response = hosting.sagemaker.describe_model_package_group(ModelPackageGroupName=name_or_arn)
+        assert response["ModelPackageGroupArn"] == arn
+        assert response["ModelPackageGroupDescription"] == "Dogs by breed"
+        assert response["ModelPackageGroupStatus"] == "Completed"
     listed = hosting.sagemaker.list_model_package_groups(NameContains=name)["ModelPackageGroupSummaryList"]
     assert [item["ModelPackageGroupName"] for item in listed] == [name]
     assert hosting.sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "team", "Value": "pets"}]
@@ -95,19 +95,19 @@ def test_a_version_is_described_as_it_was_registered(hosting: HostingClient, gro
     arn = register(hosting, group, data, **facts)
     assert arn == f"{ARN}:model-package/{group}/1"
     for name_or_arn in (arn, f"{group}/1"):
-        answer = hosting.sagemaker.describe_model_package(ModelPackageName=name_or_arn)
-        assert {member: answer[member] for member in facts} == facts
-        assert answer["InferenceSpecification"] == specification(data)
-        assert (answer["ModelPackageGroupName"], answer["ModelPackageVersion"]) == (group, 1)
-        assert answer["ModelApprovalStatus"] == "PendingManualApproval"
-        assert answer["ModelPackageStatus"] == "Completed"
-        assert "ModelPackageName" not in answer
+        response = hosting.sagemaker.describe_model_package(ModelPackageName=name_or_arn)
+        assert {member: response[member] for member in facts} == facts
+        assert response["InferenceSpecification"] == specification(data)
+        assert (response["ModelPackageGroupName"], response["ModelPackageVersion"]) == (group, 1)
+        assert response["ModelApprovalStatus"] == "PendingManualApproval"
+        assert response["ModelPackageStatus"] == "Completed"
+        assert "ModelPackageName" not in response
     batch = hosting.sagemaker.batch_describe_model_package(ModelPackageArnList=[arn, f"{arn}0"])
     assert list(batch["ModelPackageSummaries"]) == [arn]
     assert list(batch["BatchDescribeModelPackageErrorMap"]) == [f"{arn}0"]
 
 
-def test_a_version_s_number_is_never_used_again(hosting: HostingClient, group: str, data: str) -> None:
+def test_version_numbers_are_never_reused(hosting: HostingClient, group: str, data: str) -> None:
     arns = [register(hosting, f"{ARN}:model-package-group/{group}", data) for _ in range(2)]
     hosting.sagemaker.delete_model_package(ModelPackageName=arns[-1])
     with pytest.raises(ClientError, match=f"ModelPackage {arns[-1]} does not exist") as error:
@@ -135,11 +135,11 @@ def test_approval_and_metadata_are_updated(hosting: HostingClient, group: str, d
         CustomerMetadataProperties={"gate": "passed"},
         CustomerMetadataPropertiesToRemove=["drop"],
     )
-    answer = hosting.sagemaker.describe_model_package(ModelPackageName=arn)
-    assert answer["ModelApprovalStatus"] == "Approved"
-    assert answer["ApprovalDescription"] == "0.91 against 0.88"
-    assert answer["CustomerMetadataProperties"] == {"keep": "1", "gate": "passed"}
-    assert answer["LastModifiedTime"] >= answer["CreationTime"]
+    response = hosting.sagemaker.describe_model_package(ModelPackageName=arn)
+    assert response["ModelApprovalStatus"] == "Approved"
+    assert response["ApprovalDescription"] == "0.91 against 0.88"
+    assert response["CustomerMetadataProperties"] == {"keep": "1", "gate": "passed"}
+    assert response["LastModifiedTime"] >= response["CreationTime"]
     with pytest.raises(ClientError, match="does not exist"):
         hosting.sagemaker.update_model_package(ModelPackageArn=f"{arn}0", ModelApprovalStatus="Approved")
 
@@ -170,9 +170,9 @@ def test_a_package_on_its_own_has_a_name(hosting: HostingClient, data: str) -> N
     request = {"ModelPackageName": name, "InferenceSpecification": specification(data)}
     arn = hosting.sagemaker.create_model_package(**request)["ModelPackageArn"]
     assert arn == f"{ARN}:model-package/{name}"
-    answer = hosting.sagemaker.describe_model_package(ModelPackageName=name)
-    assert answer["ModelPackageName"] == name
-    assert "ModelApprovalStatus" not in answer
+    response = hosting.sagemaker.describe_model_package(ModelPackageName=name)
+    assert response["ModelPackageName"] == name
+    assert "ModelApprovalStatus" not in response
     with pytest.raises(ClientError, match="already exists") as error:
         hosting.sagemaker.create_model_package(**request)
     assert code(error) == "ConflictException"
@@ -190,7 +190,7 @@ def test_a_package_on_its_own_has_a_name(hosting: HostingClient, data: str) -> N
         ({"InferenceSpecification": specification("s3://b/m", UNKNOWN_IMAGE)}, "nobody-knows-this"),
     ],
 )
-def test_what_cannot_be_deployed_is_not_registered(
+def test_a_package_that_cannot_be_deployed_is_refused(
     hosting: HostingClient, group: str, data: str, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ClientError, match=words) as error:
@@ -217,8 +217,8 @@ def test_a_model_of_an_approved_package_serves(hosting: HostingClient, group: st
     assert described == request["PrimaryContainer"]
     hosting.sagemaker.delete_model_package(ModelPackageName=arn)
     endpoint = hosting.endpoint(hosting.config(model))
-    answer = hosting.invoke(endpoint, {"value": 3})
-    assert (answer["value"], answer["version"], answer["variable"]) == (3.0, "one", "model")
+    response = hosting.invoke(endpoint, {"value": 3})
+    assert (response["value"], response["version"], response["variable"]) == (3.0, "one", "model")
     hosting.delete(endpoint)
 
 
@@ -257,7 +257,7 @@ def test_an_additional_specification_is_chosen_by_name(hosting: HostingClient, g
                 hosting.sagemaker.create_model(**request)
 
 
-def test_the_registry_outlives_the_runtime(make_runtime: MakeRuntime) -> None:
+def test_the_registry_survives_a_restart(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     hosting = HostingClient(runtime, BUCKET, ROLE_ARN)
     hosting.s3.create_bucket(Bucket=BUCKET)
@@ -265,6 +265,6 @@ def test_the_registry_outlives_the_runtime(make_runtime: MakeRuntime) -> None:
     arn = register(hosting, "lasting", hosting.upload("one"), ModelApprovalStatus="Approved")
     runtime.kill()
     runtime.start()
-    answer = hosting.sagemaker.describe_model_package(ModelPackageName=arn)
-    assert answer["ModelApprovalStatus"] == "Approved"
+    response = hosting.sagemaker.describe_model_package(ModelPackageName=arn)
+    assert response["ModelApprovalStatus"] == "Approved"
     assert register(hosting, "lasting", hosting.upload("two")) == f"{ARN}:model-package/lasting/2"

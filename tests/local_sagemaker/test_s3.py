@@ -1,4 +1,4 @@
-"""S3 over HTTP and from inside, and what of it survives a crash."""
+"""S3 over HTTP and within the process, and what survives a crash."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _keys(s3: Any, bucket: str) -> list[str]:
     return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
 
-def test_object_survives_with_everything_about_it(crashing: RuntimeProcess, own: str, restart: Any) -> None:
+def test_an_object_survives_with_metadata_and_tags(crashing: RuntimeProcess, own: str, restart: Any) -> None:
     s3 = crashing.client("s3")
     s3.put_object(
         Bucket=own,
@@ -155,8 +155,8 @@ def _upload_parts(s3: Any, bucket: str, key: str, parts: list[bytes]) -> tuple[s
     upload = s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
     done = []
     for number, content in enumerate(parts, 1):
-        answer = s3.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=content)
-        done.append({"PartNumber": number, "ETag": answer["ETag"]})
+        response = s3.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=content)
+        done.append({"PartNumber": number, "ETag": response["ETag"]})
     return upload, done
 
 
@@ -195,11 +195,11 @@ def test_multipart_upload_to_a_versioned_bucket(crashing: RuntimeProcess, own: s
 def test_ranges(s3: Any, bucket: str, size: int, asked: str) -> None:
     content = os.urandom(size)
     s3.put_object(Bucket=bucket, Key=f"range/{size}", Body=content)
-    answer = s3.get_object(Bucket=bucket, Key=f"range/{size}", Range=asked)
+    response = s3.get_object(Bucket=bucket, Key=f"range/{size}", Range=asked)
     first, last = asked.removeprefix("bytes=").split("-")
     expected = content[-int(last) :] if not first else content[int(first) : int(last) + 1 if last else None]
-    assert answer["Body"].read() == expected
-    assert answer["ContentLength"] == len(expected)
+    assert response["Body"].read() == expected
+    assert response["ContentLength"] == len(expected)
 
 
 @pytest.mark.parametrize("size", [1000, 3_000_000])
@@ -243,7 +243,7 @@ def test_role_survives(crashing: RuntimeProcess, restart: Any) -> None:
 
 
 def test_every_acknowledged_write_survives_a_kill_in_the_middle(crashing: RuntimeProcess, own: str) -> None:
-    """Writers go on until the process is killed under them; what was acknowledged must be there, whole."""
+    """Writers continue until the process is killed; acknowledged objects must be complete afterwards."""
     acknowledged: list[tuple[str, str]] = []
     begun = threading.Event()
 
@@ -272,15 +272,15 @@ def test_every_acknowledged_write_survives_a_kill_in_the_middle(crashing: Runtim
     s3 = crashing.client("s3")
     last = dict(acknowledged)
     for key, digest in last.items():
-        answer = s3.get_object(Bucket=own, Key=key)
-        found = hashlib.md5(answer["Body"].read(), usedforsecurity=False).hexdigest()
-        assert answer["ETag"] == f'"{found}"', "the object is whole"
+        response = s3.get_object(Bucket=own, Key=key)
+        found = hashlib.md5(response["Body"].read(), usedforsecurity=False).hexdigest()
+        assert response["ETag"] == f'"{found}"', "the object is whole"
         unacknowledged = found != digest
         assert not unacknowledged or _may_be_newer(key, acknowledged, found)
 
 
 def _may_be_newer(key: str, acknowledged: list[tuple[str, str]], found: str) -> bool:
-    """A write under way at the kill may have been made unanswered; older content may not be back."""
+    """A write in progress at the kill may have been made; older content must not be back."""
     return (key, found) not in acknowledged
 
 
@@ -305,7 +305,7 @@ def _fill(s3: Any, written: dict[str, bytes]) -> None:
         written[f"k/{number}"] = content
 
 
-def test_full_disk_is_told_and_loses_nothing(make_runtime: MakeRuntime, small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_loses_nothing(make_runtime: MakeRuntime, small_disk: Path) -> None:
     runtime = make_runtime(small_disk / "root")
     s3 = runtime.client("s3")
     s3.create_bucket(Bucket="dogs")

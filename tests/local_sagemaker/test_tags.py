@@ -27,10 +27,10 @@ def _tagged_resource(sagemaker: Any, role_arn: str, name: str) -> str:
         "InitialInstanceCount": 1,
         "InstanceType": "ml.m5.xlarge",
     }
-    answer = sagemaker.create_endpoint_config(
+    response = sagemaker.create_endpoint_config(
         EndpointConfigName=name, ProductionVariants=[variant], Tags=[{"Key": "team", "Value": "vision"}]
     )
-    arn: str = answer["EndpointConfigArn"]
+    arn: str = response["EndpointConfigArn"]
     return arn
 
 
@@ -44,10 +44,10 @@ def test_tags_of_creation_are_listed(sagemaker: Any, resource: str) -> None:
 
 
 def test_adding_replaces_by_key(sagemaker: Any, resource: str) -> None:
-    answer = sagemaker.add_tags(
+    response = sagemaker.add_tags(
         ResourceArn=resource, Tags=[{"Key": "team", "Value": "cats"}, {"Key": "run", "Value": "7"}]
     )
-    assert {tag["Key"]: tag["Value"] for tag in answer["Tags"]} == {"team": "cats", "run": "7"}
+    assert {tag["Key"]: tag["Value"] for tag in response["Tags"]} == {"team": "cats", "run": "7"}
     assert _tags(sagemaker, resource) == {"team": "cats", "run": "7"}
 
 

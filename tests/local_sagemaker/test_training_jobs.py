@@ -45,7 +45,7 @@ def jobs(runtime: RuntimeProcess, bucket: str, role_arn: str) -> JobRunner:
 
 @pytest.fixture(scope="module")
 def completed(jobs: JobRunner) -> dict[str, Any]:
-    """A job that ran through, as described at its end."""
+    """The final description of a completed job."""
     for name in ("a/1.txt", "a/2.txt", "b/1.txt"):
         jobs.put(f"training/data/train/{name}", name.encode())
     jobs.put("training/data/train/", b"")
@@ -74,12 +74,12 @@ def completed(jobs: JobRunner) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def seen(jobs: JobRunner, completed: dict[str, Any]) -> dict[str, Any]:
-    """What the script saw in its container."""
+    """What the script found in its container."""
     content: dict[str, Any] = json.loads(jobs.members("out/completed/output/output.tar.gz")["seen.json"])
     return content
 
 
-def test_ends_completed_with_the_phases_of_aws(completed: dict[str, Any]) -> None:
+def test_a_job_completes_with_aws_s_phases(completed: dict[str, Any]) -> None:
     assert completed["TrainingJobStatus"] == completed["SecondaryStatus"] == "Completed"
     transitions = completed["SecondaryStatusTransitions"]
     assert [item["Status"] for item in transitions] == [
@@ -162,7 +162,9 @@ def test_artifacts_are_in_s3(jobs: JobRunner, completed: dict[str, Any], bucket:
     }
 
 
-def test_keeps_logs_but_no_data_of_an_ended_job(runtime: RuntimeProcess, completed: dict[str, Any]) -> None:
+def test_logs_but_no_data_of_an_ended_job_are_kept(
+    runtime: RuntimeProcess, completed: dict[str, Any]
+) -> None:
     folder = runtime.root / "training-job" / "completed"
     assert (folder / "log.jsonl").exists()
     assert not (folder / "opt_ml" / "input" / "data").exists()
@@ -178,8 +180,8 @@ def test_tags_are_listed(jobs: JobRunner, completed: dict[str, Any]) -> None:
 
 FAILURES = {
     "raises": (
-        "def load():\n    raise ValueError('class folder cats is empty; add pictures')\nload()",
-        'ErrorMessage "ValueError: class folder cats is empty; add pictures"',
+        "def load():\n    raise ValueError('class folder cats is empty; add images')\nload()",
+        'ErrorMessage "ValueError: class folder cats is empty; add images"',
     ),
     "arguments": (
         "import argparse\nargparse.ArgumentParser().parse_args(['--lr', '1'])",
@@ -197,7 +199,7 @@ FAILURES = {
 
 @pytest.fixture(scope="module")
 def failed(jobs: JobRunner) -> dict[str, dict[str, Any]]:
-    """Jobs with scripts that fail, by kind of failure, as described at their end."""
+    """Final descriptions of jobs with failing scripts, by kind of failure."""
     for kind, (script, _) in FAILURES.items():
         jobs.create(f"fails-{kind}", script)
     missing = {"sagemaker_submit_directory": json.dumps(f"s3://{jobs.bucket}/code/no-such.tar.gz")}
@@ -206,7 +208,7 @@ def failed(jobs: JobRunner) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-def test_a_failure_is_told_in_the_words_of_the_script(failed: dict[str, dict[str, Any]], kind: str) -> None:
+def test_a_failure_reason_has_the_script_s_exception(failed: dict[str, dict[str, Any]], kind: str) -> None:
     job = failed[kind]
     assert job["TrainingJobStatus"] == job["SecondaryStatus"] == "Failed"
     assert job["FailureReason"].startswith("AlgorithmError: ")
@@ -218,7 +220,7 @@ def test_code_that_is_not_in_s3_is_named(failed: dict[str, dict[str, Any]]) -> N
     assert "/code/no-such.tar.gz; upload it or correct the URI" in failed["no-code"]["FailureReason"]
 
 
-def test_the_waiter_tells_a_failed_job(jobs: JobRunner, failed: dict[str, dict[str, Any]]) -> None:
+def test_the_waiter_recognises_a_failed_job(jobs: JobRunner, failed: dict[str, dict[str, Any]]) -> None:
     with pytest.raises(WaiterError):
         jobs.sagemaker.get_waiter("training_job_completed_or_stopped").wait(
             TrainingJobName="fails-raises", WaiterConfig={"Delay": 1, "MaxAttempts": 1}
@@ -267,7 +269,7 @@ def test_a_job_ends_at_its_maximum_runtime(jobs: JobRunner) -> None:
 
 
 def wheel() -> bytes:
-    """A package of one module, as a wheel, so that nothing has to be downloaded or built."""
+    """A wheel with one module, which needs neither download nor build."""
     info = "tinything-1.0.dist-info"
     files = {
         "tinything.py": "VALUE = 42\n",
@@ -293,7 +295,7 @@ def test_requirements_are_installed_for_one_job_only(jobs: JobRunner) -> None:
     assert "found None" in jobs.log("is-spared")
 
 
-def test_a_job_cannot_spoil_the_data_of_later_jobs(jobs: JobRunner) -> None:
+def test_a_job_cannot_alter_the_data_of_later_jobs(jobs: JobRunner) -> None:
     jobs.put("training/precious/label.txt", b"original")
     channels = [jobs.channel("train", "training/precious/")]
     spoil = (
@@ -360,7 +362,7 @@ print("hook", json.dumps(hook))
 """
 
 
-def test_debugger_and_profiler_output_goes_to_their_places(jobs: JobRunner) -> None:
+def test_debugger_and_profiler_output_is_uploaded(jobs: JobRunner) -> None:
     hook = {
         "S3OutputPath": f"s3://{jobs.bucket}/debug/",
         "HookParameters": {"train.save_interval": "100", "eval.save_interval": "10"},
@@ -444,7 +446,7 @@ def test_a_running_jobs_profiler_can_be_updated(jobs: JobRunner, runtime: Runtim
         jobs.sagemaker.update_training_job(TrainingJobName="updated", ProfilerConfig=profiler)
 
 
-def test_a_deleted_job_is_gone_and_its_name_free(jobs: JobRunner, runtime: RuntimeProcess) -> None:
+def test_the_name_of_a_deleted_job_can_be_used_again(jobs: JobRunner, runtime: RuntimeProcess) -> None:
     metric = {
         "TrainingImage": "1.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.6",
         "TrainingInputMode": "File",

@@ -1,4 +1,4 @@
-"""Training jobs whose runtime is killed: nothing is lost, doubled or run twice."""
+"""Training jobs whose runtime is killed: nothing is lost, repeated or run twice."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from local_sagemaker.store import Store
 
 from local_sagemaker import processes
-from local_sagemaker.store import Store
 from tests.local_sagemaker.conftest import BUCKET, ROLE_ARN, MakeRuntime
 from tests.local_sagemaker.runtime_process import wait_for
 from tests.local_sagemaker.training_support import IMAGE, JobRunner
@@ -35,7 +35,7 @@ METRICS = {
 
 @pytest.fixture
 def jobs(make_runtime: MakeRuntime) -> Iterator[JobRunner]:
-    """Jobs in a runtime of the test's own, which it may kill."""
+    """Jobs in a runtime that the test may kill."""
     runner = JobRunner(make_runtime(), BUCKET, ROLE_ARN)
     runner.s3.create_bucket(Bucket=BUCKET)
     yield runner
@@ -62,7 +62,7 @@ def grows(path: Path) -> None:
     wait_for(lambda: path.stat().st_size > size, 60, f"{path} to grow")
 
 
-def test_a_job_runs_on_while_its_runtime_is_away(jobs: JobRunner) -> None:
+def test_a_job_runs_on_while_its_runtime_is_down(jobs: JobRunner) -> None:
     jobs.create("counts", COUNTING, AlgorithmSpecification=METRICS)
     jobs.wait_for_line("counts", "step=10 ")
     for _ in range(2):
@@ -101,7 +101,7 @@ def test_a_job_created_right_before_a_crash_runs_after_it(jobs: JobRunner) -> No
     assert len([line for line in jobs.log("counts") if line.startswith("step=1 ")]) == 1
 
 
-def test_a_job_that_ends_while_the_runtime_is_away_is_completed_after(jobs: JobRunner) -> None:
+def test_a_job_that_ends_while_the_runtime_is_down_is_completed_later(jobs: JobRunner) -> None:
     jobs.create("counts", COUNTING)
     jobs.wait_for_line("counts", "step=10 ")
     jobs.runtime.kill()
@@ -118,7 +118,7 @@ def test_a_job_that_ends_while_the_runtime_is_away_is_completed_after(jobs: JobR
     assert jobs.describe("counts")["TrainingJobStatus"] == "Completed"
 
 
-def test_a_job_that_died_with_the_machine_has_failed(jobs: JobRunner) -> None:
+def test_a_job_of_a_machine_that_went_down_has_failed(jobs: JobRunner) -> None:
     jobs.create("counts", COUNTING)
     jobs.wait_for_line("counts", "step=10 ")
     jobs.runtime.kill()
@@ -129,10 +129,10 @@ def test_a_job_that_died_with_the_machine_has_failed(jobs: JobRunner) -> None:
     jobs.runtime.start()
     job = jobs.wait("counts")
     assert job["TrainingJobStatus"] == "Failed"
-    assert "vanished without an exit code" in job["FailureReason"]
+    assert "ended without an exit code" in job["FailureReason"]
 
 
-def test_a_stop_outlives_the_runtime(jobs: JobRunner) -> None:
+def test_a_stop_survives_a_restart(jobs: JobRunner) -> None:
     script = "import signal, time\nsignal.signal(signal.SIGTERM, lambda *_: print('asked'))\n"
     script += "print('running')\nfor _ in range(100): time.sleep(1)"
     jobs.create("stops", script)

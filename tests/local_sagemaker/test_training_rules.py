@@ -88,7 +88,7 @@ def rule_log(jobs: JobRunner, status: Mapping[str, Any]) -> list[str]:
     return read_log(jobs.logs, LOG_GROUP, f"{status['RuleEvaluationJobArn'].rpartition('/')[2]}/algo-1-")
 
 
-def test_rules_report_what_they_find_and_what_they_do_not(jobs: JobRunner) -> None:
+def test_rules_report_findings_and_no_findings(jobs: JobRunner) -> None:
     rules = [
         rule("VanishingGradient"),
         rule("ExplodingTensor"),
@@ -198,7 +198,7 @@ def test_a_job_without_rules_can_get_one(jobs: JobRunner) -> None:
     assert found["RuleEvaluationStatus"] == "NoIssuesFound", found
 
 
-def test_a_deleted_job_takes_its_rules_along(jobs: JobRunner) -> None:
+def test_deleting_a_job_ends_its_rules(jobs: JobRunner) -> None:
     jobs.create("rules-deleted", SCRIPT, **debugged(jobs, [rule("ExplodingTensor")]))
     jobs.wait("rules-deleted")
     jobs.sagemaker.delete_training_job(TrainingJobName="rules-deleted")
@@ -228,7 +228,7 @@ def test_the_action_of_a_rule_stops_a_hopeless_job(jobs: JobRunner) -> None:
     assert statuses(job)["VanishingGradient"]["RuleEvaluationStatus"] == "IssuesFound"
 
 
-def test_rules_go_on_when_the_runtime_is_killed(make_runtime: MakeRuntime, role_arn: str) -> None:
+def test_rules_continue_when_the_runtime_is_killed(make_runtime: MakeRuntime, role_arn: str) -> None:
     process = make_runtime()
     process.client("s3").create_bucket(Bucket="rules-restart")
     jobs = JobRunner(process, "rules-restart", role_arn)

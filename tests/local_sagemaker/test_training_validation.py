@@ -1,4 +1,4 @@
-"""What CreateTrainingJob and its sisters refuse, with the codes and words of AWS."""
+"""What the training job operations refuse, with AWS's codes and messages."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_manifest_with_a_missing_object(jobs: JobRunner) -> None:
         ("EnableManagedSpotTraining", True, "It must be present and be greater than or equal"),
     ],
 )
-def test_members_that_cannot_work(jobs: JobRunner, member: str, value: Any, words: str) -> None:
+def test_invalid_members(jobs: JobRunner, member: str, value: Any, words: str) -> None:
     code, message = refusal(jobs, **{member: value})
     assert code == "ValidationException"
     assert words in message
@@ -104,7 +104,7 @@ def test_members_that_cannot_work(jobs: JobRunner, member: str, value: Any, word
         ({"ContainerEntrypoint": ["bash"]}, "sagemaker_program"),
     ],
 )
-def test_algorithms_that_cannot_run(jobs: JobRunner, changes: dict[str, Any], words: str) -> None:
+def test_unsupported_algorithms(jobs: JobRunner, changes: dict[str, Any], words: str) -> None:
     algorithm = jobs.request("refused")["AlgorithmSpecification"] | changes
     code, message = refusal(jobs, AlgorithmSpecification=algorithm)
     assert code == "ValidationException"
@@ -128,7 +128,7 @@ def test_names_are_unique(jobs: JobRunner) -> None:
 
 
 @pytest.mark.parametrize("operation", ["describe_training_job", "stop_training_job", "delete_training_job"])
-def test_a_missing_job(jobs: JobRunner, operation: str) -> None:
+def test_a_missing_job_is_named(jobs: JobRunner, operation: str) -> None:
     with pytest.raises(ClientError) as caught:
         getattr(jobs.sagemaker, operation)(TrainingJobName="no-such-job")
     error = caught.value.response["Error"]

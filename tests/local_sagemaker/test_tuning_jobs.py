@@ -100,14 +100,14 @@ def new_name(what: str) -> str:
 
 
 def describe(client: Any, name: str) -> dict[str, Any]:
-    answer: dict[str, Any] = client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-    return answer
+    response: dict[str, Any] = client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    return response
 
 
 def wait_until_ended(client: Any, name: str, seconds: float = 120) -> dict[str, Any]:
     def ended() -> dict[str, Any] | None:
-        answer = describe(client, name)
-        return answer if answer["HyperParameterTuningJobStatus"] in ENDED else None
+        response = describe(client, name)
+        return response if response["HyperParameterTuningJobStatus"] in ENDED else None
 
     return wait_for(ended, seconds, f"the end of tuning job {name}", every=0.2)
 
@@ -145,26 +145,26 @@ def finished(tune: Tune, sagemaker: Any) -> str:
 
 
 def test_the_search_ends_with_its_best_trial(sagemaker: Any, finished: str) -> None:
-    answer = describe(sagemaker, finished)
+    response = describe(sagemaker, finished)
     summaries = trials(sagemaker, finished)
-    assert answer["HyperParameterTuningJobStatus"] == "Completed"
-    assert answer["TrainingJobStatusCounters"]["Completed"] == len(summaries) == 4
-    assert answer["ObjectiveStatusCounters"] == {"Succeeded": 4, "Pending": 0, "Failed": 0}
-    assert answer["BestTrainingJob"] == max(summaries, key=objective)
-    assert answer["HyperParameterTuningEndTime"] >= answer["CreationTime"]
-    assert answer["ConsumedResources"]["RuntimeInSeconds"] > 0
+    assert response["HyperParameterTuningJobStatus"] == "Completed"
+    assert response["TrainingJobStatusCounters"]["Completed"] == len(summaries) == 4
+    assert response["ObjectiveStatusCounters"] == {"Succeeded": 4, "Pending": 0, "Failed": 0}
+    assert response["BestTrainingJob"] == max(summaries, key=objective)
+    assert response["HyperParameterTuningEndTime"] >= response["CreationTime"]
+    assert response["ConsumedResources"]["RuntimeInSeconds"] > 0
     for summary in summaries:
         rate = float(summary["TunedHyperParameters"]["rate"])
         assert objective(summary) == pytest.approx(1 - (rate - 0.7) ** 2, abs=1e-5)
 
 
 def test_trials_are_training_jobs_of_the_tuning_job(sagemaker: Any, finished: str) -> None:
-    answer = describe(sagemaker, finished)
+    response = describe(sagemaker, finished)
     summaries = trials(sagemaker, finished)
     for number, summary in enumerate(summaries, 1):
         job = sagemaker.describe_training_job(TrainingJobName=summary["TrainingJobName"])
         assert job["TrainingJobName"].startswith(f"{finished}-{number:03d}-")
-        assert job["TuningJobArn"] == answer["HyperParameterTuningJobArn"]
+        assert job["TuningJobArn"] == response["HyperParameterTuningJobArn"]
         assert job["HyperParameters"]["_tuning_objective_metric"] == "accuracy"
         assert job["HyperParameters"]["rate"] == summary["TunedHyperParameters"]["rate"]
         assert job["FinalMetricDataList"][0]["Value"] == objective(summary)
@@ -207,11 +207,11 @@ def test_warm_start_knows_the_overall_best(sagemaker: Any, finished: str) -> Non
     warm = {"WarmStartType": "IdenticalDataAndAlgorithm", "ParentHyperParameterTuningJobs": parents}
     body = request(name, strategy="Bayesian", jobs=1, parallel=1, static={"epochs": 3})
     sagemaker.create_hyper_parameter_tuning_job(**body, WarmStartConfig=warm)
-    answer = wait_until_ended(sagemaker, name)
+    response = wait_until_ended(sagemaker, name)
     parent = describe(sagemaker, finished)
-    expected = max(objective(answer["BestTrainingJob"]), objective(parent["BestTrainingJob"]))
-    assert objective(answer["OverallBestTrainingJob"]) == expected
-    assert answer["WarmStartConfig"] == warm
+    expected = max(objective(response["BestTrainingJob"]), objective(parent["BestTrainingJob"]))
+    assert objective(response["OverallBestTrainingJob"]) == expected
+    assert response["WarmStartConfig"] == warm
     assert "OverallBestTrainingJob" not in parent
 
 
@@ -242,9 +242,9 @@ def test_hyperband_stops_trials(tune: Tune, sagemaker: Any) -> None:  # tune: th
         StrategyConfig={"HyperbandStrategyConfig": {"MinResource": 1, "MaxResource": 9}},
     )
     sagemaker.create_hyper_parameter_tuning_job(**body)
-    answer = wait_until_ended(sagemaker, name)
-    counters = answer["TrainingJobStatusCounters"]
-    assert answer["HyperParameterTuningJobStatus"] == "Completed"
+    response = wait_until_ended(sagemaker, name)
+    counters = response["TrainingJobStatusCounters"]
+    assert response["HyperParameterTuningJobStatus"] == "Completed"
     assert counters["Completed"] + counters["Stopped"] == 6
     assert counters["Stopped"] > 0
 
@@ -261,30 +261,30 @@ def test_stop_stops_running_trials(tune: Tune, sagemaker: Any) -> None:
     )
     sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
     assert describe(sagemaker, name)["HyperParameterTuningJobStatus"] == "Stopping"
-    answer = wait_until_ended(sagemaker, name)
-    assert answer["HyperParameterTuningJobStatus"] == "Stopped"
-    assert answer["TrainingJobStatusCounters"]["Stopped"] == 2
+    response = wait_until_ended(sagemaker, name)
+    assert response["HyperParameterTuningJobStatus"] == "Stopped"
+    assert response["TrainingJobStatusCounters"]["Stopped"] == 2
     with pytest.raises(ClientError, match="ValidationException"):
         sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
 
 
 def test_a_script_that_always_fails_fails_the_tuning_job(tune: Tune, sagemaker: Any) -> None:
     name = tune("fail", static={"fail": 1})
-    answer = wait_until_ended(sagemaker, name)
-    assert answer["HyperParameterTuningJobStatus"] == "Failed"
-    assert answer["FailureReason"].startswith("No training job succeeded after 2 attempts")
+    response = wait_until_ended(sagemaker, name)
+    assert response["HyperParameterTuningJobStatus"] == "Failed"
+    assert response["FailureReason"].startswith("No training job succeeded after 2 attempts")
     assert "is not for this model" in trials(sagemaker, name)[0]["FailureReason"]
 
 
 def test_a_script_without_the_objective_fails_the_tuning_job(tune: Tune, sagemaker: Any) -> None:
     name = tune("quiet", jobs=1, static={"quiet": 1})
-    answer = wait_until_ended(sagemaker, name)
-    assert answer["HyperParameterTuningJobStatus"] == "Failed"
-    assert answer["FailureReason"].startswith("No objective metrics found")
-    assert answer["ObjectiveStatusCounters"]["Failed"] == 1
+    response = wait_until_ended(sagemaker, name)
+    assert response["HyperParameterTuningJobStatus"] == "Failed"
+    assert response["FailureReason"].startswith("No objective metrics found")
+    assert response["ObjectiveStatusCounters"]["Failed"] == 1
 
 
-def test_killed_and_started_again_it_goes_on(make_runtime: MakeRuntime) -> None:
+def test_a_search_continues_after_a_crash(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     runtime.client("s3").create_bucket(Bucket=BUCKET)
     upload_script(runtime)
@@ -301,15 +301,15 @@ def test_killed_and_started_again_it_goes_on(make_runtime: MakeRuntime) -> None:
     before = {item["TrainingJobName"]: item["TunedHyperParameters"] for item in trials(client, name)}
     runtime.kill()
     runtime.start()
-    answer = wait_until_ended(client, name)
+    response = wait_until_ended(client, name)
     after = {item["TrainingJobName"]: item["TunedHyperParameters"] for item in trials(client, name)}
     everything = client.list_training_jobs(MaxResults=100)["TrainingJobSummaries"]
-    assert answer["HyperParameterTuningJobStatus"] == "Completed"
-    assert answer["ObjectiveStatusCounters"]["Succeeded"] == 5
+    assert response["HyperParameterTuningJobStatus"] == "Completed"
+    assert response["ObjectiveStatusCounters"]["Succeeded"] == 5
     assert {job["TrainingJobName"] for job in everything} == after.keys()
     assert before.items() <= after.items()
     assert len(after) == 5
-    for arn in (answer["HyperParameterTuningJobArn"], answer["BestTrainingJob"]["TrainingJobArn"]):
+    for arn in (response["HyperParameterTuningJobArn"], response["BestTrainingJob"]["TrainingJobArn"]):
         assert client.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "team", "Value": "breeds"}]
 
 
@@ -333,7 +333,7 @@ NO_OBJECTS = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET
         ),
     ],
 )
-def test_what_would_fail_every_trial_is_refused(
+def test_a_request_whose_trials_would_all_fail_is_refused(
     sagemaker: Any, tune: Tune, change: dict[str, Any], message: str
 ) -> None:
     body = request(new_name("refused"))

@@ -13,12 +13,11 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-
+from local_sagemaker.context import Context, Settings
 from local_sagemaker.errors import ApiError, ResourceInUseError, ValidationError
-from local_sagemaker.platform import Platform, Settings
 from local_sagemaker.store import Document, DocumentExistsError, Store
 from local_sagemaker.tuning.jobs import TuningJobs, new_document
-from local_sagemaker.tuning.progress import KIND, TuningJob
+from local_sagemaker.tuning.progress import TUNING_JOB, TuningJob
 
 NAME = "breeds"
 Curve = Callable[[dict[str, str]], list[float] | None]
@@ -28,37 +27,37 @@ Curve = Callable[[dict[str, str]], list[float] | None]
 class ScriptedTraining:
     """Training jobs that report once a `tick` and then end; a curve of None is a crash."""
 
-    platform: Platform
+    context: Context
     curve: Curve
     requests: dict[str, dict[str, Any]] = field(default_factory=dict)
     most_at_once: int = 0
 
     def check(self, request: dict[str, Any]) -> None:
-        """Any request will do."""
+        """Accept any request."""
 
     def create(self, request: dict[str, Any], *, tuning_job_arn: str | None = None) -> str:
         name = request["TrainingJobName"]
-        arn = self.platform.arn("training-job", name)
+        arn = self.context.arn("training-job", name)
         document = {
             "TrainingJobName": name,
             "TrainingJobArn": arn,
             "TrainingJobStatus": "InProgress",
-            "CreationTime": self.platform.clock(),
+            "CreationTime": self.context.clock(),
             "TuningJobArn": tuning_job_arn,
         }
         try:
-            self.platform.store.create("training-job", name, document)
+            self.context.store.create("training-job", name, document)
         except DocumentExistsError as error:
             raise ResourceInUseError(name) from error
         self.requests[name] = request
         self.most_at_once = max(self.most_at_once, len(self.running()))
         return arn
 
-    def stop(self, name: str) -> None:
+    def stop_job(self, name: str) -> None:
         self._change(name, TrainingJobStatus="Stopping")
 
     def running(self) -> list[Document]:
-        jobs = self.platform.store.list("training-job")
+        jobs = self.context.store.list("training-job")
         return [job for job in jobs if job["TrainingJobStatus"] in {"InProgress", "Stopping"}]
 
     def tick(self) -> None:
@@ -66,29 +65,29 @@ class ScriptedTraining:
         for job in self.running():
             name = job["TrainingJobName"]
             values = self.curve(self.requests[name]["HyperParameters"])
-            done = len(self.platform.store.metrics(name, "accuracy"))
+            done = len(self.context.store.metrics(name, "accuracy"))
             if job["TrainingJobStatus"] == "Stopping":
                 self._end(name, "Stopped")
             elif values is None:
                 self._end(name, "Failed", FailureReason="AlgorithmError: out of memory")
             elif done < len(values):
-                self.platform.store.add_metric(name, "accuracy", values[done], self.platform.clock())
+                self.context.store.add_metric(name, "accuracy", values[done], self.context.clock())
                 self._change(name, FinalMetricDataList=[{"MetricName": "accuracy", "Value": values[done]}])
             else:
                 self._end(name, "Completed")
 
     def _end(self, name: str, status: str, **members: Any) -> None:
-        self._change(name, TrainingJobStatus=status, TrainingEndTime=self.platform.clock(), **members)
+        self._change(name, TrainingJobStatus=status, TrainingEndTime=self.context.clock(), **members)
 
     def _change(self, name: str, **members: Any) -> None:
-        self.platform.store.update("training-job", name, lambda job: job.update(members))
+        self.context.store.update("training-job", name, lambda job: job.update(members))
 
 
 @dataclass
 class Bench:
     """A tuning job, its training jobs, and a clock that a round moves on by a second."""
 
-    platform: Platform
+    context: Context
     training: ScriptedTraining
     job: TuningJob
     now: list[float]
@@ -114,32 +113,32 @@ class Bench:
         self._service().stop({"HyperParameterTuningJobName": NAME})
 
     def restart(self) -> None:
-        """Another process takes over what the store has."""
-        self.job = TuningJob(self.platform, self.training, NAME)
+        """Resume from the store, as another process would."""
+        self.job = TuningJob(self.context, self.training, NAME)
         self.job.adopt()
 
     def _service(self) -> TuningJobs:
-        return TuningJobs(self.platform, self.training)
+        return TuningJobs(self.context, self.training)
 
 
 MakeBench = Callable[..., Bench]
 
 
 @pytest.fixture
-def platform(tmp_path: Path) -> Iterator[Platform]:
+def context(tmp_path: Path) -> Iterator[Context]:
     store = Store(tmp_path / "store.sqlite")
-    yield Platform(Settings(tmp_path, tmp_path / "images.yaml"), store)
+    yield Context(Settings(tmp_path, tmp_path / "images.yaml"), store)
     store.close()
 
 
 @pytest.fixture
-def make_bench(platform: Platform) -> MakeBench:
+def make_bench(context: Context) -> MakeBench:
     def make(curve: Curve, **changes: Any) -> Bench:
         now = [1_000_000.0]
-        platform.clock = lambda: now[0]
-        platform.store.create(KIND, NAME, new_document(platform, request(**changes)))
-        training = ScriptedTraining(platform, curve)
-        return Bench(platform, training, TuningJob(platform, training, NAME), now)
+        context.clock = lambda: now[0]
+        context.store.create(TUNING_JOB.resource_type, NAME, new_document(context, request(**changes)))
+        training = ScriptedTraining(context, curve)
+        return Bench(context, training, TuningJob(context, training, NAME), now)
 
     return make
 
@@ -195,19 +194,19 @@ def tuned_x(trial: dict[str, Any]) -> float:
 
 def test_a_whole_search(make_bench: MakeBench) -> None:
     bench = make_bench(climbing)
-    answer = bench.play()
+    response = bench.play()
     trials = bench.trials()
     best = max(trials, key=lambda trial: float(trial["TunedHyperParameters"]["x"]))
-    assert answer["HyperParameterTuningJobStatus"] == "Completed"
-    assert answer["TrainingJobStatusCounters"] == {
+    assert response["HyperParameterTuningJobStatus"] == "Completed"
+    assert response["TrainingJobStatusCounters"] == {
         "Completed": 10,
         "InProgress": 0,
         "RetryableError": 0,
         "NonRetryableError": 0,
         "Stopped": 0,
     }
-    assert answer["ObjectiveStatusCounters"] == {"Succeeded": 10, "Pending": 0, "Failed": 0}
-    assert answer["BestTrainingJob"] == best
+    assert response["ObjectiveStatusCounters"] == {"Succeeded": 10, "Pending": 0, "Failed": 0}
+    assert response["BestTrainingJob"] == best
     assert best["FinalHyperParameterTuningJobObjectiveMetric"] == {
         "MetricName": "accuracy",
         "Value": float(best["TunedHyperParameters"]["x"]),
@@ -232,7 +231,7 @@ def test_a_trial_is_a_training_job_with_static_and_tuned_hyperparameters(make_be
     assert described == {"epochs": "9", "_tuning_objective_metric": "accuracy"}
     assert sent["Environment"] == {"A": "1"}
     assert "StaticHyperParameters" not in sent
-    stored = bench.platform.store.get("training-job", name)
+    stored = bench.context.store.get("training-job", name)
     assert stored is not None
     assert stored["TuningJobArn"].endswith(f"hyper-parameter-tuning-job/{NAME}")
 
@@ -240,16 +239,16 @@ def test_a_trial_is_a_training_job_with_static_and_tuned_hyperparameters(make_be
 def test_counters_while_it_runs(make_bench: MakeBench) -> None:
     bench = make_bench(climbing)
     bench.job.advance()
-    answer = bench.describe()
-    assert answer["HyperParameterTuningJobStatus"] == "InProgress"
-    assert answer["TrainingJobStatusCounters"]["InProgress"] == 3
-    assert answer["ObjectiveStatusCounters"]["Pending"] == 3
-    assert "BestTrainingJob" not in answer
+    response = bench.describe()
+    assert response["HyperParameterTuningJobStatus"] == "InProgress"
+    assert response["TrainingJobStatusCounters"]["InProgress"] == 3
+    assert response["ObjectiveStatusCounters"]["Pending"] == 3
+    assert "BestTrainingJob" not in response
 
 
 def test_early_stopping_auto_stops_the_worse_than_median(make_bench: MakeBench) -> None:
     bench = make_bench(climbing, jobs=12, parallel=1, TrainingJobEarlyStoppingType="Auto")
-    answer = bench.play()
+    response = bench.play()
     earlier: list[list[float]] = []
     for trial in bench.trials():
         reports = climbing(trial["TunedHyperParameters"])
@@ -264,15 +263,15 @@ def test_early_stopping_auto_stops_the_worse_than_median(make_bench: MakeBench) 
             assert trial["TrainingJobStatus"] == "Completed"
         assert trial["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] == pytest.approx(reports[-1])
         earlier.append(reports)
-    assert 0 < answer["TrainingJobStatusCounters"]["Stopped"] < 12
-    assert answer["HyperParameterTuningJobStatus"] == "Completed"
+    assert 0 < response["TrainingJobStatusCounters"]["Stopped"] < 12
+    assert response["HyperParameterTuningJobStatus"] == "Completed"
 
 
 def test_hyperband_stops_most_of_the_work(make_bench: MakeBench) -> None:
     bench = make_bench(climbing, strategy="Hyperband", jobs=40, parallel=4)
-    answer = bench.play()
+    response = bench.play()
     trials = bench.trials()
-    assert answer["TrainingJobStatusCounters"]["Stopped"] > 15
+    assert response["TrainingJobStatusCounters"]["Stopped"] > 15
     finished = [t for t in trials if t["TrainingJobStatus"] == "Completed"]
     stopped = [t for t in trials if t["TrainingJobStatus"] == "Stopped"]
     assert fmean(map(tuned_x, finished)) > fmean(map(tuned_x, stopped)) + 0.2
@@ -286,8 +285,8 @@ def test_grid_runs_every_combination_once(make_bench: MakeBench) -> None:
         ]
     }
     bench = make_bench(climbing, strategy="Grid", jobs=None, ParameterRanges=ranges)
-    answer = bench.play()
-    assert answer["TrainingJobStatusCounters"]["Completed"] == 6
+    response = bench.play()
+    assert response["TrainingJobStatusCounters"]["Completed"] == 6
     points = {tuple(trial["TunedHyperParameters"].values()) for trial in bench.trials()}
     assert points == {(x, o) for x in ("0.1", "0.5", "0.9") for o in ("sgd", "adam")}
 
@@ -299,67 +298,67 @@ def test_a_stop_stops_the_trials_and_then_the_job(make_bench: MakeBench) -> None
         bench.training.tick()
     bench.stop()
     assert bench.describe()["HyperParameterTuningJobStatus"] == "Stopping"
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Stopped"
-    assert answer["TrainingJobStatusCounters"]["Stopped"] == 3
-    assert answer["ObjectiveStatusCounters"]["Succeeded"] == 3  # they had reported, and artifacts are kept
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Stopped"
+    assert response["TrainingJobStatusCounters"]["Stopped"] == 3
+    assert response["ObjectiveStatusCounters"]["Succeeded"] == 3  # they had reported, and artifacts are kept
     with pytest.raises(ValidationError, match="status Stopped"):
         bench.stop()
 
 
 def test_max_runtime_stops_the_job(make_bench: MakeBench) -> None:
     bench = make_bench(climbing, jobs=700, limits={"MaxRuntimeInSeconds": 120})
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Stopped"
-    assert 120 <= answer["ConsumedResources"]["RuntimeInSeconds"] < 125
-    assert answer["TrainingJobStatusCounters"]["Stopped"] == 3
-    assert answer["TrainingJobStatusCounters"]["Completed"] > 20
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Stopped"
+    assert 120 <= response["ConsumedResources"]["RuntimeInSeconds"] < 125
+    assert response["TrainingJobStatusCounters"]["Stopped"] == 3
+    assert response["TrainingJobStatusCounters"]["Completed"] > 20
 
 
 def test_a_target_objective_completes_the_job(make_bench: MakeBench) -> None:
     bench = make_bench(climbing, jobs=200, TuningJobCompletionCriteria={"TargetObjectiveMetricValue": 0.9})
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Completed"
-    assert answer["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] >= 0.9
-    assert sum(answer["TrainingJobStatusCounters"].values()) < 100
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Completed"
+    assert response["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] >= 0.9
+    assert sum(response["TrainingJobStatusCounters"].values()) < 100
 
 
 def test_no_improvement_completes_the_job(make_bench: MakeBench) -> None:
     criteria = {"BestObjectiveNotImproving": {"MaxNumberOfTrainingJobsNotImproving": 5}}
     bench = make_bench(lambda _: [0.5], jobs=200, parallel=1, TuningJobCompletionCriteria=criteria)
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Completed"
-    assert answer["TuningJobCompletionDetails"]["NumberOfTrainingJobsObjectiveNotImproving"] == 5
-    assert answer["TrainingJobStatusCounters"]["Completed"] == 6
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Completed"
+    assert response["TuningJobCompletionDetails"]["NumberOfTrainingJobsObjectiveNotImproving"] == 5
+    assert response["TrainingJobStatusCounters"]["Completed"] == 6
 
 
 def test_five_failures_without_a_success_fail_the_job(make_bench: MakeBench) -> None:
-    answer = make_bench(lambda _: None, jobs=50, parallel=1).play()
-    assert answer["HyperParameterTuningJobStatus"] == "Failed"
-    assert answer["FailureReason"].startswith("No training job succeeded after 5 attempts.")
-    assert answer["TrainingJobStatusCounters"]["NonRetryableError"] == 5
-    assert answer["ObjectiveStatusCounters"]["Failed"] == 5
-    assert "BestTrainingJob" not in answer
+    response = make_bench(lambda _: None, jobs=50, parallel=1).play()
+    assert response["HyperParameterTuningJobStatus"] == "Failed"
+    assert response["FailureReason"].startswith("No training job succeeded after 5 attempts.")
+    assert response["TrainingJobStatusCounters"]["NonRetryableError"] == 5
+    assert response["ObjectiveStatusCounters"]["Failed"] == 5
+    assert "BestTrainingJob" not in response
 
 
 def test_no_objective_fails_the_job_and_says_why(make_bench: MakeBench) -> None:
     bench = make_bench(lambda _: [], jobs=3)
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Failed"
-    assert answer["FailureReason"].startswith("No objective metrics found after running 3 training jobs.")
-    assert answer["ObjectiveStatusCounters"] == {"Succeeded": 0, "Pending": 0, "Failed": 3}
-    assert answer["TrainingJobStatusCounters"]["Completed"] == 3
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Failed"
+    assert response["FailureReason"].startswith("No objective metrics found after running 3 training jobs.")
+    assert response["ObjectiveStatusCounters"] == {"Succeeded": 0, "Pending": 0, "Failed": 3}
+    assert response["TrainingJobStatusCounters"]["Completed"] == 3
     assert bench.trials(SortBy="FinalObjectiveMetricValue") == []
 
 
-def test_some_failures_are_survived_and_never_best(make_bench: MakeBench) -> None:
+def test_failed_trials_do_not_fail_the_job_and_are_never_best(make_bench: MakeBench) -> None:
     bench = make_bench(lambda values: None if float(values["x"]) > 0.5 else climbing(values), jobs=20)
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Completed"
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Completed"
     failed = bench.trials(StatusEquals="Failed")
-    assert len(failed) == answer["TrainingJobStatusCounters"]["NonRetryableError"] > 0
+    assert len(failed) == response["TrainingJobStatusCounters"]["NonRetryableError"] > 0
     assert failed[0]["FailureReason"] == "AlgorithmError: out of memory"
-    assert float(answer["BestTrainingJob"]["TunedHyperParameters"]["x"]) <= 0.5
+    assert float(response["BestTrainingJob"]["TunedHyperParameters"]["x"]) <= 0.5
 
 
 def test_a_refused_training_job_is_a_failed_trial(
@@ -371,24 +370,24 @@ def test_a_refused_training_job_is_a_failed_trial(
         raise ValidationError("no such image")
 
     monkeypatch.setattr(bench.training, "create", refuse)
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Failed"
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Failed"
     assert [trial["FailureReason"] for trial in bench.trials()] == ["ClientError: no such image"] * 2
 
 
 def test_a_restart_at_any_moment_changes_nothing(make_bench: MakeBench, tmp_path: Path) -> None:
-    """Killed after every round and in the middle of a launch, the search is the one that ran undisturbed."""
+    """Killed after every round and during launches, the search has the same result as without a crash."""
     calm = make_bench(climbing, strategy="Bayesian", jobs=12)
     calm.play()
     expected = [trial["TunedHyperParameters"] for trial in calm.trials()]
 
     store = Store(tmp_path / "other.sqlite")
-    platform = Platform(Settings(tmp_path, tmp_path / "images.yaml"), store, clock=lambda: 5.0)
-    store.create(KIND, NAME, new_document(platform, request(strategy="Bayesian", jobs=12)))
-    training = ScriptedTraining(platform, climbing)
+    context = Context(Settings(tmp_path, tmp_path / "images.yaml"), store, clock=lambda: 5.0)
+    store.create(TUNING_JOB.resource_type, NAME, new_document(context, request(strategy="Bayesian", jobs=12)))
+    training = ScriptedTraining(context, climbing)
     crashing = _CrashesInCreate(training)
     for _ in range(1000):
-        job = TuningJob(platform, crashing, NAME)
+        job = TuningJob(context, crashing, NAME)
         try:
             job.adopt()
             if job.advance():
@@ -396,7 +395,7 @@ def test_a_restart_at_any_moment_changes_nothing(make_bench: MakeBench, tmp_path
         except _CrashError:
             continue
         training.tick()
-    bench = Bench(platform, training, TuningJob(platform, training, NAME), [5.0])
+    bench = Bench(context, training, TuningJob(context, training, NAME), [5.0])
     assert [trial["TunedHyperParameters"] for trial in bench.trials()] == expected
     assert len(training.requests) == 12
     assert crashing.crashes > 5
@@ -425,8 +424,8 @@ class _CrashesInCreate:
             raise _CrashError
         return self.training.create(request, tuning_job_arn=tuning_job_arn)
 
-    def stop(self, name: str) -> None:
-        self.training.stop(name)
+    def stop_job(self, name: str) -> None:
+        self.training.stop_job(name)
 
 
 def test_a_stop_before_a_recorded_trial_started_leaves_it_out(make_bench: MakeBench) -> None:
@@ -436,17 +435,17 @@ def test_a_stop_before_a_recorded_trial_started_leaves_it_out(make_bench: MakeBe
         bench.job.advance()
     bench.stop()
     bench.restart()
-    answer = bench.play()
-    assert answer["HyperParameterTuningJobStatus"] == "Stopped"
+    response = bench.play()
+    assert response["HyperParameterTuningJobStatus"] == "Stopped"
     assert bench.training.requests == {}
 
 
 def test_many_jobs_ten_at_a_time(make_bench: MakeBench) -> None:
     bench = make_bench(climbing, strategy="Bayesian", jobs=150, parallel=10)
-    answer = bench.play()
-    assert answer["TrainingJobStatusCounters"]["Completed"] == 150
+    response = bench.play()
+    assert response["TrainingJobStatusCounters"]["Completed"] == 150
     assert bench.training.most_at_once == 10
-    assert float(answer["BestTrainingJob"]["TunedHyperParameters"]["x"]) > 0.99
+    assert float(response["BestTrainingJob"]["TunedHyperParameters"]["x"]) > 0.99
 
 
 def test_listing_trials_sorts_filters_and_pages(make_bench: MakeBench) -> None:
@@ -458,7 +457,7 @@ def test_listing_trials_sorts_filters_and_pages(make_bench: MakeBench) -> None:
     ]
     assert values == sorted(values, reverse=True)
     assert 0 < len(values) < 15
-    service = TuningJobs(bench.platform, bench.training)
+    service = TuningJobs(bench.context, bench.training)
     first = service.list_training_jobs({"HyperParameterTuningJobName": NAME})
     second = service.list_training_jobs(
         {"HyperParameterTuningJobName": NAME, "NextToken": first["NextToken"]}
@@ -471,7 +470,17 @@ def test_listing_trials_sorts_filters_and_pages(make_bench: MakeBench) -> None:
     assert second["NextToken"] is None
 
 
-def test_several_training_job_definitions_take_turns(platform: Platform) -> None:
+def test_a_listed_time_range_includes_its_ends(make_bench: MakeBench) -> None:
+    bench = make_bench(climbing)
+    created = bench.now[0]
+    listed = TuningJobs(bench.context, bench.training).list_page
+    for bounds in ({"CreationTimeAfter": created}, {"CreationTimeBefore": created}):
+        (summary,) = listed(bounds)["HyperParameterTuningJobSummaries"]
+        assert summary["HyperParameterTuningJobName"] == NAME
+    assert listed({"CreationTimeAfter": created + 1})["HyperParameterTuningJobSummaries"] == []
+
+
+def test_several_training_job_definitions_take_turns(context: Context) -> None:
     base = request(jobs=6, parallel=2)
     config = base["HyperParameterTuningJobConfig"]
     objective, ranges = config.pop("HyperParameterTuningJobObjective"), config.pop("ParameterRanges")
@@ -482,12 +491,12 @@ def test_several_training_job_definitions_take_turns(platform: Platform) -> None
     base["TrainingJobDefinitions"] = [
         definition | {"DefinitionName": name} for name in ("resnet", "squeezenet")
     ]
-    platform.store.create(KIND, NAME, new_document(platform, base))
-    training = ScriptedTraining(platform, climbing)
-    bench = Bench(platform, training, TuningJob(platform, training, NAME), [0.0])
-    answer = bench.play()
+    context.store.create(TUNING_JOB.resource_type, NAME, new_document(context, base))
+    training = ScriptedTraining(context, climbing)
+    bench = Bench(context, training, TuningJob(context, training, NAME), [0.0])
+    response = bench.play()
     assert [trial["TrainingJobDefinitionName"] for trial in bench.trials()] == ["resnet", "squeezenet"] * 3
-    assert answer["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Type"] == "Maximize"
+    assert response["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Type"] == "Maximize"
 
 
 Change = Callable[[dict[str, Any]], Any]
@@ -550,19 +559,19 @@ Change = Callable[[dict[str, Any]], Any]
     ],
 )
 def test_requests_that_aws_refuses_are_refused(
-    platform: Platform, changes: dict[str, Any], code: str, message: str
+    context: Context, changes: dict[str, Any], code: str, message: str
 ) -> None:
     with pytest.raises(ApiError, match=message) as caught:
-        new_document(platform, request(**changes))
+        new_document(context, request(**changes))
     assert caught.value.code == code
 
 
-def test_autotune_and_a_wrong_grid_size_are_refused(platform: Platform) -> None:
+def test_autotune_and_a_wrong_grid_size_are_refused(context: Context) -> None:
     with pytest.raises(ValidationError, match="Autotune"):
-        new_document(platform, request() | {"Autotune": {"Mode": "Enabled"}})
+        new_document(context, request() | {"Autotune": {"Mode": "Enabled"}})
     ranges = {"CategoricalParameterRanges": [{"Name": "x", "Values": ["1", "2", "3"]}]}
     with pytest.raises(ValidationError, match=r"number of combinations \[3\]"):
-        new_document(platform, request(strategy="Grid", jobs=4, ParameterRanges=ranges))
+        new_document(context, request(strategy="Grid", jobs=4, ParameterRanges=ranges))
 
 
 # -- warm start ----------------------------------------------------------------------------------------------
@@ -583,14 +592,14 @@ def warm(kind: str = "IdenticalDataAndAlgorithm", *parents: str, **changes: Any)
 def test_a_warm_start_takes_over_trials_and_the_overall_best(make_bench: MakeBench) -> None:
     bench = make_bench(climbing, strategy="Bayesian", jobs=30)
     parent = bench.play()
-    child = new_document(bench.platform, warm(strategy="Bayesian", jobs=2, parallel=1))
-    bench.platform.store.create(KIND, "child", child)
-    job = TuningJob(bench.platform, bench.training, "child")
+    child = new_document(bench.context, warm(strategy="Bayesian", jobs=2, parallel=1))
+    bench.context.store.create(TUNING_JOB.resource_type, "child", child)
+    job = TuningJob(bench.context, bench.training, "child")
     while not job.advance():
         bench.training.tick()
-    answer = TuningJobs(bench.platform, bench.training).describe({"HyperParameterTuningJobName": "child"})
-    overall = answer["OverallBestTrainingJob"]
-    own = answer["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
+    response = TuningJobs(bench.context, bench.training).describe({"HyperParameterTuningJobName": "child"})
+    overall = response["OverallBestTrainingJob"]
+    own = response["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
     inherited = parent["BestTrainingJob"]["FinalHyperParameterTuningJobObjectiveMetric"]["Value"]
     assert overall["FinalHyperParameterTuningJobObjectiveMetric"]["Value"] == max(own, inherited)
     assert own > 0.6  # a search that starts cold draws uniformly
@@ -605,11 +614,11 @@ def test_transfer_learning_may_change_data_and_has_no_overall_best(make_bench: M
         "AlgorithmSpecification": request()["TrainingJobDefinition"]["AlgorithmSpecification"]
         | {"TrainingImage": "training:2"}
     }
-    document = new_document(bench.platform, warm("TransferLearning", definition=other_image))
+    document = new_document(bench.context, warm("TransferLearning", definition=other_image))
     assert document["_inherited_best"] is None
     assert len(document["_inherited"]) == 10
     with pytest.raises(ValidationError, match="Only the following fields in TrainingJobDefinition"):
-        new_document(bench.platform, warm(definition=other_image))
+        new_document(bench.context, warm(definition=other_image))
 
 
 def test_a_static_hyperparameter_may_become_tunable(make_bench: MakeBench) -> None:
@@ -617,7 +626,7 @@ def test_a_static_hyperparameter_may_become_tunable(make_bench: MakeBench) -> No
     bench.play()
     ranges = {"IntegerParameterRanges": [{"Name": "epochs", "MinValue": "5", "MaxValue": "20"}]}
     child = warm(ParameterRanges=ranges, definition={"StaticHyperParameters": {"x": "0.5"}})
-    document = new_document(bench.platform, child)
+    document = new_document(bench.context, child)
     assert {trial["values"]["epochs"] for trial in document["_inherited"]} == {"9"}
 
 
@@ -642,15 +651,15 @@ def test_a_warm_start_that_aws_refuses_is_refused(
     bench = make_bench(climbing)
     bench.play()
     with pytest.raises(ValidationError, match=message):
-        new_document(bench.platform, child)
+        new_document(bench.context, child)
 
 
 def test_a_parent_must_have_finished_and_counts_against_the_limit(make_bench: MakeBench) -> None:
     bench = make_bench(climbing)
     bench.job.advance()
     with pytest.raises(ValidationError, match="'breeds' is InProgress"):
-        new_document(bench.platform, warm())
+        new_document(bench.context, warm())
     bench.play()
     with pytest.raises(ApiError, match="the parents have 10") as caught:
-        new_document(bench.platform, warm(jobs=745))
+        new_document(bench.context, warm(jobs=745))
     assert caught.value.code == "ResourceLimitExceeded"

@@ -1,4 +1,4 @@
-"""The optimiser behind the strategies: ranges, proposals, and whether the search is worth its name."""
+"""The optimiser: ranges, proposals, and whether the search beats random."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-
 from local_sagemaker.errors import ApiError
 from local_sagemaker.tuning.ranges import OutsideRangeError, Scaling, combinations, parse_space
 from local_sagemaker.tuning.search import SpaceExhaustedError, Strategy, Trial, Values, propose
@@ -77,7 +76,7 @@ def test_bayesian_maximises_too() -> None:
     assert late > early
 
 
-def test_warm_start_spares_the_first_trials() -> None:
+def test_a_warm_start_needs_no_random_trials() -> None:
     parents = search(Strategy.BAYESIAN, 100, 30)
     warm = [best(search(Strategy.BAYESIAN, seed, 5, inherited=parents)) for seed in range(8)]
     cold = [best(search(Strategy.BAYESIAN, seed, 5)) for seed in range(8)]
@@ -109,7 +108,7 @@ def test_scaling_spreads_the_draws() -> None:
 
 
 @pytest.mark.parametrize("strategy", [Strategy.BAYESIAN, Strategy.RANDOM, Strategy.GRID])
-def test_a_finite_space_is_searched_without_repeats_until_it_is_used_up(strategy: Strategy) -> None:
+def test_a_finite_space_is_searched_without_repeats_until_it_is_exhausted(strategy: Strategy) -> None:
     trials: list[Trial] = []
     for number in range(1, 13):
         values = propose(FINITE, strategy, maximize=False, seed=2, number=number, trials=trials)
@@ -119,7 +118,7 @@ def test_a_finite_space_is_searched_without_repeats_until_it_is_used_up(strategy
         propose(FINITE, strategy, maximize=False, seed=2, number=13, trials=trials)
 
 
-def test_failed_and_stopped_trials_do_not_derail_the_search() -> None:
+def test_the_search_copes_with_failed_and_stopped_trials() -> None:
     trials = [
         Trial({"lr": "0.01", "momentum": "0.9", "epochs": "12", "batch-size": "32"}, 0.0),
         *(
@@ -154,7 +153,7 @@ def test_auto_scaling_is_logarithmic_beyond_one_order_of_magnitude(
 
 
 @pytest.mark.parametrize("text", ["0.49", "1", "nan", "fast"])
-def test_a_value_outside_a_range_is_told(text: str) -> None:
+def test_a_value_outside_a_range_is_an_error(text: str) -> None:
     with pytest.raises(OutsideRangeError, match="momentum"):
         SPACE[1].from_text(text)
 

@@ -1,11 +1,10 @@
-"""When trials are stopped: the median rule to the letter, and Hyperband."""
+"""Early stopping: the median rule and Hyperband."""
 
 from __future__ import annotations
 
 import random
 
 import pytest
-
 from local_sagemaker.tuning.stopping import Hyperband, MedianRule, worse_than_median
 
 EARLIER = [[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [3.0, 6.0]]  # averages: 1, 2, 3 · 1.5, 3, 4.5 · 2, 4
@@ -31,7 +30,7 @@ def test_a_trial_worse_than_the_median_of_running_averages_is_stopped(
     assert worse_than_median(reports, EARLIER, maximize=True) is stopped
 
 
-def test_minimising_turns_the_comparison_round() -> None:
+def test_minimising_reverses_the_comparison() -> None:
     assert worse_than_median([2.1], EARLIER, maximize=False)
     assert not worse_than_median([2.0], EARLIER, maximize=False)
 
@@ -46,7 +45,7 @@ def test_the_median_rule_judges_every_epoch_once() -> None:
     assert not rule.follow(1, [5.0])
     rule.finished(1, [5.0, 6.0])
     assert not rule.follow(2, [])
-    assert rule.follow(2, [4.0, 9.0])  # both epochs came between two looks; the first was worse
+    assert rule.follow(2, [4.0, 9.0])  # both epochs came between two polls; the first was worse
     assert not rule.follow(2, [4.0, 9.0])
 
 
@@ -57,7 +56,7 @@ def test_after_a_restart_the_median_rule_starts_with_the_newest_report() -> None
 
 
 def curve(quality: float, epochs: int) -> list[float]:
-    """An accuracy that climbs to its quality."""
+    """An accuracy that rises to `quality`."""
     return [quality * epoch / (epoch + 2) for epoch in range(1, epochs + 1)]
 
 
@@ -86,7 +85,7 @@ def test_hyperband_stops_bad_trials_and_keeps_good_ones(parallel: int) -> None:
     assert epochs[ranked[-1]] == 27
 
 
-def test_hyperband_spares_a_trial_until_min_resource() -> None:
+def test_hyperband_stops_no_trial_before_min_resource() -> None:
     draw = random.Random(12)
     epochs = run_hyperband([draw.random() for _ in range(40)], min_resource=9)
     assert min(epochs) >= 9

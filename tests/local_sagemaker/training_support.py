@@ -83,8 +83,8 @@ class JobRunner(Runner):
         return {"ChannelName": name, "DataSource": {"S3DataSource": source}, **members}
 
     def describe(self, name: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.sagemaker.describe_training_job(TrainingJobName=name)
-        return answer
+        response: dict[str, Any] = self.sagemaker.describe_training_job(TrainingJobName=name)
+        return response
 
     def wait(self, name: str, seconds: float = 120) -> dict[str, Any]:
         """The description of the job once it has ended."""

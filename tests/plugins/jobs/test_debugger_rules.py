@@ -14,7 +14,6 @@ from typing import Any
 import boto3
 import pytest
 from botocore.stub import Stubber
-from moto import mock_aws
 from retraining.aws.clients import Aws
 from retraining.config.pipeline import Pipeline
 from retraining.jobs.debugger_rules import (
@@ -25,6 +24,9 @@ from retraining.jobs.debugger_rules import (
     show_changes,
 )
 from retraining.runs.results import RuleResult, TrainingResult
+
+from tests.dags.airflow_home import connected_runtime
+from tests.local_sagemaker.runtime_process import RuntimeProcess
 
 JOB = "dog-breed-2611220640-3fa9"
 OUTPUT = "s3://bucket/out"
@@ -74,14 +76,13 @@ def pipeline(**members: Any) -> Pipeline:
 
 @dataclass
 class Responses:
-    """An Aws whose SageMaker returns prepared responses and whose S3 is moto's."""
+    """An Aws whose SageMaker returns prepared responses and whose S3 is the local SageMaker's."""
 
     descriptions: list[dict[str, Any]]
 
     def aws(self) -> Aws:
         aws = Aws()
-        s3 = boto3.client("s3", region_name="us-east-1")
-        s3.create_bucket(Bucket="bucket")
+        s3 = connected_runtime().client("s3")
         sagemaker = boto3.client("sagemaker", region_name="us-east-1")
         stubber = Stubber(sagemaker)
         for members in self.descriptions:
@@ -144,12 +145,17 @@ def test_only_changes_are_shown_and_findings_stand_out() -> None:
 
 
 @pytest.fixture
-def mocked_aws() -> Iterator[None]:
-    with mock_aws():
-        yield
+def output_bucket(runtime: RuntimeProcess) -> Iterator[None]:
+    """The bucket of OUTPUT, empty at first and gone after the test."""
+    s3 = runtime.client("s3")
+    s3.create_bucket(Bucket="bucket")
+    yield
+    for item in s3.list_objects_v2(Bucket="bucket").get("Contents", []):
+        s3.delete_object(Bucket="bucket", Key=item["Key"])
+    s3.delete_bucket(Bucket="bucket")
 
 
-@pytest.mark.usefixtures("mocked_aws")
+@pytest.mark.usefixtures("output_bucket")
 def test_rules_are_waited_for_and_judged_by_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("retraining.jobs.polling.time.sleep", pauses.append)
@@ -186,14 +192,14 @@ def test_rules_are_waited_for_and_judged_by_policy(monkeypatch: pytest.MonkeyPat
     json.dumps(result)
 
 
-@pytest.mark.usefixtures("mocked_aws")
+@pytest.mark.usefixtures("output_bucket")
 def test_waiting_for_rules_has_a_limit() -> None:
     running = {"DebugRuleEvaluationStatuses": [evaluation("Overfit", "InProgress")]}
     result = debugger_result(pipeline(rules_wait_seconds=0), TRAINING, Responses([running]).aws())
     assert [rule["verdict"] for rule in result["rules"]] == ["unknown"]
 
 
-@pytest.mark.usefixtures("mocked_aws")
+@pytest.mark.usefixtures("output_bucket")
 def test_rules_of_the_job_itself_are_read_from_its_output() -> None:
     aws = Responses([]).aws()
     files = {
@@ -226,7 +232,7 @@ def test_rules_of_the_job_itself_are_read_from_its_output() -> None:
     assert aws.s3.get_object(Bucket=bucket, Key=key)["ContentType"].startswith("text/html")
 
 
-@pytest.mark.usefixtures("mocked_aws")
+@pytest.mark.usefixtures("output_bucket")
 def test_a_job_without_output_says_so_for_every_rule() -> None:
     result = debugger_result(pipeline(debugger="in_job"), TRAINING, Responses([]).aws())
     assert {rule["status"] for rule in result["rules"]} == {"Error"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import uuid
 from collections.abc import Iterator
@@ -27,9 +26,9 @@ from retraining.registry.registry import mark_live, package_of, register
 from retraining.runs.context import RunLocation
 from retraining.runs.results import EvaluationResult, RunResults
 
-from local_sagemaker.protocol import parse_request
 from tests.dags.airflow_home import BUCKET, REPOSITORY, ROLE_ARN
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
+from tests.local_sagemaker.service_model import check_requests
 from tests.plugins.conftest import INFERENCE_IMAGE, TRAINING_IMAGE, dataset_files
 from tests.plugins.evaluations import NO_RULES
 from tests.plugins.models import put_version
@@ -185,7 +184,7 @@ def endpoint(runtime: RuntimeProcess, trained: dict[str, Any]) -> Iterator[str]:
 
 def test_the_request_passes_the_service_model(pipeline: Pipeline) -> None:
     request = with_models(planned(pipeline, "some-run"), {"challenger": "s3://b/a.tar.gz", "champion": CODE})
-    parse_request("CreateProcessingJob", json.dumps(request).encode())
+    check_requests({"CreateProcessingJob": request})
     arguments = request["AppSpecification"]["ContainerArguments"]
     assert arguments[arguments.index("--confidence") + 1] == str(pipeline.gate.confidence)
     assert arguments[-2:] == ["--champion", "/opt/ml/processing/input/champion"]

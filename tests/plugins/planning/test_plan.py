@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +12,8 @@ from retraining.config.pipeline import Pipeline
 from retraining.errors import PlanError
 from retraining.planning.training import find_weights, with_best_trial
 
-from local_sagemaker.errors import ApiError
-from local_sagemaker.protocol import parse_request
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
+from tests.local_sagemaker.service_model import check_requests
 from tests.plugins.plans import DATASET, MakePlan, make_plan, source
 
 __all__ = ["make_plan", "source"]  # fixtures
@@ -28,19 +26,16 @@ def plan(make_plan: MakePlan) -> Any:
 
 def test_every_request_passes_the_service_model(plan: Any) -> None:
     deployment = plan["deployment"]
-    requests = {
-        "CreateHyperParameterTuningJob": plan["tuning"],
-        "CreateTrainingJob": with_best_trial(plan["training"], None),
-        "CreateProcessingJob": plan["evaluation"],
-        "CreateModel": deployment["Model"],
-        "CreateEndpointConfig": deployment["EndpointConfig"],
-        "CreateEndpoint": deployment["Endpoint"],
-    }
-    for operation, request in requests.items():
-        try:
-            parse_request(operation, json.dumps(request).encode())
-        except ApiError as error:
-            pytest.fail(f"{operation}: {error}")
+    check_requests(
+        {
+            "CreateHyperParameterTuningJob": plan["tuning"],
+            "CreateTrainingJob": with_best_trial(plan["training"], None),
+            "CreateProcessingJob": plan["evaluation"],
+            "CreateModel": deployment["Model"],
+            "CreateEndpointConfig": deployment["EndpointConfig"],
+            "CreateEndpoint": deployment["Endpoint"],
+        }
+    )
 
 
 def test_the_search_space_is_the_pipelines(plan: Any) -> None:

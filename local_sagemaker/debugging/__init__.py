@@ -1,1 +1,0 @@
-"""Debugger as a service: rules and the system sampler run as processes beside a training job."""

@@ -1,0 +1,1 @@
+"""SageMaker Debugger: rules and the system sampler run as processes beside a training job."""

@@ -1,1 +1,0 @@
-"""Hyperparameter tuning jobs: a real search that starts training jobs and learns from them."""
