@@ -37,7 +37,7 @@ down: setup  ## stop what `make up` or `make demo` started
 trigger: setup  ## start another run and watch it
 	@$(DEMO) trigger
 
-trigger-asset: setup  ## say that the data set has changed, and watch the run that this starts
+trigger-asset: setup  ## say that the dataset has changed, and watch the run that this starts
 	@$(DEMO) trigger-asset
 
 status: setup  ## what is running, and where
@@ -61,9 +61,10 @@ python:
 
 test: lint types test-training test-sagemaker test-airflow test-end-to-end  ## format, lint, types and all tests
 
-lint: setup-development  ## check format and style
+lint: setup-development  ## check format, style and the rules of what may import what
 	@$(AIRFLOW_PYTHON) -m ruff format --check .
 	@$(AIRFLOW_PYTHON) -m ruff check .
+	@PYTHONPATH=plugins:sagemaker_code:local_sagemaker/src $(LOCAL_DIR)/envs/airflow/bin/lint-imports --no-logo
 
 types: setup-development  ## check the types
 	@$(AIRFLOW_PYTHON) -m mypy plugins dags demo tests/plugins tests/dags tests/demo tests/end_to_end
@@ -79,14 +80,14 @@ test-sagemaker: setup-development  ## the local SageMaker, in its environment
 test-airflow: setup-development  ## everything else but the whole run, in Airflow's environment
 	@$(AIRFLOW_PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/dags tests/plugins tests/demo
 
-test-end-to-end: setup-development  ## one whole run on real pictures, where they are there
+test-end-to-end: setup-development  ## one whole run on real images, where they are available
 	@$(AIRFLOW_PYTHON) -m pytest tests/end_to_end
 
 drills: setup  ## what can go wrong, for real: bad data, bad models, bad deployments, under traffic
 	@$(DEMO) drills
 
 GOLDEN ?= ../shared/data/aws_golden
-rules-matrix: setup  ## which Debugger rule finds which disease, on real runs; and AWS's own reports, field by field
+rules-matrix: setup  ## which Debugger rule finds which fault, on real runs; and AWS's own reports, field by field
 	@PYTHONPATH=sagemaker_code $(TRAINING_PYTHON) benchmarks/rules_matrix.py
 	@if [ -d "$(GOLDEN)" ]; then PYTHONPATH=sagemaker_code $(TRAINING_PYTHON) -m debugger golden "$(GOLDEN)"; \
 		else echo "no reports of real AWS jobs at $(GOLDEN): name their folder in GOLDEN"; fi
