@@ -10,11 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from local_sagemaker.context import ACCOUNT
-from local_sagemaker.s3.blobs import BlobReader
 from moto.core.utils import utcnow
 from moto.s3.models import FakeBucket, FakeDeleteMarker, FakeKey, FakeMultipart, S3Backend, s3_backends
 from moto.utilities.utils import LowercaseDict
+
+from local_sagemaker.context import ACCOUNT
+from local_sagemaker.s3.blobs import BlobReader
 
 Record = dict[str, Any]
 Version: TypeAlias = Any  # FakeKey or FakeDeleteMarker, which have no types to rely on

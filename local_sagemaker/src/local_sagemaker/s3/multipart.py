@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-from local_sagemaker.s3.moto_backend import s3_backend
 from moto.s3.models import FakeKey, FakeMultipart
 from moto.settings import S3_UPLOAD_PART_MIN_SIZE
+
+from local_sagemaker.s3.moto_backend import s3_backend
 
 
 class Parts:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from moto.s3.models import FakeBucket, FakeKey
+
 from local_sagemaker.s3.moto_backend import blob_of, s3_backend
 from local_sagemaker.s3.state import S3State
-from moto.s3.models import FakeBucket, FakeKey
 
 
 class ObjectMissingError(Exception):

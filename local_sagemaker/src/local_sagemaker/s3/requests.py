@@ -10,11 +10,12 @@ from urllib.parse import parse_qs, unquote
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 from xml.sax.saxutils import escape
 
+from moto.s3.models import FakeKey
+
 from local_sagemaker.s3.multipart import is_unknown, parts_in_order
 from local_sagemaker.s3.state import S3State
 from local_sagemaker.s3.streaming import body_of, large_blob
 from local_sagemaker.wsgi import HttpResponse, call_app
-from moto.s3.models import FakeKey
 
 _CHANGING_METHODS = {"PUT", "POST", "DELETE"}
 _NO_CHANGE_OF_OBJECTS = {

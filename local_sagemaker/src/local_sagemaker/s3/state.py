@@ -19,6 +19,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from moto.s3.models import FakeKey
+
 from local_sagemaker.s3.blobs import Blobs
 from local_sagemaker.s3.moto_backend import (
     Record,
@@ -35,7 +37,6 @@ from local_sagemaker.s3.moto_backend import (
     version_record,
 )
 from local_sagemaker.s3.multipart import Parts
-from moto.s3.models import FakeKey
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS buckets (name TEXT PRIMARY KEY, record TEXT NOT NULL);

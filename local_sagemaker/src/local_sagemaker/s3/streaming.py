@@ -11,9 +11,10 @@ from pathlib import Path
 from urllib.parse import parse_qs
 from wsgiref.types import WSGIEnvironment
 
+from moto.s3.models import FakeKey
+
 from local_sagemaker.s3.moto_backend import blob_of, key_versions
 from local_sagemaker.wsgi import FileSlice, HttpResponse
-from moto.s3.models import FakeKey
 
 _WORTHWHILE = 1024 * 1024  # bytes; below it, moto's own response is cheaper than a second request to moto
 _PLAIN_PARAMETERS = {"x-id", "versionId"}  # others select another operation or override headers
