@@ -1,11 +1,11 @@
-"""Names that AWS's profiler gives to files and hosts."""
+"""The names of files and hosts in AWS's profiler."""
 
 from __future__ import annotations
 
 import os
 
 END_MARKER = "training_job_end.ts"
-"""A file of this name says that nothing will be added to its folder."""
+"""A file of this name marks that its folder is complete."""
 DEFAULT_NODE = "algo-1"
 
 

@@ -1,4 +1,4 @@
-"""Champion against challenger on the same pictures: differences, how sure they are, and where they are."""
+"""Champion and challenger on the same images: the differences, how certain they are, and in which classes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 
 from evaluation.bootstrap import Resampling, interval, mcnemar, resample
-from evaluation.figures import ModelFigures
 from evaluation.metrics import Bools, ClassCounts, Floats, Ints
+from evaluation.model_metrics import ModelMetrics
 from evaluation.scoring import TestSet
 
 
 @dataclass(frozen=True)
 class ClassChange:
-    """The champion's and the challenger's recall of one class; figures are NaN without pictures."""
+    """The champion's and the challenger's recall of one class; NaN without images."""
 
     name: str
     known_to: str
     """`both`, `challenger` (a class added) or `champion` (a class removed)"""
-    pictures: int
+    images: int
     challenger: float
     champion: float
     low: float
@@ -36,16 +36,16 @@ class ClassChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The document's part `comparison`, and its rows by class for the charts."""
+    """The part `comparison` of evaluation.json, and the changes by class for the charts."""
 
     document: dict[str, Any]
     classes: list[ClassChange]
 
 
 def compare(
-    test: TestSet, challenger: ModelFigures, champion: ModelFigures, resampling: Resampling
+    test: TestSet, challenger: ModelMetrics, champion: ModelMetrics, resampling: Resampling
 ) -> Comparison:
-    """Every difference is the challenger's figure minus the champion's."""
+    """Every difference is the challenger's metric minus the champion's."""
     labels, class_count = test.labels, len(test.classes)
     predictions = [challenger.predictions, champion.predictions]
     drawn = resample(labels, predictions, class_count, resampling)
@@ -55,7 +55,7 @@ def compare(
         "champion": set(champion.candidate.card.classes),
     }
     common = np.array([name in known["challenger"] & known["champion"] for name in test.classes])
-    right = [answers == labels for answers in predictions]
+    right = [classes == labels for classes in predictions]
     only_challenger, only_champion = right[0] & ~right[1], right[1] & ~right[0]
     changes = _class_changes(
         test, known, given, drawn, only_right=(only_challenger, only_champion), resampling=resampling
@@ -74,7 +74,7 @@ def compare(
             [counts.macro_f1 for counts in given], [counts.macro_f1 for counts in drawn], confidence
         ),
         "accuracy_on_common_classes": {
-            "pictures": int(common[labels].sum()),
+            "images": int(common[labels].sum()),
             **_difference(
                 [_restricted(counts, common).accuracy for counts in given],
                 [_restricted(counts, common).accuracy for counts in drawn],
@@ -94,7 +94,7 @@ def compare(
 
 
 def _restricted(counts: ClassCounts, chosen: Bools) -> ClassCounts:
-    """The counts of the chosen classes' pictures."""
+    """The counts of the chosen classes alone."""
     return ClassCounts(counts.right[..., chosen], counts.predicted[..., chosen], counts.support[..., chosen])
 
 
@@ -128,7 +128,7 @@ def _class_changes(
             ClassChange(
                 name=name,
                 known_to="both" if len(knowing) == 2 else knowing[0],
-                pictures=int(given[0].support[index]),
+                images=int(given[0].support[index]),
                 challenger=float(given[0].recall[index]),
                 champion=float(given[1].recall[index]),
                 low=float(bounds.low[index]),
@@ -150,7 +150,7 @@ def _row(change: ClassChange) -> dict[str, Any]:
     return {
         "class": change.name,
         "known_to": change.known_to,
-        "support": change.pictures,
+        "support": change.images,
         "challenger": change.challenger,
         "champion": change.champion,
         "difference": change.difference,

@@ -1,4 +1,4 @@
-"""Rules on zeros: ReLUs that no longer fire, tensors of nothing but zeros."""
+"""Rules on zeros: ReLUs that are never active, and tensors whose values are all zero."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class DeadRelu(DebuggerRule):
     """Fires if more than ``threshold_layer`` per cent of a layer's ReLUs are active in less than
     ``threshold_inactivity`` per cent of the cases.
 
-    Our reading: a ReLU is a feature of the layer (axis 1: a channel, or a unit of a linear layer), its cases
-    are the samples and positions of the saved batch. The first saved step is not judged.
+    Our interpretation: a ReLU is a feature of the layer (axis 1: a channel, or a unit of a linear layer), and
+    its cases are the samples and positions of the saved batch. The first saved step is not evaluated.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -70,7 +70,7 @@ class DeadRelu(DebuggerRule):
 
 
 def inactive_share(output: Array, threshold_inactivity: float) -> float:
-    """Per cent of the features on axis 1 that are positive in less than that per cent of cases."""
+    """Per cent of the features (axis 1) that are positive in less than that per cent of cases."""
     if output.ndim < 2:
         active = 100.0 * (output > 0).astype(float)
     else:
@@ -81,9 +81,9 @@ def inactive_share(output: Array, threshold_inactivity: float) -> float:
 class AllZero(DebuggerRule):
     """Fires if at least ``threshold`` per cent of a tensor's values are zero.
 
-    Our reading where neither collection_names nor tensor_regex is given: all tensors but single numbers (a
-    loss of zero is no disease), biases and norms' shifts, which start at zero, and labels, which may be zero.
-    The first saved step is not judged.
+    Our interpretation, if neither collection_names nor tensor_regex is given: all tensors except single
+    numbers (a loss of zero is not a defect), biases and the shifts of norms, which start at zero, and labels,
+    which may be zero. The first saved step is not evaluated.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {

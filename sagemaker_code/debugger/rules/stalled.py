@@ -1,4 +1,4 @@
-"""Rule on the clock: does the job still save tensors?"""
+"""Rule on elapsed time: does the job still save tensors?"""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from debugger.rules.base import DebuggerRule, Finding, Parameter, boolean, numbe
 class StalledTrainingRule(DebuggerRule):
     """Fires if no new step is saved for ``threshold`` seconds while the job runs.
 
-    ``stop_training_on_fire`` asks for the job to be stopped. Our reading: before the first step, the time
-    since evaluation began counts.
+    ``stop_training_on_fire`` requests that the job be stopped. Our interpretation: before the first step, the
+    time since the start of the evaluation counts.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -45,6 +45,6 @@ class StalledTrainingRule(DebuggerRule):
             self._last or 0,
             f"no tensor has been saved for {seconds:.0f} s since {since}, longer than the threshold "
             f"{threshold:g} s.",
-            "look at the job's log and its CPU use: a data loader that waits for its processes and a "
-            "full disk are common; if steps are merely slow, save more often or raise the threshold",
+            "check the job's log and CPU use: common causes are a data loader that waits for its workers and "
+            "a full disk; if steps are merely slow, save more often or raise the threshold",
         )

@@ -44,7 +44,7 @@ def test_statuses_come_to_the_log_and_with_the_report_to_the_output(tmp_path: Pa
     assert all(LINE.match(line) for line in told)
     assert "[debugger] rule=Overfit status=InProgress" in told
     assert any(line.startswith("[debugger] rule=Overfit status=NoIssuesFound | ") for line in told)
-    assert any("rule=NoSuchRule status=Error | no rule 'NoSuchRule'" in line for line in told)
+    assert any("rule=NoSuchRule status=Error | there is no rule 'NoSuchRule'" in line for line in told)
     statuses = {one["RuleConfigurationName"]: one for one in read_statuses(tmp_path / "debugger" / "rules")}
     assert statuses["VanishingGradient"]["RuleEvaluationStatus"] == "NoIssuesFound"
     page = (tmp_path / "debugger" / "profiler-report.html").read_text()

@@ -12,7 +12,7 @@ import numpy as np
 from debugger.profiler import charts, statistics
 from debugger.profiler.advice import Advice, seconds, waiting_for_data
 from debugger.profiler.framework import EVAL, TRAIN
-from debugger.profiler.report import Evidence, RuleReport
+from debugger.profiler.rule_report import Evidence, RuleReport
 from debugger.profiler.style import STYLE
 
 MEANING = {

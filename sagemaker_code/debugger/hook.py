@@ -1,18 +1,22 @@
-"""SageMaker Debugger's hook, where the job asks for one and smdebug is installed."""
+"""SageMaker Debugger's hook in the training script, if the job has one and smdebug is installed."""
+
+from __future__ import annotations
 
 import enum
 import logging
 import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 logger = logging.getLogger(__name__)
 
 
 class Phase(enum.Enum):
-    """The step modes that Debugger's save intervals and rules tell apart."""
+    """The step modes that Debugger's save intervals and rules distinguish."""
 
     TRAIN = "TRAIN"
     EVAL = "EVAL"
@@ -27,20 +31,20 @@ class TensorHook:
         self._modes = modes
 
     def enter(self, phase: Phase) -> None:
-        """Count the steps that follow as training or evaluation steps."""
+        """Count the following steps as steps of this phase."""
         self._hook.set_mode(self._modes[phase.value])
 
 
 def open_hook(configuration: Path | None, model: nn.Module, criterion: nn.Module) -> TensorHook | None:
     """Register model and loss with smdebug; None, with the reason in the log, if no tensors will be saved.
 
-    smdebug is imported here only: a job without a debugger should not pay for the import. Whatever it raises
-    while it is set up must not cost the training job.
+    smdebug is imported here, so that jobs without a debugger do not pay for the import. No error that it
+    raises during its setup ends the training.
     """
     if configuration is None:
         logger.info("no tensors are saved: the job has no debugger configuration")
         return None
-    os.environ.setdefault("SMDEBUG_LOG_LEVEL", "warning")  # it logs a line for every parameter otherwise
+    os.environ.setdefault("SMDEBUG_LOG_LEVEL", "warning")  # otherwise it logs a line for every parameter
     try:
         import smdebug.pytorch as smd  # noqa: PLC0415
 
@@ -50,6 +54,7 @@ def open_hook(configuration: Path | None, model: nn.Module, criterion: nn.Module
                 "no tensors are saved: smdebug made no hook from %s; its reason is above", configuration
             )
             return None
+        _accept_bfloat16(hook)
         hook.register_module(model)
         hook.register_loss(criterion)
     except ImportError as error:
@@ -60,3 +65,28 @@ def open_hook(configuration: Path | None, model: nn.Module, criterion: nn.Module
         return None
     logger.info("tensors are saved to %s as %s says", hook.out_dir, configuration)
     return TensorHook(hook, smd.modes)
+
+
+def _accept_bfloat16(hook: Any) -> None:
+    """Convert bfloat16 activations to float32 before smdebug passes them to NumPy, which has no such type."""
+    import torch  # noqa: PLC0415 - this module is also imported where no tensors are handled
+
+    to_array = hook._make_numpy_array
+
+    def convert(value: Any) -> Any:
+        bfloat16 = isinstance(value, torch.Tensor) and value.dtype is torch.bfloat16
+        return to_array(value.float() if bfloat16 else value)
+
+    hook._make_numpy_array = convert
+
+
+def close_hook() -> None:
+    """Make smdebug write the tensors of the last step now instead of when the interpreter exits."""
+    smdebug = sys.modules.get("smdebug.pytorch")
+    hook = smdebug.get_hook() if smdebug is not None else None
+    if hook is None:
+        return
+    try:
+        hook.close()
+    except Exception as error:  # noqa: BLE001 - a third party's hook decides what it raises
+        logger.warning("debugger: smdebug's hook could not be closed: %s", error)

@@ -1,4 +1,4 @@
-"""All figures of one candidate on the test pictures."""
+"""All metrics of one candidate on the test images."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +23,11 @@ TOP_K = 5
 
 
 @dataclass(frozen=True)
-class ModelFigures:
-    """A candidate with its answers; figures are over the union of all candidates' classes."""
+class ModelMetrics:
+    """A candidate's predictions and metrics, over the union of all candidates' classes.
+
+    `labels` has shape (images,), `probabilities` (images, classes).
+    """
 
     candidate: Candidate
     labels: Ints
@@ -33,43 +36,43 @@ class ModelFigures:
 
     @cached_property
     def predictions(self) -> Ints:
-        """The most probable class of each picture."""
+        """The most probable class of each image: shape (images,)."""
         classes: Ints = self.probabilities.argmax(1)
         return classes
 
     @cached_property
     def confidences(self) -> Floats:
-        """The probability of the most probable class of each picture."""
+        """The probability of the most probable class of each image: shape (images,)."""
         highest: Floats = self.probabilities.max(1)
         return highest
 
     @property
     def of_labels(self) -> Floats:
-        """The probability of each picture's own class."""
+        """The probability of each image's own class: shape (images,)."""
         values: Floats = self.probabilities[np.arange(len(self.labels)), self.labels]
         return values
 
     @cached_property
     def confusion(self) -> Ints:
-        """Pictures of each label (rows) by predicted class (columns)."""
+        """Images of each label (rows) by predicted class (columns): shape (classes, classes)."""
         return confusion_matrix(self.labels, self.predictions, self.probabilities.shape[1])
 
     @cached_property
     def counts(self) -> ClassCounts:
-        """Right answers, predictions and pictures by class."""
+        """Correct predictions, predictions and images by class."""
         return class_counts(self.confusion)
 
     @cached_property
     def calibration(self) -> Calibration:
-        """Confidence against accuracy."""
+        """Confidence and accuracy in bins."""
         return calibration(self.labels, self.probabilities)
 
     @property
     def top_k_accuracy(self) -> float:
-        """Part of the pictures whose class is among the TOP_K most probable."""
+        """Part of the images whose class is among the TOP_K most probable."""
         return top_k_accuracy(self.labels, self.probabilities, TOP_K)
 
     @property
     def negative_log_likelihood(self) -> float:
-        """In nats per picture."""
+        """In nats per image."""
         return negative_log_likelihood(self.labels, self.probabilities)
