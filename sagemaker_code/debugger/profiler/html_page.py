@@ -1,19 +1,26 @@
-"""``profiler-report.html``: one self-contained page from the rules' reports, the samples and the advice."""
+"""``profiler-report.html``: a self-contained page from the rules' reports, the samples and the advice.
+
+This module prepares the content; ``templates/`` holds the HTML.
+"""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
-from html import escape
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 
-from debugger.profiler import charts, statistics
+from debugger.profiler import statistics
 from debugger.profiler.advice import Advice, seconds, waiting_for_data
 from debugger.profiler.framework import EVAL, TRAIN
 from debugger.profiler.rule_report import Evidence, RuleReport
-from debugger.profiler.style import STYLE
+from debugger.profiler.svg import Chart, Line, amount, box_chart, clock, histogram_chart, time_chart
+
+Headed = list[tuple[str, Chart | None]]
+"""Charts with their headings."""
 
 MEANING = {
     "BatchSize": (
@@ -35,14 +42,17 @@ MEANING = {
     ),
     "LoadBalancing": ("GPUs of one node are loaded unevenly.", "DistributedDataParallel, equal shards."),
     "LowGPUUtilization": (
-        "The GPU is used little or in fits and starts.",
+        "The GPU is used little or irregularly.",
         "Look for bottlenecks, reduce synchronisation, raise batch-size.",
     ),
     "MaxInitializationTime": (
         "The first step came late.",
         "FastFile input, fewer files, fewer packages to install.",
     ),
-    "OverallFrameworkMetrics": ("Where the time went, by phase and operator.", "Information only."),
+    "OverallFrameworkMetrics": (
+        "How the time is distributed over phases and operators.",
+        "Information only.",
+    ),
     "OverallSystemUsage": ("Percentiles of the hardware's use by node.", "Information only."),
     "StepOutlier": (
         "Some steps take far longer than the rest.",
@@ -52,90 +62,61 @@ MEANING = {
 
 
 def render(job: str, evidence: Evidence, reports: Mapping[str, RuleReport], advice: list[Advice]) -> str:
-    """The whole page."""
-    sections = [
-        ("Advice", _advice(advice)),
-        ("Training job", _job(evidence)),
-        ("System usage", _system(evidence, reports["OverallSystemUsage"])),
-        ("Rules", _rules(reports)),
-        ("Training loop: step durations", _steps(evidence, reports["StepOutlier"])),
-        ("Data loading", _loading(evidence, reports["Dataloader"])),
-        ("Framework: phases and operators", _operators(reports["OverallFrameworkMetrics"])),
-        ("GPU utilisation and balance", _gpus(evidence)),
-        ("Batch size", _batch(evidence, reports["BatchSize"])),
-        ("CPU and I/O bottlenecks", _bottlenecks(evidence, reports)),
-        ("GPU memory", _gpu_memory(evidence, reports["GPUMemoryIncrease"])),
-        ("The samples", _notes(evidence)),
-    ]
-    links = "".join(f'<a href="#s{number}">{escape(title)}</a>' for number, (title, _) in enumerate(sections))
-    body = "".join(
-        f'<section id="s{number}"><h2>{escape(title)}</h2>{content}</section>'
-        for number, (title, content) in enumerate(sections)
+    """The whole page; ``job`` may be empty."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-    title = f"Profiler report: {job}" if job else "Profiler report"
-    return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
-        f"<body><header><h1>{escape(title)}</h1>{_headline(evidence, reports)}</header>"
-        f"<nav>{links}</nav><main>{body}</main></body></html>\n"
+    operators = reports["OverallFrameworkMetrics"].details
+    return environment.get_template("page.html").render(
+        title=f"Profiler report: {job}" if job else "Profiler report",
+        tiles=_tiles(evidence, reports),
+        advice=advice,
+        job=_job(evidence),
+        system=list(_system(evidence)),
+        usage=_usage(reports["OverallSystemUsage"]),
+        rules=_rules(reports),
+        steps=_steps(evidence, reports["StepOutlier"]),
+        loading=_loading(evidence, reports["Dataloader"]),
+        framework=list(_framework(operators)),
+        has_operators="CPU" in operators or "GPU" in operators,
+        gpus=_gpus(evidence),
+        batch=reports["BatchSize"],
+        boxes=_boxes(evidence),
+        bottlenecks=[_bottleneck(name, reports[name]) for name in ("CPUBottleneck", "IOBottleneck")],
+        memory=reports["GPUMemoryIncrease"],
+        memory_chart=_gpu_memory(evidence),
+        notes=_notes(evidence),
     )
 
 
-def _headline(evidence: Evidence, reports: Mapping[str, RuleReport]) -> str:
+def _tiles(evidence: Evidence, reports: Mapping[str, RuleReport]) -> list[tuple[str, str]]:
     start, end = evidence.system.span()
     fired = [name for name, one in reports.items() if one.triggered]
-    tiles = [
-        ("duration", charts.clock(end - start) if end > start else "none"),
+    return [
+        ("duration", clock(end - start) if end > start else "none"),
         ("nodes", str(len(evidence.system.nodes))),
         ("GPUs", str(sum(len(evidence.system.gpus(node)) for node in evidence.system.nodes))),
         ("steps", str(len(evidence.framework.steps()))),
         ("rules that fired", f"{len(fired)} of {len(reports)}"),
     ]
-    return (
-        '<div class="tiles">'
-        + "".join(f"<div><b>{escape(v)}</b>{escape(n)}</div>" for n, v in tiles)
-        + "</div>"
-    )
 
 
-def _advice(advice: list[Advice]) -> str:
-    if not advice:
-        return '<p class="none">Nothing stands out.</p>'
-    return "".join(
-        f'<div class="advice {one.level}"><b>{escape(one.title)}</b><p>{escape(one.text)}</p></div>'
-        for one in advice
-    )
-
-
-def table(head: list[str], rows: list[list[str]], *, numeric: int = 1) -> str:
-    """A table whose columns from ``numeric`` on are right-aligned; cells are escaped."""
-    top = "".join(
-        f"<th{' class=n' if index >= numeric else ''}>{escape(one)}</th>" for index, one in enumerate(head)
-    )
-    lines = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{' class=n' if index >= numeric else ''}>{escape(cell)}</td>"
-            for index, cell in enumerate(row)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>'
-
-
-def _moment(value: float) -> str:
+def _time(value: float) -> str:
     return datetime.datetime.fromtimestamp(value, tz=datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _job(evidence: Evidence) -> str:
+def _job(evidence: Evidence) -> list[list[str]]:
+    """The parts of the job with their durations; empty without samples and steps."""
     start, end = evidence.system.span()
     steps = evidence.framework.steps()
     if not start and steps:
         start, end = steps[0].start / 1e6, steps[-1].end / 1e6
     if not start:
-        return '<p class="none">The job left neither samples nor steps.</p>'
-    rows = [["Start", _moment(start), ""], ["End", _moment(end), ""]]
+        return []
     whole = max(end - start, 1e-9)
     parts = [("Whole job", whole)]
     if steps:
@@ -145,175 +126,154 @@ def _job(evidence: Evidence) -> str:
             ("Training loop", last - first),
             ("Finalisation, after the last step", end - last),
         ]
-    rows += [[name, seconds(max(0.0, span)), f"{100 * max(0.0, span) / whole:.1f} %"] for name, span in parts]
-    return table(["", "", "share"], rows)
+    return [
+        ["Start", _time(start), ""],
+        ["End", _time(end), ""],
+        *([name, seconds(max(0.0, part)), f"{100 * max(0.0, part) / whole:.1f} %"] for name, part in parts),
+    ]
 
 
-def _system(evidence: Evidence, report: RuleReport) -> str:
-    system, parts = evidence.system, []
-    span = system.span()
+def _system(evidence: Evidence) -> Iterator[tuple[str, Chart | None]]:
+    system = evidence.system
     for node in system.nodes:
-        lines = [
-            ("GPU", system.mean(node, "gpu", "GPUUtilization"), 1),
-            ("CPU", system.mean(node, "cpu", "CPUUtilization"), 2),
-            ("memory", system.mean(node, "memory"), 3),
-            ("GPU memory", system.mean(node, "gpu", "GPUMemoryUtilization"), 4),
-            ("I/O wait", system.mean(node, "cpu", "I/OWaitPercentage"), 5),
+        series = [
+            ("GPU", system.mean(node, "gpu", "GPUUtilization")),
+            ("CPU", system.mean(node, "cpu", "CPUUtilization")),
+            ("memory", system.mean(node, "memory")),
+            ("GPU memory", system.mean(node, "gpu", "GPUMemoryUtilization")),
+            ("I/O wait", system.mean(node, "cpu", "I/OWaitPercentage")),
         ]
-        drawn = [charts.Line(label, one.times, one.values, colour) for label, one, colour in lines]
-        parts.append(f"<h3>{escape(node)}: utilisation</h3>{charts.time_chart(drawn, span, '%', 100.0)}")
+        lines = [Line(label, one.times, one.values, number) for number, (label, one) in enumerate(series, 1)]
+        yield f"{node}: utilisation", time_chart(lines, system.span(), "%", 100.0)
         network = system.network(node)
         if len(network):
-            line = charts.Line("received + sent", network.times, network.values, 1)
-            parts.append(f"<h3>{escape(node)}: network</h3>{charts.time_chart([line], span, 'B/s')}")
-    rows = []
-    for kind, by_node in report.details.items():
-        unit = "B/s" if kind == "Network" else "%"
-        for node, usage in by_node.items():
-            rows.append(
-                [
-                    kind,
-                    node,
-                    *(charts.amount(usage[key], unit) for key in ("max", "p99", "p95", "p50", "min")),
-                ]
-            )
-    return "".join(parts) + table(["", "node", "max", "p99", "p95", "p50", "min"], rows, numeric=2)
+            line = Line("received + sent", network.times, network.values, 1)
+            yield f"{node}: network", time_chart([line], system.span(), "B/s")
 
 
-def _rules(reports: Mapping[str, RuleReport]) -> str:
-    rows = []
-    for name, one in sorted(reports.items(), key=lambda pair: (-pair[1].triggered, pair[0])):
-        meaning, remedy = MEANING[name]
-        limits = ", ".join(f"{key} {value}" for key, value in one.parameters.items())
-        state = "fired" if one.triggered else "quiet" if one.datapoints else "nothing to judge"
-        if name.startswith("Overall"):
-            state = "information"
-        rows.append(
-            f'<tr class="{state.split(maxsplit=1)[0]}">'
-            f"<td><b>{name}</b><br>{escape(meaning)}</td><td>{escape(remedy)}</td>"
-            f'<td class="n">{one.triggered}</td><td class="n">{one.datapoints}</td>'
-            f"<td><span class=state>{state}</span></td><td class=small>{escape(limits)}</td></tr>"
-        )
-    head = "<th>rule<th>what to try<th class=n>triggered<th class=n>datapoints<th><th>parameters"
-    body = "".join(rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+def _usage(report: RuleReport) -> list[list[str]]:
+    return [
+        [
+            kind,
+            node,
+            *(
+                amount(usage[key], "B/s" if kind == "Network" else "%")
+                for key in ("max", "p99", "p95", "p50", "min")
+            ),
+        ]
+        for kind, by_node in report.details.items()
+        for node, usage in by_node.items()
+    ]
 
 
-def _steps(evidence: Evidence, report: RuleReport) -> str:
+def _rules(reports: Mapping[str, RuleReport]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "meaning": MEANING[name][0],
+            "remedy": MEANING[name][1],
+            "triggered": one.triggered,
+            "datapoints": one.datapoints,
+            "state": _state(name, one),
+            "parameters": ", ".join(f"{key} {value}" for key, value in one.parameters.items()),
+        }
+        for name, one in sorted(reports.items(), key=lambda pair: (-pair[1].triggered, pair[0]))
+    ]
+
+
+def _state(name: str, report: RuleReport) -> str:
+    if name.startswith("Overall"):
+        return "information"
+    if report.triggered:
+        return "fired"
+    return "no issues" if report.datapoints else "insufficient data"
+
+
+def _steps(evidence: Evidence, report: RuleReport) -> dict[str, Any] | None:
+    """The durations of steps as dots, in a table and as histograms; None without steps."""
     lines = []
     for label, phase, colour in (("training", TRAIN, 1), ("evaluation", EVAL, 3)):
         found = evidence.framework.of(phase)
-        times, durations = (
-            np.array([one.start for one in found]) / 1e6,
-            np.array([one.duration for one in found]) / 1e6,
+        if found:
+            times, durations = np.array([(one.start, one.duration) for one in found]).T / 1e6
+            lines.append(Line(label, times, durations, colour))
+    if not lines:
+        return None
+    start = min(float(one.times.min()) for one in lines)
+    end = max(float(one.times.max()) for one in lines)
+    histograms: Headed = [
+        (
+            f"{process}, {described['phase']}: {described['number_of_outliers']} outliers (beyond "
+            f"{report.parameters['stddev']:g} standard deviations, not in the histogram)",
+            histogram_chart(described["probs"], described["binedges"], "s"),
         )
-        lines.append(charts.Line(label, times, durations, colour))
-    if not any(len(one.values) for one in lines):
-        return '<p class="none">No step was recorded, so step durations are not known.</p>'
-    start = min(float(one.times.min()) for one in lines if len(one.times))
-    end = max(float(one.times.max()) for one in lines if len(one.times))
-    rows = []
-    for one in lines:
-        if len(one.values):
-            usage = np.percentile(one.values, [50, 95, 99])
-            rows.append(
-                [
-                    one.label,
-                    str(len(one.values)),
-                    *(
-                        seconds(float(value))
-                        for value in (one.values.mean(), *usage, one.values.max(), one.values.min())
-                    ),
-                ]
-            )
-    parts = [
-        charts.time_chart(lines, (start, max(end, start + 1)), "s", dots=True),
-        table(["steps", "number", "mean", "p50", "p95", "p99", "max", "min"], rows),
+        for process, described in report.details["step_details"].items()
     ]
-    for process, described in report.details["step_details"].items():
-        parts.append(
-            f"<h3>{escape(process)}, {escape(described['phase'])}: {described['number_of_outliers']} "
-            f"outliers (beyond {report.parameters['stddev']:g} standard deviations, left out of the "
-            "histogram)</h3>" + charts.histogram_chart(described["probs"], described["binedges"], "s")
-        )
-    return "".join(parts)
+    return {
+        "chart": time_chart(lines, (start, max(end, start + 1)), "s", dots=True),
+        "rows": [[one.label, str(len(one.values)), *_spread(one)] for one in lines],
+        "histograms": histograms,
+    }
 
 
-def _loading(evidence: Evidence, report: RuleReport) -> str:
+def _spread(line: Line) -> list[str]:
+    """Mean, p50, p95, p99, maximum and minimum of durations."""
+    percentiles = np.percentile(line.values, [50, 95, 99])
+    values = (line.values.mean(), *percentiles, line.values.max(), line.values.min())
+    return [seconds(float(value)) for value in values]
+
+
+def _loading(evidence: Evidence, report: RuleReport) -> dict[str, Any] | None:
+    """The loader's settings and waits; None without traces of a loader."""
     loads = evidence.framework.loading()
     if not loads:
-        return '<p class="none">No data loading was recorded.</p>'
-    parts = []
+        return None
     waiting = waiting_for_data(evidence.framework)
-    if waiting is not None:
-        share = 100 * waiting.time_share
-        parts.append(
-            f'<div class="split">'
-            f'<span class="k4" style="width:{share:.1f}%">waiting for data {share:.0f} %</span>'
-            f'<span class="k1" style="width:{100 - share:.1f}%">computing {100 - share:.0f} %</span></div>'
-        )
-    spread = report.details["dataloading_time"]
-    parts.append(
-        table(
-            ["num_workers", "cores", "pin_memory", "batches", "p25", "p50", "p95"],
-            [
-                [
-                    str(report.details["num_workers"]),
-                    str(report.details["cores"]),
-                    str(report.details["pin_memory"]),
-                    str(len(loads)),
-                    *(seconds(spread[key]) for key in ("p25", "p50", "p95")),
-                ]
-            ],
-            numeric=0,
-        )
-    )
-    parts.append(
-        "<h3>Time to get a batch</h3>" + charts.histogram_chart(spread["probs"], spread["binedges"], "s")
-    )
-    return "".join(parts)
-
-
-def _operators(report: RuleReport) -> str:
     details = report.details
-    if not details:
-        return '<p class="none">No framework metrics were recorded.</p>'
-    parts = []
-    names = {
+    spread = details["dataloading_time"]
+    return {
+        "waiting": None if waiting is None else 100 * waiting.time_share,
+        "row": [
+            *(details[name] for name in ("num_workers", "cores", "pin_memory")),
+            len(loads),
+            *(seconds(spread[key]) for key in ("p25", "p50", "p95")),
+        ],
+        "histogram": histogram_chart(spread["probs"], spread["binedges"], "s"),
+    }
+
+
+def _framework(details: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str, float, str]], int]]:
+    """Bars with heading and colour."""
+    headings = {
         "phase": "Share of the job's time",
         "general": "Between the steps",
         "ratio": "Operators by device",
     }
-    for key, title in names.items():
-        rows = [(name, max(0.0, share), f"{share:.1f} %") for name, share in details[key].items()]
+    for key, heading in headings.items():
+        rows = [(name, max(0.0, share), f"{share:.1f} %") for name, share in details.get(key, {}).items()]
         if rows:
-            parts.append(f"<h3>{title}</h3>{charts.bar_list(rows, 2)}")
+            yield heading, rows, 2
     for device, colour in (("CPU", 2), ("GPU", 1)):
         if device in details:
             totals = details[f"{device}_total"]
-            rows = [(n, s, f"{s:.1f} %, {seconds(totals[n] / 1e6)}") for n, s in details[device].items()]
-            parts.append(f"<h3>{device} operators</h3>{charts.bar_list(rows, colour)}")
-    if "CPU" not in details and "GPU" not in details:
-        parts.append(
-            '<p class="none">No operators were recorded: operator profiling was off for this run.</p>'
-        )
-    return "".join(parts)
+            operators = details[device].items()
+            rows = [(n, s, f"{s:.1f} %, {seconds(totals[n] / 1e6)}") for n, s in operators]
+            yield f"{device} operators", rows, colour
 
 
-def _gpus(evidence: Evidence) -> str:
-    parts = []
+def _gpus(evidence: Evidence) -> Headed:
+    charts: Headed = []
     for node in evidence.system.nodes:
         for gpu, series, _ in evidence.system.gpus(node):
             counts, edges = np.histogram(series.values, bins=np.arange(0, 102, 2))
             idle = 100 * float((series.values < 10).mean())
-            parts.append(
-                f"<h3>{escape(node)}, {escape(gpu)}: below 10 % in {idle:.0f} % of the samples</h3>"
-                + charts.histogram_chart([int(one) for one in counts], [float(one) for one in edges], "%")
-            )
-    return "".join(parts) or '<p class="none">The job used no GPU.</p>'
+            heading = f"{node}, {gpu}: below 10 % in {idle:.0f} % of the samples"
+            charts.append((heading, histogram_chart(counts.tolist(), edges.tolist(), "%")))
+    return charts
 
 
-def _batch(evidence: Evidence, report: RuleReport) -> str:
+def _boxes(evidence: Evidence) -> Chart | None:
+    """The use of CPU, GPU and GPU memory by node; None without samples."""
     rows: list[tuple[str, dict[str, float]]] = []
     for node in evidence.system.nodes:
         cpu = evidence.system.mean(node, "cpu", "CPUUtilization")
@@ -323,53 +283,34 @@ def _batch(evidence: Evidence, report: RuleReport) -> str:
             rows.append((f"{node} {gpu}", statistics.box(utilization.values)))
             if len(memory):
                 rows.append((f"{node} {gpu} memory", statistics.box(memory.values)))
-    if not rows:
-        return '<p class="none">No samples.</p>'
-    said = (
-        f"The rule fired {report.triggered} times: over a window of {report.parameters['window']} samples "
-        "everything stayed low."
-        if report.triggered
-        else "The rule did not fire."
-    )
-    legend = "The dot marks p95, the whiskers reach 1.5 interquartile ranges."
-    return f"<p>{said} {legend}</p>{charts.box_chart(rows)}"
+    return box_chart(rows) if rows else None
 
 
-def _bottlenecks(evidence: Evidence, reports: Mapping[str, RuleReport]) -> str:
-    if not any(evidence.system.gpus(node) for node in evidence.system.nodes):
-        return '<p class="none">These rules ask when a GPU idles; the job used none.</p>'
-    rows = []
-    for name in ("CPUBottleneck", "IOBottleneck"):
-        one = reports[name]
-        share = 100 * one.violations / one.datapoints if one.datapoints else 0.0
-        rows.append(
-            [
-                name,
-                str(one.datapoints),
-                str(one.details["low_gpu_utilization"]),
-                str(one.violations),
-                f"{share:.1f} %",
-                f"{one.parameters['threshold']} %",
-                "yes" if one.triggered else "no",
-            ]
-        )
-    return table(["", "instants", "GPU low", "bottlenecks", "share", "limit", "fired"], rows)
+def _bottleneck(name: str, report: RuleReport) -> list[str]:
+    share = 100 * report.violations / report.datapoints if report.datapoints else 0.0
+    return [
+        name,
+        str(report.datapoints),
+        str(report.details["low_gpu_utilization"]),
+        str(report.violations),
+        f"{share:.1f} %",
+        f"{report.parameters['threshold']} %",
+        "yes" if report.triggered else "no",
+    ]
 
 
-def _gpu_memory(evidence: Evidence, report: RuleReport) -> str:
-    lines: list[Any] = []
+def _gpu_memory(evidence: Evidence) -> Chart | None:
+    lines: list[Line] = []
     for node in evidence.system.nodes:
         for gpu, _, memory in evidence.system.gpus(node):
-            lines.append(charts.Line(f"{node} {gpu}", memory.times, memory.values, 1 + len(lines) % 5))
-    if not lines:
-        return '<p class="none">The job used no GPU.</p>'
-    increase = report.parameters["increase"]
-    said = f"{report.triggered} samples rose by more than {increase} points over the moving average."
-    return f"<p>{said}</p>{charts.time_chart(lines, evidence.system.span(), '%', 100.0)}"
+            lines.append(Line(f"{node} {gpu}", memory.times, memory.values, 1 + len(lines) % 5))
+    return time_chart(lines, evidence.system.span(), "%", 100.0)
 
 
-def _notes(evidence: Evidence) -> str:
+def _notes(evidence: Evidence) -> list[str]:
     notes = evidence.system.notes
-    sentences = [f"{notes.lines} lines in {notes.files} files.", *(f"{one}." for one in notes.sentences())]
-    sentences += [f"The trace {name} could not be read." for name in evidence.framework.unreadable]
-    return "<ul>" + "".join(f"<li>{escape(one)}</li>" for one in sentences) + "</ul>"
+    return [
+        f"{notes.lines} lines in {notes.files} files.",
+        *(f"{one}." for one in notes.sentences()),
+        *(f"The trace {name} could not be read." for name in evidence.framework.unreadable),
+    ]

@@ -266,7 +266,7 @@ class DebuggerRule(Rule):  # type: ignore[misc]
         return f"It needs {self.WANTS}. The run saved: {shown or 'no tensor'}."
 
     def selected(self, step: int, *, default_all: bool = False) -> list[str]:
-        """Tensors at ``step`` that ``collection_names`` or ``tensor_regex`` select; without them, all or none."""
+        """Tensors at ``step`` that ``collection_names`` or ``tensor_regex`` select; else all or none."""
         collections, regexes = self.parameters.get("collection_names"), self.parameters.get("tensor_regex")
         if not collections and not regexes:
             return sorted(self.reader.names(step)) if default_all else []

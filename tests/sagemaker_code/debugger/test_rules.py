@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from debugger.hook_config import COLLECTIONS
+from debugger.rules import MODULES
 from debugger.rules.base import matches
 from torch import nn
 
@@ -18,6 +19,7 @@ from tests.sagemaker_code.debugger.training_support import (
     Run,
     evaluate,
     healthy_data,
+    make_images,
     rule,
     train,
 )
