@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from classifier.arguments import Integer, Number, base_dir
+from classifier.arguments import Limits, base_dir
 from classifier.errors import InputValueError
 from classifier.prediction import Classifier
 from evaluation import job
@@ -65,16 +65,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add("--test", type=Path, default=processing / "input/test", help="folder of class folders")
     add("--output", type=Path, default=processing / "output", help="folder for the results")
-    add("--batch-size", type=Integer(1, 4096), default=32, help="images per forward pass")
-    add(
-        "--latency-images",
-        type=Integer(0, 100_000),
-        default=50,
-        help="images to time one by one on the CPU; 0: none",
-    )
-    add("--bootstrap-samples", type=Integer(100, 1_000_000), default=2000, help="resamples of the test set")
-    add("--confidence", type=Number(0.5, 0.9999), default=0.95, help="of intervals and bounds")
-    add("--seed", type=Integer(0, 2**31 - 1), default=0, help="of the bootstrap")
+    add("--batch-size", type=Limits(1, 4096, whole=True), default=32, help="images per forward pass")
+    timed, resamples = Limits(0, 100_000, whole=True), Limits(100, 1_000_000, whole=True)
+    add("--latency-images", type=timed, default=50, help="images to time one by one on the CPU; 0: none")
+    add("--bootstrap-samples", type=resamples, default=2000, help="resamples of the test set")
+    add("--confidence", type=Limits(0.5, 0.9999), default=0.95, help="of intervals and bounds")
+    add("--seed", type=Limits(0, 2**31 - 1, whole=True), default=0, help="of the bootstrap")
     return parser.parse_args(argv)
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-from argparse import Namespace
 from collections.abc import Sequence
 
 import torch
@@ -28,13 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("training on %s in %s with PyTorch %s", _device_name(device), precision, torch.__version__)
     stop = watch_for_stop()
     make_reproducible()
-    with monitor.beside(monitor_settings(arguments), on_stop=stop.set) as watch:
-        training.train(training.prepare(arguments, device, stop, watch))
-
-
-def monitor_settings(arguments: Namespace) -> MonitorSettings:
-    """What Debugger does in this job."""
-    return MonitorSettings(
+    settings = MonitorSettings(
         mode=arguments.debugger,
         output_data=arguments.output_data_dir,
         rules=arguments.debugger_rules,
@@ -42,6 +35,8 @@ def monitor_settings(arguments: Namespace) -> MonitorSettings:
         profile_steps=arguments.debugger_profile_steps,
         sampling_ms=arguments.debugger_sampling_ms,
     )
+    with monitor.beside(settings, on_stop=stop.set) as watch:
+        training.train(training.prepare(arguments, device, stop, watch))
 
 
 def watch_for_stop() -> threading.Event:

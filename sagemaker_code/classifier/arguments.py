@@ -32,72 +32,52 @@ WEIGHTS_SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 @dataclass(frozen=True)
-class Number:
-    """Converts text to a finite number from `low` (above it, if `exclusive`) to `high`."""
+class Limits:
+    """Converts text to a finite number from `low` (above it, if `exclusive`) to `high`.
+
+    A `whole` number may be written as 8.0, as tuners do. With `auto`, the text 'auto' becomes None.
+    """
 
     low: float
     high: float
     exclusive: bool = False
-
-    def __str__(self) -> str:
-        if self.exclusive:
-            return f"above {self.low:g} and at most {self.high:g}"
-        return f"from {self.low:g} to {self.high:g}"
-
-    def __call__(self, text: str) -> float:
-        """Raise ArgumentTypeError for anything else."""
-        value = _to_float(text)
-        if not self.low <= value <= self.high or (self.exclusive and value == self.low):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number {self}")
-        return value
-
-
-@dataclass(frozen=True)
-class Integer:
-    """Converts text to a whole number from `low` to `high`; 8.0 is accepted, as tuners may write it so.
-
-    With `auto`, the text 'auto' becomes None.
-    """
-
-    low: int
-    high: int
+    whole: bool = False
     auto: bool = False
 
     def __str__(self) -> str:
-        return f"from {self.low:,} to {self.high:,}"
+        start = "above {:,} and at most" if self.exclusive else "from {:,} to"
+        return f"{start.format(self.low)} {self.high:,}"
 
-    def __call__(self, text: str) -> int | None:
+    def __call__(self, text: str) -> float | None:
         """Raise ArgumentTypeError for anything else."""
         if self.auto and text == AUTO:
             return None
-        value = _to_float(text)
-        if not self.low <= value <= self.high or value != int(value):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {self}")
-        return int(value)
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        outside = not self.low <= value <= self.high or (self.exclusive and value == self.low)
+        if outside or (self.whole and value != int(value)):
+            kind = "whole number" if self.whole else "number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {kind} {self}")
+        return int(value) if self.whole else value
 
 
-def _to_float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-LIMITS: dict[str, Number | Integer] = {
-    "lr": Number(0, 10, exclusive=True),
-    "momentum": Number(0, 0.999),
-    "weight-decay": Number(0, 1),
-    "label-smoothing": Number(0, 0.9),
-    "batch-size": Integer(1, 4096),
-    "epochs": Integer(1, 1000),
-    "seed": Integer(0, 2**31 - 1),
-    "image-size": Integer(16, 1024, auto=True),
-    "num-workers": Integer(0, 64, auto=True),
-    "cache-mb": Integer(0, 1_000_000),
-    "debugger-sampling-ms": Integer(100, 60_000),
-    "debugger-profile-steps": Integer(0, 1000),
+LIMITS = {
+    "lr": Limits(0, 10, exclusive=True),
+    "momentum": Limits(0, 0.999),
+    "weight-decay": Limits(0, 1),
+    "label-smoothing": Limits(0, 0.9),
+    "batch-size": Limits(1, 4096, whole=True),
+    "epochs": Limits(1, 1000, whole=True),
+    "seed": Limits(0, 2**31 - 1, whole=True),
+    "image-size": Limits(16, 1024, whole=True, auto=True),
+    "num-workers": Limits(0, 64, whole=True, auto=True),
+    "cache-mb": Limits(0, 1_000_000, whole=True),
+    "debugger-sampling-ms": Limits(100, 60_000, whole=True),
+    "debugger-profile-steps": Limits(0, 1000, whole=True),
 }
-"""The range of every numeric option; --help shows them too. This module imports without PyTorch."""
+"""The range of every numeric option, which --help shows too. This module does not import PyTorch."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -152,18 +132,8 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         default=AUTO,
         help="what is trained; auto: the head on pretrained weights, all without",
     )
-    _add_number(
-        group,
-        "image-size",
-        None,
-        "side of the square input in pixels; auto: by the size of the training images, 224 at most",
-    )
-    _add_number(
-        group,
-        "num-workers",
-        None,
-        "processes that decode images; auto: none for images in memory, else one per CPU",
-    )
+    _add_number(group, "image-size", None, "side of the input in pixels; auto: by the images, 224 at most")
+    _add_number(group, "num-workers", None, "processes that decode; auto: 0 for images in memory, else CPUs")
     _add_number(group, "cache-mb", 2048, "memory for decoded images, MiB; 0: none")
 
 
@@ -219,10 +189,7 @@ def base_dir() -> Path:
 
 
 def pretrained_file(channel: Path | None) -> Path | None:
-    """The one weights file in the channel 'pretrained'; None without the channel.
-
-    Raises DatasetValueError unless the channel holds exactly one.
-    """
+    """The channel's one weights file; None without a channel. Raises DatasetValueError."""
     if channel is None:
         return None
     if channel.is_file():

@@ -71,10 +71,7 @@ def save_model(state: Mapping[str, torch.Tensor], card: ModelCard, model_dir: Pa
 
 
 def load_model(model_dir: Path, device: torch.device) -> tuple[nn.Module, ModelCard]:
-    """The model in a folder that `save_model` wrote, in evaluation mode on `device`, and its card.
-
-    Raises ModelValueError if card or weights cannot be read, or if the architecture is unknown.
-    """
+    """The model that `save_model` wrote, in evaluation mode on `device`. Raises ModelValueError."""
     card = ModelCard.read(model_dir)
     model = build(card.arch, len(card.classes), card.image_size)
     model.load_state_dict(read_weights(model_dir / WEIGHTS))

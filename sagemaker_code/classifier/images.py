@@ -32,10 +32,7 @@ MAX_ASPECT = 2.0
 
 
 def open_image(source: Path | BinaryIO) -> Image.Image:
-    """Read an image's header and check its format and size; no pixel is decoded yet.
-
-    Raises ImageValueError for an unsupported format or more than MAX_PIXELS pixels.
-    """
+    """Read and check an image's header. Raises ImageValueError for its format or number of pixels."""
     try:
         image = Image.open(source, formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -49,10 +46,7 @@ def open_image(source: Path | BinaryIO) -> Image.Image:
 
 
 def decode(image: Image.Image, image_size: int) -> Image.Image:
-    """Decode to upright RGB whose shorter side is `working_side(image_size)` pixels.
-
-    Raises ImageValueError for damaged pixels and for colour modes that have no 8-bit RGB form.
-    """
+    """Decode to upright RGB with a shorter side of `working_side` pixels. Raises ImageValueError."""
     side = working_side(image_size)
     try:
         image.draft("RGB", (2 * side, 2 * side))  # JPEG: decode at 1/2, 1/4 or 1/8, still above the target
@@ -73,10 +67,7 @@ def decoded_size(size: tuple[int, int], image_size: int) -> tuple[int, int]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any colour mode to 8-bit RGB: 16 bits are scaled down, transparency becomes white.
-
-    Raises ImageValueError for floating-point pixels and for modes that Pillow cannot convert.
-    """
+    """8-bit RGB: 16 bits are scaled down, transparency becomes white. Raises ImageValueError."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):

@@ -55,10 +55,7 @@ def check_architecture(arch: str) -> None:
 
 
 def build(arch: str, class_count: int, image_size: int) -> nn.Module:
-    """A randomly initialised model, in evaluation mode, that works for inputs of `image_size` pixels.
-
-    Raises ModelValueError for an unknown architecture, or for one that does not work at this size.
-    """
+    """A random model, in evaluation mode, that works at `image_size` pixels. Raises ModelValueError."""
     check_architecture(arch)
     try:
         model = _construct(arch, class_count, image_size)
@@ -111,10 +108,7 @@ def _drop_final_relu(model: nn.Module) -> None:
 
 
 def native_size(arch: str) -> int:
-    """The smallest input, in pixels, that torchvision's own weights of the architecture accept.
-
-    Raises ModelValueError for an unknown architecture.
-    """
+    """The smallest input, in pixels, for torchvision's weights of `arch`. Raises ModelValueError."""
     check_architecture(arch)
     return int(_torchvision().get_model_weights(arch).DEFAULT.meta["min_size"][0])
 

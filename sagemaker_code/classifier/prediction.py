@@ -30,10 +30,7 @@ class Classifier:
         return cls(*load_model(model_dir, device), device)
 
     def predict(self, image: Image.Image) -> dict[str, Any]:
-        """The TOP most probable classes of an opened image, from the crop that evaluation uses.
-
-        Raises ImageValueError for a damaged image.
-        """
+        """The TOP most probable classes of an opened image. Raises ImageValueError if it is damaged."""
         card = self.card
         crop = center_crop(decode(image, card.image_size), card.image_size)
         batch = to_tensor(crop).unsqueeze(0).to(self.device)

@@ -222,40 +222,31 @@ def evaluate_on(job: Job, channel: str, phase: Phase) -> Evaluation:
     return evaluate(job.model, job.criterion, loader, job.device, hook=job.hook, timer=job.timer, phase=phase)
 
 
-def test_best(job: Job, progress: Progress) -> Evaluation:
+def test_best(job: Job, progress: Progress) -> dict[str, Any]:
     """Evaluate the best model on the channel `test` and log the job's final line of metrics."""
     job.model.load_state_dict(progress.best_state)
     result = evaluate_on(job, "test", Phase.TEST)
     best = progress.history[progress.best_epoch - 1]
+    final = {
+        "best_epoch": progress.best_epoch,
+        "valid_loss": best["valid_loss"],
+        "valid_accuracy": best["valid_accuracy"],
+        "test_loss": result.loss,
+        "test_accuracy": result.accuracy,
+        "test_images": len(result.labels),
+    }
     logger.info(
         "final best_epoch=%d valid_loss=%.4f valid_accuracy=%.4f test_loss=%.4f test_accuracy=%.4f "
         "test_images=%d",
-        progress.best_epoch,
-        best["valid_loss"],
-        best["valid_accuracy"],
-        result.loss,
-        result.accuracy,
-        len(result.labels),
+        *final.values(),
     )
-    return result
+    return final | {"confusion": result.confusion(len(job.card.classes)).tolist()}
 
 
-def write_results(job: Job, progress: Progress, test: Evaluation | None = None) -> None:
+def write_results(job: Job, progress: Progress, final: dict[str, Any] | None = None) -> None:
     """Write history.csv and metrics.json, whose `final` is null if the job was stopped before the test."""
     folder: Path = job.arguments.output_data_dir
     folder.mkdir(parents=True, exist_ok=True)
-    final = None
-    if test:
-        best = progress.history[progress.best_epoch - 1]
-        final = {
-            "best_epoch": progress.best_epoch,
-            "valid_loss": best["valid_loss"],
-            "valid_accuracy": best["valid_accuracy"],
-            "test_loss": test.loss,
-            "test_accuracy": test.accuracy,
-            "test_images": len(test.labels),
-            "confusion": test.confusion(len(job.card.classes)).tolist(),
-        }
     metrics = {
         "hyperparameters": hyperparameters(job.arguments),
         "classes": job.card.classes,

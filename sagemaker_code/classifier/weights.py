@@ -29,30 +29,19 @@ _DTYPES = {
     "BOOL": torch.bool,
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_READ_ERRORS = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    struct.error,
-    pickle.UnpicklingError,
-)
+_DAMAGE = (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, struct.error, pickle.PickleError)
+"""What reading a damaged file raises."""
 
 
 def read_weights(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a .pth state dict or a .safetensors file by name, on the CPU.
-
-    Raises ModelValueError for files that are neither.
-    """
+    """The tensors of a .pth or .safetensors file by name, on the CPU. Raises ModelValueError."""
     try:
         weights: Any = (
             _from_safetensors(file.read_bytes())
             if file.suffix == ".safetensors"
             else torch.load(file, map_location="cpu", weights_only=True)
         )
-    except _READ_ERRORS as error:
+    except _DAMAGE as error:
         raise ModelValueError(
             f"{file.name} cannot be read as weights: give a state dict saved with torch.save (.pth) "
             "or a .safetensors file"

@@ -1,7 +1,5 @@
 """``python -m debugger COMMAND``: evaluate rules, sample the system, write reports, compare with AWS."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os
@@ -42,30 +40,20 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Evaluate rules: a status file per rule in --output and a line on stdout for each change."
     )
-    parser.add_argument("--rules", type=Path, required=True, help="JSON list of DebugRuleConfiguration")
-    parser.add_argument("--tensors", required=True, help="folder or s3:// prefix that smdebug writes to")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the status files")
-    parser.add_argument("--job", required=True, help="name of the training job")
-    parser.add_argument("--ended-file", type=Path, help="file that exists once training has ended")
-    parser.add_argument(
-        "--profiler", help="folder or s3:// prefix of system samples and traces, for profiler rules"
-    )
-    parser.add_argument("--report", help="folder or s3:// prefix for ProfilerReport's files")
-    parser.add_argument(
-        "--started", type=float, help="epoch seconds; tensors saved earlier belong to another job"
-    )
-    parser.add_argument(
-        "--stop-rule", action="append", default=[], help="rule whose finding requests stop_training"
-    )
-    parser.add_argument("--poll", type=float, default=1.0, help="seconds between two polls")
-    parser.add_argument("--parent", type=int, help="stop when this parent process has ended")
-    parser.add_argument("--nice", type=int, default=0, help="added to the niceness of this process")
-    parser.add_argument(
-        "--idle-timeout",
-        type=float,
-        default=3600.0,
-        help="give up after this many seconds without new tensors",
-    )
+    add = parser.add_argument
+    add("--rules", type=Path, required=True, help="JSON list of DebugRuleConfiguration")
+    add("--tensors", required=True, help="folder or s3:// prefix that smdebug writes to")
+    add("--output", type=Path, required=True, help="folder for the status files")
+    add("--job", required=True, help="name of the training job")
+    add("--ended-file", type=Path, help="file that exists once training has ended")
+    add("--profiler", help="folder or s3:// prefix of system samples and traces, for profiler rules")
+    add("--report", help="folder or s3:// prefix for ProfilerReport's files")
+    add("--started", type=float, help="epoch seconds; tensors saved earlier belong to another job")
+    add("--stop-rule", action="append", default=[], help="rule whose finding requests stop_training")
+    add("--poll", type=float, default=1.0, help="seconds between two polls")
+    add("--parent", type=int, help="stop when this parent process has ended")
+    add("--nice", type=int, default=0, help="added to the niceness of this process")
+    add("--idle-timeout", type=float, default=3600.0, help="give up after so many seconds without tensors")
 
 
 def read_rules(path: Path) -> list[dict[str, Any]]:

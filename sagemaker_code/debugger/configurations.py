@@ -1,7 +1,5 @@
 """Rule configurations as JSON: a list of objects as in CreateTrainingJob's DebugRuleConfigurations."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -5,8 +5,6 @@ tensor within the idle timeout) and everything saved has been evaluated. It only
 the caller stops the job.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re
@@ -27,8 +25,6 @@ from debugger.trial import ForeignTensorsError, IncompleteIndexError, TensorFold
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 1.0
-IDLE_TIMEOUT_S = 3600.0
 STOP_ACTION = re.compile(r"stop_?training", re.IGNORECASE)
 
 
@@ -42,8 +38,8 @@ class EvaluatorSettings:
     profiler: str | None = None
     report: str | None = None
     started: float | None = None
-    poll: float = POLL_S
-    idle_timeout: float = IDLE_TIMEOUT_S
+    poll: float = 1.0
+    idle_timeout: float = 3600.0
     stop_rules: frozenset[str] = frozenset()
     parent: int | None = None
 

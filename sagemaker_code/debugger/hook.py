@@ -1,7 +1,5 @@
 """SageMaker Debugger's hook in the training script, if the job has one and smdebug is installed."""
 
-from __future__ import annotations
-
 import enum
 import logging
 import os
@@ -35,7 +33,7 @@ class TensorHook:
         self._hook.set_mode(self._modes[phase.value])
 
 
-def open_hook(configuration: Path | None, model: nn.Module, criterion: nn.Module) -> TensorHook | None:
+def open_hook(configuration: Path | None, model: "nn.Module", criterion: "nn.Module") -> TensorHook | None:
     """Register model and loss with smdebug; None, with the reason in the log, if no tensors will be saved.
 
     smdebug is imported here, so that jobs without a debugger do not pay for the import. No error that it

@@ -4,8 +4,6 @@ The SageMaker SDK's rule configurations save every 500 steps, so in a run of 200
 only.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """The names of files and hosts in AWS's profiler."""
 
-from __future__ import annotations
-
 import os
 
 END_MARKER = "training_job_end.ts"

@@ -23,8 +23,6 @@ script only writes tensors and traces to where the platform's configuration file
 The monitor only observes: its errors are logged and never end the training.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -35,7 +33,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,23 +199,23 @@ class _Children:
         results = self._settings.output_data / "debugger"
         rules = self._folder / "rules.json"
         rules.write_text(json.dumps(list(self._settings.rules)), encoding="utf-8")
-        parent = ["--parent", str(os.getpid())]
-        sample = ["sample", "--output", str(self._folder / "profiler")]
-        evaluate = ["evaluate", "--rules", str(rules), "--tensors", str(self._folder / "tensors")]
-        evaluate += [
-            "--output",
-            str(results / "rules"),
-            "--job",
-            os.environ.get("TRAINING_JOB_NAME", "training"),
-        ]
-        evaluate += ["--ended-file", str(self._ended_file), "--profiler", str(self._folder / "profiler")]
-        evaluate += ["--report", str(results), "--nice", "10"]
-        for rule in self._settings.stop_rules:
-            evaluate += ["--stop-rule", rule]
+        profiler, parent = self._folder / "profiler", os.getpid()
+        sample = {"output": profiler, "interval-ms": self._settings.sampling_ms, "parent": parent}
+        evaluate = {
+            "rules": rules,
+            "tensors": self._folder / "tensors",
+            "output": results / "rules",
+            "job": os.environ.get("TRAINING_JOB_NAME", "training"),
+            "ended-file": self._ended_file,
+            "profiler": profiler,
+            "report": results,
+            "nice": 10,
+            "parent": parent,
+        }
+        stop_rules = [text for rule in self._settings.stop_rules for text in ("--stop-rule", rule)]
         try:
-            interval = ["--interval-ms", str(self._settings.sampling_ms)]
-            self._sampler = _start([*sample, *interval, *parent], stdout=None)
-            self._evaluator = _start([*evaluate, *parent], stdout=subprocess.PIPE)
+            self._sampler = _start(["sample", *_options(sample)], stdout=None)
+            self._evaluator = _start(["evaluate", *_options(evaluate), *stop_rules], stdout=subprocess.PIPE)
         except OSError as error:
             logger.warning("debugger: rules and sampler could not be started: %s", error)
             return
@@ -247,6 +245,10 @@ class _Children:
             _end(self._evaluator, 10.0)
         if self._reader is not None:
             self._reader.join(max(1.0, deadline - time.monotonic()))
+
+
+def _options(values: Mapping[str, object]) -> list[str]:
+    return [text for name, value in values.items() for text in (f"--{name}", str(value))]
 
 
 def _start(command: list[str], stdout: int | None) -> subprocess.Popen[str]:

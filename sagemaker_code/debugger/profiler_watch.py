@@ -1,7 +1,5 @@
 """Evaluates profiler rules while the job runs, with statuses like those of debugger rules."""
 
-from __future__ import annotations
-
 import logging
 import time
 from dataclasses import dataclass, field

@@ -4,15 +4,12 @@
 tick. As on AWS, ``<output>/system/training_job_end.ts`` marks the end of sampling.
 """
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import datetime
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -199,7 +196,3 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     Sampler(options.output, options.node, options.interval_ms / 1000, options.parent).run(stop)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,8 +12,6 @@ Outcome ``InsufficientData``, because AWS has no such status and NoIssuesFound w
 requests an action. ``StatusDetails`` has at most 1,024 characters; those of an issue start as AWS's do.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import time
@@ -136,11 +134,6 @@ class StatusBoard:
 def file_name(rule_configuration_name: str) -> str:
     """Name of a rule's status file."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", rule_configuration_name) + ".json"
-
-
-def read_statuses(folder: Path) -> list[dict[str, Any]]:
-    """All status documents in a folder, by file name."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("[!.]*.json"))]
 
 
 def _one_line(text: str) -> str:

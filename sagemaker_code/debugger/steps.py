@@ -12,8 +12,6 @@ The files are smdebug's traces: ``<folder>/framework/pevents/<YYYYMMDDHH>/<end i
 readers and AWS's notebooks read them.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 import os

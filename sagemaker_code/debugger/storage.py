@@ -1,7 +1,5 @@
 """A job's files, by the same calls for a local path and for an ``s3://`` prefix."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile
@@ -50,10 +48,7 @@ def storage_explained(location: str) -> Iterator[None]:
 
 @contextmanager
 def local_copy(location: str) -> Iterator[Path]:
-    """The files at ``location`` as a local path: the path itself, or a download that is removed afterwards.
-
-    Raises FilesMissingError if nothing is there, and StorageError.
-    """
+    """``location`` itself or, from S3, a temporary copy. Raises FilesMissingError and StorageError."""
     if not is_s3(location):
         path = Path(location)
         if not path.exists():
@@ -72,10 +67,7 @@ def local_copy(location: str) -> Iterator[Path]:
 
 
 def download(uri: str, folder: Path) -> None:
-    """Download every object below the prefix ``uri`` to its relative path in ``folder``.
-
-    Raises FilesMissingError if there is none.
-    """
+    """Download every object below ``uri`` into ``folder``. Raises FilesMissingError without any."""
     bucket, prefix = split_s3(uri)
     client = s3_client()
     found = False

@@ -5,8 +5,6 @@ rule evaluation must also notice the end of the job, so the functions here poll 
 found. A folder in S3 is mirrored to a temporary folder; only new objects are downloaded.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -70,10 +70,7 @@ def _locate(source: Path) -> tuple[Path, Path | None]:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Extract weights and card and nothing else: code, links and paths in the archive are ignored.
-
-    Raises ModelValueError if one of the two is missing.
-    """
+    """Extract only weights and card; code, links and paths are ignored. Raises ModelValueError."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {CARD, WEIGHTS}
     with tarfile.open(archive, "r:*") as members:

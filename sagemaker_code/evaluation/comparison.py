@@ -62,11 +62,7 @@ def compare(
     )
     confidence = resampling.confidence
     document = {
-        "bootstrap": {
-            "samples": resampling.samples,
-            "confidence": confidence,
-            "seed": resampling.seed,
-        },
+        "bootstrap": {"samples": resampling.samples, "confidence": confidence, "seed": resampling.seed},
         "accuracy": _difference(
             [counts.accuracy for counts in given], [counts.accuracy for counts in drawn], confidence
         ),

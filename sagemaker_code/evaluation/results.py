@@ -56,10 +56,7 @@ ROLES = ("challenger", "champion")
 
 
 def evaluation(
-    test: TestSet,
-    models: Mapping[str, ModelMetrics],
-    comparison: Comparison | None,
-    charts: Sequence[str],
+    test: TestSet, models: Mapping[str, ModelMetrics], comparison: Comparison | None, charts: Sequence[str]
 ) -> dict[str, Any]:
     """The content of evaluation.json, as described above."""
     known = {role: set(metrics.candidate.card.classes) for role, metrics in models.items()}

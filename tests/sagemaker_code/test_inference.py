@@ -238,7 +238,7 @@ class TestArtifact:
             "import sys; sys.modules.update(dict.fromkeys(['safetensors', 'smdebug', 'sagemaker_training']));"
             "import inference; inference.model_fn(sys.argv[1]);"
             "training = {'classifier.training', 'classifier.data', 'debugger', 'matplotlib'};"
-            "sys.exit(', '.join(training & sys.modules.keys()))"
+            "sys.exit(', '.join(training & sys.modules.keys()) or 0)"
         )
         done = subprocess.run(
             [sys.executable, "-c", program, str(tmp_path)],

@@ -185,7 +185,7 @@ class TestPretrained:
             ModelValueError, match=r"resnet18\.pth are not those of arch='resnet34'.*missing.*layer"
         ):
             model.load_pretrained(model.build("resnet34", 3, 32), "resnet34", file)
-        with pytest.raises(ModelValueError, match=r"of another shape \(.*Give the channel 'pretrained'"):
+        with pytest.raises(ModelValueError, match=r"of another shape \(.*into the channel 'pretrained'"):
             model.load_pretrained(model.build("resnet50", 3, 32), "resnet50", file)
 
     def test_auxiliary_classifiers_are_dropped(self, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Advice from the profiler's numbers, in plain sentences with the next thing to try."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,11 +77,7 @@ def advise(evidence: Evidence, reports: Mapping[str, RuleReport]) -> list[Advice
     if evidence.system.empty():
         found.insert(
             0,
-            Advice(
-                "note",
-                "No system samples",
-                "The sample files are empty, so hardware use is not known.",
-            ),
+            Advice("note", "No system samples", "The sample files are empty, so hardware use is not known."),
         )
     order = {"act": 0, "note": 1, "good": 2}
     return sorted(found, key=lambda one: order[one.level])

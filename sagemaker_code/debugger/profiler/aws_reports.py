@@ -6,8 +6,6 @@ samples which are not in the file are skipped and listed with the reason. The la
 differ``; the exit status is 0 if none do.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math
@@ -37,7 +35,7 @@ class Comparison:
     differ: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
-    def add(self, other: Comparison) -> None:
+    def add(self, other: "Comparison") -> None:
         """Add another job's outcome."""
         self.fields += other.fields
         self.differ += other.differ

@@ -4,8 +4,6 @@ A trace file is a JSON array in Chrome's trace format, below ``framework/``, nam
 µs>_<pid>-<node>_pythontimeline.json``. Both ``debugger.steps`` and smdebug's own profiler write them.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass, field
@@ -71,7 +69,7 @@ class FrameworkMetrics:
         training = [one for one in starts if one.arguments.get("mode", "TRAIN") == "TRAIN"] or starts
         return dict(training[-1].arguments) if training else {}
 
-    def within(self, moments: Array, reach: float = 0.25) -> FrameworkMetrics:
+    def within(self, moments: Array, reach: float = 0.25) -> "FrameworkMetrics":
         """Spans within ``reach`` seconds of one of the ``moments`` (epoch seconds)."""
         if not len(moments) or not self.spans:
             return FrameworkMetrics()

@@ -4,8 +4,6 @@ The published report files show the fields of the rules but not always their ari
 what was inferred.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from typing import Any
 

@@ -3,8 +3,6 @@
 This module prepares the content; ``templates/`` holds the HTML.
 """
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,42 +20,31 @@ from debugger.profiler.svg import Chart, Line, amount, box_chart, clock, histogr
 Headed = list[tuple[str, Chart | None]]
 """Charts with their headings."""
 
-MEANING = {
-    "BatchSize": (
-        "CPU, GPU and GPU memory are all little used, so the batch could be larger.",
-        "Raise batch-size, or take a smaller instance.",
-    ),
-    "CPUBottleneck": (
-        "The GPU idles while a CPU core is busy.",
-        "More loader processes, lighter augmentation, or more cores.",
-    ),
-    "Dataloader": (
-        "Loading processes are too few or too many for the cores.",
-        "Set num_workers near the number of cores.",
-    ),
-    "GPUMemoryIncrease": ("GPU memory grows in jumps.", "Keep no tensors across steps; store loss.item()."),
-    "IOBottleneck": (
-        "The GPU idles while a core waits for I/O.",
-        "Pack small files, use FastFile mode or a larger volume.",
-    ),
-    "LoadBalancing": ("GPUs of one node are loaded unevenly.", "DistributedDataParallel, equal shards."),
-    "LowGPUUtilization": (
-        "The GPU is used little or irregularly.",
-        "Look for bottlenecks, reduce synchronisation, raise batch-size.",
-    ),
-    "MaxInitializationTime": (
-        "The first step came late.",
-        "FastFile input, fewer files, fewer packages to install.",
-    ),
-    "OverallFrameworkMetrics": (
-        "How the time is distributed over phases and operators.",
-        "Information only.",
-    ),
-    "OverallSystemUsage": ("Percentiles of the hardware's use by node.", "Information only."),
-    "StepOutlier": (
-        "Some steps take far longer than the rest.",
-        "persistent_workers, rarer checkpoints, warm-up outside the loop.",
-    ),
+MEANINGS = {
+    "BatchSize": "CPU, GPU and GPU memory are all little used, so the batch could be larger.",
+    "CPUBottleneck": "The GPU idles while a CPU core is busy.",
+    "Dataloader": "Loading processes are too few or too many for the cores.",
+    "GPUMemoryIncrease": "GPU memory grows in jumps.",
+    "IOBottleneck": "The GPU idles while a core waits for I/O.",
+    "LoadBalancing": "GPUs of one node are loaded unevenly.",
+    "LowGPUUtilization": "The GPU is used little or irregularly.",
+    "MaxInitializationTime": "The first step came late.",
+    "OverallFrameworkMetrics": "The shares of phases and operators in the time.",
+    "OverallSystemUsage": "Percentiles of the hardware's use by node.",
+    "StepOutlier": "Some steps take far longer than the rest.",
+}
+REMEDIES = {
+    "BatchSize": "Raise batch-size, or take a smaller instance.",
+    "CPUBottleneck": "More loader processes, lighter augmentation, or more cores.",
+    "Dataloader": "Set num_workers near the number of cores.",
+    "GPUMemoryIncrease": "Keep no tensors across steps; store loss.item().",
+    "IOBottleneck": "Pack small files, use FastFile mode or a larger volume.",
+    "LoadBalancing": "DistributedDataParallel, equal shards.",
+    "LowGPUUtilization": "Look for bottlenecks, reduce synchronisation, raise batch-size.",
+    "MaxInitializationTime": "FastFile input, fewer files, fewer packages to install.",
+    "OverallFrameworkMetrics": "Information only.",
+    "OverallSystemUsage": "Information only.",
+    "StepOutlier": "persistent_workers, rarer checkpoints, warm-up outside the loop.",
 }
 
 
@@ -78,7 +65,10 @@ def render(job: str, evidence: Evidence, reports: Mapping[str, RuleReport], advi
         job=_job(evidence),
         system=list(_system(evidence)),
         usage=_usage(reports["OverallSystemUsage"]),
-        rules=_rules(reports),
+        rules=sorted(reports.values(), key=lambda one: (-one.triggered, one.rule)),
+        states={name: _state(report) for name, report in reports.items()},
+        meanings=MEANINGS,
+        remedies=REMEDIES,
         steps=_steps(evidence, reports["StepOutlier"]),
         loading=_loading(evidence, reports["Dataloader"]),
         framework=list(_framework(operators)),
@@ -86,7 +76,7 @@ def render(job: str, evidence: Evidence, reports: Mapping[str, RuleReport], advi
         gpus=_gpus(evidence),
         batch=reports["BatchSize"],
         boxes=_boxes(evidence),
-        bottlenecks=[_bottleneck(name, reports[name]) for name in ("CPUBottleneck", "IOBottleneck")],
+        bottlenecks=[_bottleneck(reports[name]) for name in ("CPUBottleneck", "IOBottleneck")],
         memory=reports["GPUMemoryIncrease"],
         memory_chart=_gpu_memory(evidence),
         notes=_notes(evidence),
@@ -152,37 +142,17 @@ def _system(evidence: Evidence) -> Iterator[tuple[str, Chart | None]]:
 
 
 def _usage(report: RuleReport) -> list[list[str]]:
+    percentiles = ("max", "p99", "p95", "p50", "min")
+    units = {"Network": "B/s"}
     return [
-        [
-            kind,
-            node,
-            *(
-                amount(usage[key], "B/s" if kind == "Network" else "%")
-                for key in ("max", "p99", "p95", "p50", "min")
-            ),
-        ]
+        [kind, node, *(amount(usage[key], units.get(kind, "%")) for key in percentiles)]
         for kind, by_node in report.details.items()
         for node, usage in by_node.items()
     ]
 
 
-def _rules(reports: Mapping[str, RuleReport]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name,
-            "meaning": MEANING[name][0],
-            "remedy": MEANING[name][1],
-            "triggered": one.triggered,
-            "datapoints": one.datapoints,
-            "state": _state(name, one),
-            "parameters": ", ".join(f"{key} {value}" for key, value in one.parameters.items()),
-        }
-        for name, one in sorted(reports.items(), key=lambda pair: (-pair[1].triggered, pair[0]))
-    ]
-
-
-def _state(name: str, report: RuleReport) -> str:
-    if name.startswith("Overall"):
+def _state(report: RuleReport) -> str:
+    if report.rule.startswith("Overall"):
         return "information"
     if report.triggered:
         return "fired"
@@ -286,10 +256,10 @@ def _boxes(evidence: Evidence) -> Chart | None:
     return box_chart(rows) if rows else None
 
 
-def _bottleneck(name: str, report: RuleReport) -> list[str]:
+def _bottleneck(report: RuleReport) -> list[str]:
     share = 100 * report.violations / report.datapoints if report.datapoints else 0.0
     return [
-        name,
+        report.rule,
         str(report.datapoints),
         str(report.details["low_gpu_utilization"]),
         str(report.violations),

@@ -1,7 +1,5 @@
 """Names and parameters of the profiler rules: AWS's defaults, and ProfilerReport's overrides."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A profiler rule's input, and its outcome in the structure of AWS's report files."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Evaluates all eleven profiler rules on a job's samples."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

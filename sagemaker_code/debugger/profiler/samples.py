@@ -1,7 +1,5 @@
 """A job's system samples as series, from AWS's files per minute or from one file of the same lines."""
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -140,13 +138,9 @@ class SystemMetrics:
         Our interpretation: if the traffic of the training container (``Algorithm``) is separate, only that
         counts.
         """
-        series = [one for key, one in self.series.items() if key[0] == node and key[1] == "network"]
-        algorithm = [
-            one
-            for key, one in self.series.items()
-            if key[0] == node and key[1] == "network" and "Algorithm" in (key[2], key[3])
-        ]
-        return combine(algorithm or series, total=True)
+        series = {key: one for key, one in self.series.items() if key[:2] == (node, "network")}
+        algorithm = [one for key, one in series.items() if "Algorithm" in key[2:]]
+        return combine(algorithm or list(series.values()), total=True)
 
 
 def natural_order(name: str) -> tuple[str | int, ...]:

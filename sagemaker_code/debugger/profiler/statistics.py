@@ -1,7 +1,5 @@
 """Statistics in the form of AWS's report files."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

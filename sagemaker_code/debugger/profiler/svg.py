@@ -1,9 +1,7 @@
-"""The geometry of the report's charts: SVG shapes without scripts or fonts, drawn by ``templates/macros.html``.
+"""The geometry of the page's charts, as SVG shapes that ``templates/macros.html`` draws.
 
-Coordinates are pixels of a viewBox that is WIDTH wide. Colours are numbers of the style sheet's classes (``c1``).
+Coordinates are pixels of a viewBox that is WIDTH wide. Colours are the numbers of CSS classes (``c1``).
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence
@@ -69,7 +67,7 @@ def time_chart(
     *,
     dots: bool = False,
 ) -> Chart | None:
-    """Lines (or dots) over ``span`` (epoch seconds), from zero to ``top`` or the maximum; None without values."""
+    """Lines (or dots) over ``span`` (epoch seconds), from zero to ``top`` or the maximum; None if empty."""
     lines = [one for one in lines if len(one.values)]
     if not lines:
         return None
@@ -159,7 +157,7 @@ def histogram_chart(counts: Sequence[int], edges: Sequence[float], unit: str) ->
 
 
 def box_chart(rows: Sequence[tuple[str, dict[str, float]]]) -> Chart:
-    """Box plots over 0 to 100 %: whiskers, quartiles, median, and p95 as a dot; boxes as ``statistics.box``."""
+    """Box plots over 0 to 100 % of ``statistics.box``: whiskers, quartiles, median, and p95 as a dot."""
     height = BOX_ROW * len(rows) + 26
     across = (WIDTH - BOX_LEFT - RIGHT) / 100
     shapes = []

@@ -5,8 +5,6 @@ definition was checked against report files of real jobs (``python -m debugger g
 docstring states our interpretation of what those files leave open.
 """
 
-from __future__ import annotations
-
 from itertools import combinations
 from typing import Any
 

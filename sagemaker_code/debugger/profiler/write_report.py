@@ -5,8 +5,6 @@ and ``framework/pevents/…``. DIR (local or ``s3://``) receives ``profiler-repo
 ``profiler-reports/<Rule>.json``.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
@@ -76,7 +74,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name}: triggered {one.triggered}, datapoints {one.datapoints}")
     print(f"report: {options.output.rstrip('/')}/{PAGE}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,8 +7,6 @@ interpretation.
 This module imports without smdebug, so that names can be checked anywhere.
 """
 
-from __future__ import annotations
-
 import difflib
 import importlib
 from collections.abc import Mapping
@@ -51,7 +49,7 @@ def unknown_rule(name: str) -> str:
     return f"there is no rule {name!r}: {hint}"
 
 
-def make_rule(name: str, trial: Any, parameters: Mapping[str, str], reader: TensorReader) -> DebuggerRule:
+def make_rule(name: str, trial: Any, parameters: Mapping[str, str], reader: "TensorReader") -> "DebuggerRule":
     """The debugger rule ``name`` over ``trial``. Raises UnknownRuleError or RuleParameterError."""
     if name not in MODULES:
         raise UnknownRuleError(unknown_rule(name))

@@ -1,8 +1,6 @@
 """Rules on zeros: ReLUs that are never active, and tensors whose values are all zero."""
 
-from __future__ import annotations
-
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from debugger.rules.base import (
     Array,
@@ -31,11 +29,7 @@ class DeadRelu(DebuggerRule):
         "threshold_layer": Parameter(positive, 50.0),
     }
     WANTS = "outputs of ReLU layers under the names in tensor_regex (.*relu_output), at two steps or more"
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._first: int | None = None
-        self._most = -1.0
+    _most = -1.0
 
     def judge(self, step: int) -> Finding | None:
         """Count each layer's inactive features."""
@@ -49,8 +43,7 @@ class DeadRelu(DebuggerRule):
         if not dead:
             return None
         self.judged += 1
-        if self._first is None:
-            self._first = step
+        if self.judged == 1:
             return None
         name, share = max(dead.items(), key=lambda pair: pair[1])
         limit = self.parameters["threshold_layer"]
@@ -93,11 +86,7 @@ class AllZero(DebuggerRule):
     }
     WANTS = "tensors at two steps or more (those that collection_names and tensor_regex name, or any)"
     ZERO_BY_DESIGN = (r".*bias$", r".*[Ll]oss_input_1", r".*labels")
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._first: int | None = None
-        self._most = -1.0
+    _most = -1.0
 
     def judge(self, step: int) -> Finding | None:
         """Measure each tensor's share of zeros."""
@@ -112,8 +101,7 @@ class AllZero(DebuggerRule):
         if not shares:
             return None
         self.judged += 1
-        if self._first is None:
-            self._first = step
+        if self.judged == 1:
             return None
         name, share = max(shares.items(), key=lambda pair: pair[1])
         limit = self.parameters["threshold"]

@@ -1,7 +1,5 @@
 """The base of all debugger rules: parameters, access to a step's tensors, and explanations of the outcome."""
 
-from __future__ import annotations
-
 import logging
 import re
 from abc import abstractmethod

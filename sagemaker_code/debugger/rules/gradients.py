@@ -1,8 +1,6 @@
 """Rules on the size of values: gradients that vanish, tensors that explode."""
 
-from __future__ import annotations
-
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,11 +17,7 @@ class VanishingGradient(DebuggerRule):
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {"threshold": Parameter(positive, 1e-7)}
     WANTS = "the collection 'gradients'"
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._first: int | None = None
-        self._smallest = np.inf
+    _smallest = np.inf
 
     def judge(self, step: int) -> Finding | None:
         """Compare each gradient's mean absolute value with the threshold."""
@@ -35,8 +29,7 @@ class VanishingGradient(DebuggerRule):
         if not means:
             return None
         self.judged += 1
-        if self._first is None:
-            self._first = step
+        if self.judged == 1:
             return None
         name, mean = min(means.items(), key=lambda pair: pair[1])
         threshold = self.parameters["threshold"]

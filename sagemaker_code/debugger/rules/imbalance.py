@@ -1,7 +1,5 @@
 """Rule on classes: are some too rare, and are those mispredicted?"""
 
-from __future__ import annotations
-
 from collections import deque
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Rule on the first steps: can the network learn from its initial weights?"""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Rule on the input: are the images normalised?"""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,11 +27,8 @@ class CheckInputImages(DebuggerRule):
     }
     WANTS = "the input images (regex, or the model's input: include_regex '^[A-Z].*_input_0')"
     NEEDED = 1
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._images = 0
-        self._sum: Any = 0.0
+    _images = 0
+    _sum: Any = 0.0
 
     def judge(self, step: int) -> Finding | None:
         """Add the step's images to the mean, and evaluate it once there are enough."""

@@ -5,8 +5,6 @@ steps between two validation passes, over ``num_steps`` training steps. This is 
 loss" and "step" on AWS's page.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -132,11 +130,8 @@ class Overfit(PassRule):
         "patience": Parameter(count, 1),
         "ratio_threshold": Parameter(positive, 0.1),
     }
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._exceeded = 0
-        self._highest = -np.inf
+    _exceeded = 0
+    _highest = -np.inf
 
     def compare(self, training: float, validation: Pass) -> Finding | None:
         """Count comparisons above the threshold."""

@@ -1,8 +1,6 @@
 """Rule on elapsed time: does the job still save tensors?"""
 
-from __future__ import annotations
-
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from debugger.rules.base import DebuggerRule, Finding, Parameter, boolean, number, positive
 
@@ -20,11 +18,8 @@ class StalledTrainingRule(DebuggerRule):
     }
     WANTS = "any saved tensor"
     NEEDED = 1
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._last: int | None = None
-        self._longest = 0.0
+    _last: int | None = None
+    _longest = 0.0
 
     def judge(self, step: int) -> Finding | None:
         """Remember the step."""

@@ -1,7 +1,5 @@
 """Rule on the size of weight updates."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import numpy as np
