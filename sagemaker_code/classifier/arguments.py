@@ -125,57 +125,33 @@ def _add_optimisation(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
+    trained = "what is trained; auto: the head on pretrained weights, all without"
     group.add_argument("--arch", default="resnet50", help="a torchvision classification architecture")
-    group.add_argument(
-        "--trainable",
-        choices=TRAINABLE,
-        default=AUTO,
-        help="what is trained; auto: the head on pretrained weights, all without",
-    )
+    group.add_argument("--trainable", choices=TRAINABLE, default=AUTO, help=trained)
     _add_number(group, "image-size", None, "side of the input in pixels; auto: by the images, 224 at most")
     _add_number(group, "num-workers", None, "processes that decode; auto: 0 for images in memory, else CPUs")
     _add_number(group, "cache-mb", 2048, "memory for decoded images, MiB; 0: none")
 
 
 def _add_debugger(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--debugger",
-        choices=monitor.MODES,
-        default=monitor.SERVICE,
-        help="who evaluates rules: the platform, if it has a debugger (service); this job itself; nobody",
-    )
-    group.add_argument(
-        "--debugger-rules",
-        type=_rules,
-        default=monitor.default_rules(),
-        metavar="JSON",
-        help="for in_job: a list of DebugRuleConfiguration objects",
-    )
+    modes = "who evaluates rules: the platform, if it has a debugger (service); this job itself; nobody"
+    rules = "for in_job: a list of DebugRuleConfiguration objects"
+    add = group.add_argument
+    add("--debugger", choices=monitor.MODES, default=monitor.SERVICE, help=modes)
+    add("--debugger-rules", type=_rules, default=monitor.default_rules(), metavar="JSON", help=rules)
     _add_number(group, "debugger-sampling-ms", 500, "for in_job: milliseconds between two system samples")
     _add_number(group, "debugger-profile-steps", 0, "for in_job: training steps whose operators are profiled")
 
 
 def _add_container(group: argparse._ArgumentGroup) -> None:
-    base = base_dir()
+    base, add = base_dir(), group.add_argument
     for channel in (*REQUIRED_CHANNELS, "pretrained"):
-        group.add_argument(
-            f"--{channel}",
-            type=Path,
-            default=_path_of("SM_CHANNEL_" + channel.upper()),
-            help=f"channel '{channel}'",
-        )
-    group.add_argument(
-        "--model-dir", type=Path, default=_path_of("SM_MODEL_DIR", base / "model"), help="model"
-    )
-    group.add_argument(
-        "--output-data-dir",
-        type=Path,
-        default=_path_of("SM_OUTPUT_DATA_DIR", base / "output/data"),
-        help="metrics",
-    )
-    group.add_argument(
-        "--checkpoint-dir", type=Path, default=base / "checkpoints", help="checkpoints, if the folder exists"
-    )
+        default = _path_of("SM_CHANNEL_" + channel.upper())
+        add(f"--{channel}", type=Path, default=default, help=f"channel '{channel}'")
+    add("--model-dir", type=Path, default=_path_of("SM_MODEL_DIR", base / "model"), help="model")
+    output = _path_of("SM_OUTPUT_DATA_DIR", base / "output/data")
+    add("--output-data-dir", type=Path, default=output, help="metrics")
+    add("--checkpoint-dir", type=Path, default=base / "checkpoints", help="checkpoints, if it exists")
 
 
 def hyperparameters(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -192,9 +192,8 @@ def _in_threads(work: Callable[[int], Result], count: int) -> list[Result]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(call, range(count)))
     if problems:
-        more = (
-            f" (and {len(problems) - _REPORTED_PROBLEMS} more)" if len(problems) > _REPORTED_PROBLEMS else ""
-        )
+        hidden = len(problems) - _REPORTED_PROBLEMS
+        more = f" (and {hidden} more)" if hidden > 0 else ""
         raise DatasetValueError("; ".join(sorted(problems)[:_REPORTED_PROBLEMS]) + more)
     return [result for result in results if result is not None]
 

@@ -24,20 +24,10 @@ from debugger.monitor import Watch
 from debugger.steps import StepTimer
 from torch import nn
 
+from classifier import data
 from classifier.arguments import AUTO, hyperparameters, pretrained_file
 from classifier.artifact import ModelCard, save_model
 from classifier.checkpoint import Progress, load_checkpoint, save_checkpoint
-from classifier.data import (
-    EpochSampler,
-    ImageDataset,
-    Listing,
-    Loader,
-    LoaderOptions,
-    choose_image_size,
-    evaluation_loader,
-    list_images,
-    training_loader,
-)
 from classifier.engine import Evaluation, StopRequestedError, evaluate, train_one_epoch
 from classifier.files import write_atomically
 from classifier.model import build, freeze, load_pretrained, native_size
@@ -53,8 +43,8 @@ class Job:
     arguments: Namespace
     device: torch.device
     card: ModelCard
-    sampler: EpochSampler
-    loaders: Mapping[str, Loader]
+    sampler: data.EpochSampler
+    loaders: Mapping[str, data.Loader]
     """By channel; each lives as long as the job, and so do its workers."""
     image_counts: Mapping[str, int]
     model: nn.Module
@@ -78,27 +68,29 @@ class Job:
 
 def prepare(arguments: Namespace, device: torch.device, stop: threading.Event, watch: Watch) -> Job:
     """Load the data, build model and loaders. Raises InputValueError for bad input of any kind."""
-    train = list_images("train", arguments.train)
+    train = data.list_images("train", arguments.train)
     listings = [train] + [
-        list_images(name, getattr(arguments, name), train.classes) for name in ("valid", "test")
+        data.list_images(name, getattr(arguments, name), train.classes) for name in ("valid", "test")
     ]
     if arguments.image_size is None:
-        arguments.image_size = max(choose_image_size(train), native_size(arguments.arch))
+        arguments.image_size = max(data.choose_image_size(train), native_size(arguments.arch))
     model = make_model(arguments, len(train.classes)).to(device)
     datasets = load_datasets(listings, arguments.image_size, arguments.cache_mb * 2**20)
     criterion = nn.CrossEntropyLoss(label_smoothing=arguments.label_smoothing)
     hook = open_hook(watch.hook_configuration(run_length(arguments, datasets)), model, criterion)
-    sampler = EpochSampler(len(datasets["train"]), arguments.seed)
-    loading = LoaderOptions(arguments.batch_size, arguments.num_workers, pin_memory=device.type == "cuda")
+    sampler = data.EpochSampler(len(datasets["train"]), arguments.seed)
+    loading = data.LoaderOptions(
+        arguments.batch_size, arguments.num_workers, pin_memory=device.type == "cuda"
+    )
     return Job(
         arguments=arguments,
         device=device,
         card=ModelCard(arguments.arch, train.classes, arguments.image_size),
         sampler=sampler,
         loaders={
-            "train": training_loader(datasets["train"], loading, sampler),
-            "valid": evaluation_loader(datasets["valid"], loading),
-            "test": evaluation_loader(datasets["test"], loading),
+            "train": data.training_loader(datasets["train"], loading, sampler),
+            "valid": data.evaluation_loader(datasets["valid"], loading),
+            "test": data.evaluation_loader(datasets["test"], loading),
         },
         image_counts={channel: len(dataset) for channel, dataset in datasets.items()},
         model=model,
@@ -110,7 +102,7 @@ def prepare(arguments: Namespace, device: torch.device, stop: threading.Event, w
     )
 
 
-def run_length(arguments: Namespace, datasets: Mapping[str, ImageDataset]) -> RunLength:
+def run_length(arguments: Namespace, datasets: Mapping[str, data.ImageDataset]) -> RunLength:
     """The number of steps, which the save intervals of tensors must fit."""
     return RunLength(
         steps_per_epoch=math.ceil(len(datasets["train"]) / arguments.batch_size),
@@ -119,11 +111,13 @@ def run_length(arguments: Namespace, datasets: Mapping[str, ImageDataset]) -> Ru
     )
 
 
-def load_datasets(listings: Sequence[Listing], image_size: int, cache_bytes: int) -> dict[str, ImageDataset]:
+def load_datasets(
+    listings: Sequence[data.Listing], image_size: int, cache_bytes: int
+) -> dict[str, data.ImageDataset]:
     """A dataset per channel. They share the memory for decoded images; the first ones are served first."""
-    datasets: dict[str, ImageDataset] = {}
+    datasets: dict[str, data.ImageDataset] = {}
     for listing in listings:
-        datasets[listing.channel] = ImageDataset(listing, image_size, cache_bytes=cache_bytes)
+        datasets[listing.channel] = data.ImageDataset(listing, image_size, cache_bytes=cache_bytes)
         cache_bytes -= datasets[listing.channel].cache_bytes
     return datasets
 

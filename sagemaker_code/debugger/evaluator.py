@@ -102,7 +102,7 @@ class Evaluation:
             )
             rule = parameters.get("rule_to_invoke", "")
             status = Status(name, rule or name)
-            self.board.begin(status)
+            self.board.publish(status)
             if rule in PROFILER_RULES:
                 self._configure_profiler(rule, parameters, status)
             else:
@@ -113,11 +113,8 @@ class Evaluation:
             self.board.insufficient_data(status, "no system samples were given to this evaluation")
             return
         try:
-            self._profiler.append(
-                ProfilerRule(
-                    rule, parameters, status, self.board, self.settings.profiler, self.settings.report
-                )
-            )
+            folders = (self.settings.profiler, self.settings.report)
+            self._profiler.append(ProfilerRule(rule, parameters, status, self.board, *folders))
         except ProfilerParameterError as error:
             self.board.failed(status, str(error))
 

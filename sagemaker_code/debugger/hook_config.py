@@ -107,13 +107,8 @@ def _training_limit(collection: str | None, run: RunLength) -> int:
 
 def _shorten(parameters: dict[str, str], whole: Mapping[str, str], mode: str, limit: int) -> None:
     key = f"{mode}.save_interval"
-    given = (
-        parameters.get(key)
-        or parameters.get("save_interval")
-        or whole.get(key)
-        or whole.get("save_interval")
-        or DEFAULT_INTERVAL
-    )
+    candidates = [level.get(name) for level in (parameters, whole) for name in (key, "save_interval")]
+    given = next((one for one in candidates if one), DEFAULT_INTERVAL)
     parameters[key] = str(min(int(given), limit))
 
 

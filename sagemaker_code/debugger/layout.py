@@ -4,9 +4,8 @@ import os
 
 END_MARKER = "training_job_end.ts"
 """A file of this name marks that its folder is complete."""
-DEFAULT_NODE = "algo-1"
 
 
 def node_name() -> str:
     """This container's name among the job's hosts."""
-    return os.environ.get("SM_CURRENT_HOST", DEFAULT_NODE)
+    return os.environ.get("SM_CURRENT_HOST", "algo-1")

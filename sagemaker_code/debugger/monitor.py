@@ -185,14 +185,11 @@ class _Children:
     def __init__(self, settings: MonitorSettings, folder: Path, on_stop: Callable[[], None]) -> None:
         self._settings = settings
         self._folder = folder
+        self._ended_file = folder / "training_ended"
         self._on_stop = on_stop
         self._sampler: subprocess.Popen[str] | None = None
         self._evaluator: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
-
-    @property
-    def _ended_file(self) -> Path:
-        return self._folder / "training_ended"
 
     def start(self) -> None:
         """Start both; a failure is logged and training continues without them."""

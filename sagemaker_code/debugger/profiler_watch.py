@@ -75,9 +75,8 @@ class ProfilerRule:
         elif fired:
             with local_copy(self.samples) as path:
                 minutes = len(read_evidence(path).system.minutes())
-            listed = ", ".join(
-                f"{name} {count} times" for name, count in sorted(fired.items(), key=_descending)
-            )
+            most_first = sorted(fired.items(), key=lambda pair: (-pair[1], pair[0]))
+            listed = ", ".join(f"{name} {count} times" for name, count in most_first)
             self.board.found(
                 self.status, minutes, f"fired: {listed}.", "see the advice in profiler-report.html"
             )
@@ -116,10 +115,6 @@ class ProfilerRule:
             else:
                 low = middle + 1
         return low
-
-
-def _descending(pair: tuple[str, int]) -> tuple[int, str]:
-    return -pair[1], pair[0]
 
 
 def until(metrics: SystemMetrics, end: float) -> SystemMetrics:

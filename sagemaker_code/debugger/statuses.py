@@ -23,13 +23,8 @@ from typing import Any
 from debugger.storage import write_atomically
 
 MOST_DETAILS = 1024
-IN_PROGRESS, NO_ISSUES, ISSUES, ERROR, STOPPED = (
-    "InProgress",
-    "NoIssuesFound",
-    "IssuesFound",
-    "Error",
-    "Stopped",
-)
+IN_PROGRESS, NO_ISSUES, ISSUES = "InProgress", "NoIssuesFound", "IssuesFound"
+ERROR, STOPPED = "Error", "Stopped"
 INSUFFICIENT_DATA = "InsufficientData"
 STOP_TRAINING = "stop_training"
 
@@ -91,10 +86,6 @@ class StatusBoard:
     folder: Path
     changed: Callable[[Status], None] = lambda _: None
 
-    def begin(self, status: Status) -> None:
-        """Publish a rule's first status."""
-        self._publish(status)
-
     def found(self, status: Status, step: int, finding: str, advice: str) -> None:
         """The rule's condition was met."""
         status.status = status.outcome = ISSUES
@@ -103,7 +94,7 @@ class StatusBoard:
             f"RuleEvaluationConditionMet: Evaluation of the rule {status.rule} at step {step} "
             f"resulted in the condition being met\n{finding} Try: {advice}"
         )
-        self._publish(status)
+        self.publish(status)
 
     def no_issues(self, status: Status, details: str) -> None:
         """The rule had enough data and its condition was not met."""
@@ -123,9 +114,10 @@ class StatusBoard:
 
     def _end(self, status: Status, value: str, outcome: str, details: str) -> None:
         status.status, status.outcome, status.details, status.action = value, outcome, details, None
-        self._publish(status)
+        self.publish(status)
 
-    def _publish(self, status: Status) -> None:
+    def publish(self, status: Status) -> None:
+        """Write the rule's status file and report the change."""
         status.modified = time.time()
         write_atomically(self.folder / file_name(status.name), json.dumps(status.document(), indent=1))
         self.changed(status)

@@ -1,5 +1,6 @@
 """Champion and challenger on the same images: the differences, how certain they are, and in which classes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,19 +64,11 @@ def compare(
     confidence = resampling.confidence
     document = {
         "bootstrap": {"samples": resampling.samples, "confidence": confidence, "seed": resampling.seed},
-        "accuracy": _difference(
-            [counts.accuracy for counts in given], [counts.accuracy for counts in drawn], confidence
-        ),
-        "macro_f1": _difference(
-            [counts.macro_f1 for counts in given], [counts.macro_f1 for counts in drawn], confidence
-        ),
+        "accuracy": _difference(lambda counts: counts.accuracy, given, drawn, confidence),
+        "macro_f1": _difference(lambda counts: counts.macro_f1, given, drawn, confidence),
         "accuracy_on_common_classes": {
             "images": int(common[labels].sum()),
-            **_difference(
-                [_restricted(counts, common).accuracy for counts in given],
-                [_restricted(counts, common).accuracy for counts in drawn],
-                confidence,
-            ),
+            **_difference(lambda counts: _restricted(counts, common).accuracy, given, drawn, confidence),
         },
         "mcnemar": {
             "both_right": int((right[0] & right[1]).sum()),
@@ -94,12 +87,18 @@ def _restricted(counts: ClassCounts, chosen: Bools) -> ClassCounts:
     return ClassCounts(counts.right[..., chosen], counts.predicted[..., chosen], counts.support[..., chosen])
 
 
-def _difference(given: list[Floats], drawn: list[Floats], confidence: float) -> dict[str, Any]:
-    bounds = interval(drawn[0] - drawn[1], confidence)
+def _difference(
+    metric: Callable[[ClassCounts], Floats],
+    given: list[ClassCounts],
+    drawn: list[ClassCounts],
+    confidence: float,
+) -> dict[str, Any]:
+    challenger, champion = (metric(counts) for counts in given)
+    bounds = interval(metric(drawn[0]) - metric(drawn[1]), confidence)
     return {
-        "challenger": float(given[0]),
-        "champion": float(given[1]),
-        "difference": float(given[0] - given[1]),
+        "challenger": float(challenger),
+        "champion": float(champion),
+        "difference": float(challenger - champion),
         "interval": [float(bounds.low), float(bounds.high)],
         "lower_bound": float(bounds.lower_bound),
         "upper_bound": float(bounds.upper_bound),

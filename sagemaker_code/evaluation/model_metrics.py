@@ -5,19 +5,10 @@ from functools import cached_property
 
 import numpy as np
 
+from evaluation import metrics
 from evaluation.candidates import Candidate
 from evaluation.latency import Latency
-from evaluation.metrics import (
-    Calibration,
-    ClassCounts,
-    Floats,
-    Ints,
-    calibration,
-    class_counts,
-    confusion_matrix,
-    negative_log_likelihood,
-    top_k_accuracy,
-)
+from evaluation.metrics import Calibration, ClassCounts, Floats, Ints
 
 TOP_K = 5
 
@@ -55,24 +46,24 @@ class ModelMetrics:
     @cached_property
     def confusion(self) -> Ints:
         """Images of each label (rows) by predicted class (columns): shape (classes, classes)."""
-        return confusion_matrix(self.labels, self.predictions, self.probabilities.shape[1])
+        return metrics.confusion_matrix(self.labels, self.predictions, self.probabilities.shape[1])
 
     @cached_property
     def counts(self) -> ClassCounts:
         """Correct predictions, predictions and images by class."""
-        return class_counts(self.confusion)
+        return metrics.class_counts(self.confusion)
 
     @cached_property
     def calibration(self) -> Calibration:
         """Confidence and accuracy in bins."""
-        return calibration(self.labels, self.probabilities)
+        return metrics.calibration(self.labels, self.probabilities)
 
     @property
     def top_k_accuracy(self) -> float:
         """Part of the images whose class is among the TOP_K most probable."""
-        return top_k_accuracy(self.labels, self.probabilities, TOP_K)
+        return metrics.top_k_accuracy(self.labels, self.probabilities, TOP_K)
 
     @property
     def negative_log_likelihood(self) -> float:
         """In nats per image."""
-        return negative_log_likelihood(self.labels, self.probabilities)
+        return metrics.negative_log_likelihood(self.labels, self.probabilities)

@@ -115,17 +115,10 @@ def _model(metrics: ModelMetrics, classes: Sequence[str]) -> dict[str, Any]:
 
 def _bins(metrics: ModelMetrics) -> list[dict[str, float]]:
     bins = metrics.calibration
-    return [
-        {"low": low, "high": high, "images": images, "confidence": confidence, "accuracy": accuracy}
-        for low, high, images, confidence, accuracy in zip(
-            bins.edges[:-1].tolist(),
-            bins.edges[1:].tolist(),
-            bins.images.tolist(),
-            bins.confidence.tolist(),
-            bins.accuracy.tolist(),
-            strict=True,
-        )
-    ]
+    names = ("low", "high", "images", "confidence", "accuracy")
+    columns = (bins.edges[:-1], bins.edges[1:], bins.images, bins.confidence, bins.accuracy)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def model_quality(test: TestSet, model: ModelMetrics, resampling: Resampling) -> dict[str, Any]:

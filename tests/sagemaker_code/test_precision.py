@@ -96,7 +96,8 @@ def two_steps(device: torch.device, autocast: torch.dtype | None, tensors: Path)
     dtypes: list[torch.dtype] = []
     gradients: list[torch.Tensor] = []
     model.get_submodule("fc").register_forward_hook(lambda *arguments: dtypes.append(arguments[2].dtype))
-    model.get_parameter(WEIGHT).register_hook(lambda gradient: gradients.append(gradient.detach().clone()))
+    weight: Any = model.get_parameter(WEIGHT)
+    weight.register_hook(lambda gradient: gradients.append(gradient.detach().clone()))
     loader: DataLoader[Any] = DataLoader(TensorDataset(images, labels), batch_size=8)
     train_one_epoch(model, criterion, loader, optimisation, device, hook=hook)
     evaluate(model, criterion, loader, device)

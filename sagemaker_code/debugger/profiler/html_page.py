@@ -17,9 +17,6 @@ from debugger.profiler.framework import EVAL, TRAIN
 from debugger.profiler.rule_report import Evidence, RuleReport
 from debugger.profiler.svg import Chart, Line, amount, box_chart, clock, histogram_chart, time_chart
 
-Headed = list[tuple[str, Chart | None]]
-"""Charts with their headings."""
-
 MEANINGS = {
     "BatchSize": "CPU, GPU and GPU memory are all little used, so the batch could be larger.",
     "CPUBottleneck": "The GPU idles while a CPU core is busy.",
@@ -171,7 +168,7 @@ def _steps(evidence: Evidence, report: RuleReport) -> dict[str, Any] | None:
         return None
     start = min(float(one.times.min()) for one in lines)
     end = max(float(one.times.max()) for one in lines)
-    histograms: Headed = [
+    histograms = [
         (
             f"{process}, {described['phase']}: {described['number_of_outliers']} outliers (beyond "
             f"{report.parameters['stddev']:g} standard deviations, not in the histogram)",
@@ -231,8 +228,8 @@ def _framework(details: Mapping[str, Any]) -> Iterator[tuple[str, list[tuple[str
             yield f"{device} operators", rows, colour
 
 
-def _gpus(evidence: Evidence) -> Headed:
-    charts: Headed = []
+def _gpus(evidence: Evidence) -> list[tuple[str, Chart]]:
+    charts = []
     for node in evidence.system.nodes:
         for gpu, series, _ in evidence.system.gpus(node):
             counts, edges = np.histogram(series.values, bins=np.arange(0, 102, 2))
