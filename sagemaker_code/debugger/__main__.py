@@ -12,6 +12,7 @@ from typing import Any
 from debugger import sampler
 from debugger.configurations import RuleConfigurationsError, parse_rules
 from debugger.profiler import aws_reports, write_report
+from debugger.statuses import StatusBoard
 from debugger.trial import prepare_smdebug
 
 COMMANDS = {"profiler_report": write_report.main, "golden": aws_reports.main, "sample": sampler.main}
@@ -37,9 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Evaluate rules: a status file per rule in --output and a line on stdout for each change."
-    )
+    parser.description = "Evaluate rules: a status file per rule in --output, a line on stdout per change."
     add = parser.add_argument
     add("--rules", type=Path, required=True, help="JSON list of DebugRuleConfiguration")
     add("--tensors", required=True, help="folder or s3:// prefix that smdebug writes to")
@@ -69,17 +68,14 @@ def evaluate(options: argparse.Namespace) -> None:
     """Evaluate until training and all rules have ended; SIGTERM ends it early with the status Stopped."""
     prepare_smdebug()
     from debugger.evaluator import Evaluation, EvaluatorSettings  # noqa: PLC0415 - imports smdebug
-    from debugger.statuses import StatusBoard  # noqa: PLC0415
 
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
-    )
+    log_format = "%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=log_format)
     os.nice(options.nice)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     settings = EvaluatorSettings(
         tensors=options.tensors,
-        job=options.job,
         ended_file=options.ended_file,
         profiler=options.profiler,
         report=options.report,

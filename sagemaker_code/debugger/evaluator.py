@@ -33,7 +33,6 @@ class EvaluatorSettings:
     """What an evaluation reads and how long it waits; times in seconds."""
 
     tensors: str
-    job: str
     ended_file: Path | None = None
     profiler: str | None = None
     report: str | None = None

@@ -148,9 +148,7 @@ def recall_changes(changes: Sequence[ClassChange]) -> Figure:
         recalls = [getattr(change, role) for change in ranked]
         values.plot(recalls, rows, "o", color=COLOURS[role], ms=6, label=role)
     values.set_yticks(rows, [_class_title(change) for change in ranked])
-    values.set_ylim(len(ranked) - 0.4, -0.6)
-    values.set_xlim(-0.03, 1.03)
-    values.set_xlabel("recall")
+    values.set(xlim=(-0.03, 1.03), ylim=(len(ranked) - 0.4, -0.6), xlabel="recall")
     differences.axvline(0, color=MUTED, lw=0.8)
     differences.set_xlabel("challenger - champion, with confidence interval")
     for axis in (values, differences):
@@ -189,9 +187,7 @@ def recall(classes: Sequence[str], metrics: ModelMetrics) -> Figure:
     for row, value in zip(rows, values, strict=True):
         axis.text(float(value) + 0.01, float(row), f"{value:.0%}", va="center", fontsize=8, color=MUTED)
     axis.set_yticks(rows, [f"{_short(classes[index])} ({int(counts.support[index])})" for index in ranked])
-    axis.set_ylim(len(ranked) - 0.4, -0.6)
-    axis.set_xlim(0, 1.08)
-    axis.set_xlabel("recall")
+    axis.set(xlim=(0, 1.08), ylim=(len(ranked) - 0.4, -0.6), xlabel="recall")
     axis.tick_params(axis="y", length=0)
     shown = f": {len(ranked)} of {len(present)} classes" if len(ranked) < len(present) else ""
     figure.suptitle(f"Recall by class, lowest first{shown}")

@@ -186,7 +186,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one JSON object a line."""
+    """Write one JSON object per line."""
     write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 

@@ -61,6 +61,7 @@ def tensors(tmp_path: Path) -> Iterator[Path]:
 
 def two_steps(device: torch.device, autocast: torch.dtype | None, tensors: Path) -> None:
     """Train two steps under the hook; it saves the gradients of the loss, neither scaled nor rounded."""
+    from smdebug.core.modes import ModeKeys
     from smdebug.trials import create_trial
 
     torch.manual_seed(0)
@@ -100,20 +101,21 @@ def two_steps(device: torch.device, autocast: torch.dtype | None, tensors: Path)
     weight.register_hook(lambda gradient: gradients.append(gradient.detach().clone()))
     loader: DataLoader[Any] = DataLoader(TensorDataset(images, labels), batch_size=8)
     train_one_epoch(model, criterion, loader, optimisation, device, hook=hook)
-    evaluate(model, criterion, loader, device)
+    evaluate(model, criterion, loader, device, hook=hook)
     close_hook()
 
     trained = autocast or torch.float32
     assert dtypes == [trained, trained, torch.float32, torch.float32]
     assert all(gradient.dtype == torch.float32 for gradient in gradients)
     trial = create_trial(str(tensors))
-    assert trial.steps() == [0, 1]
+    assert trial.steps(ModeKeys.TRAIN) == [0, 1]
+    assert trial.steps(ModeKeys.EVAL) == [0, 1]
     for step, gradient in enumerate(gradients):
-        saved = torch.from_numpy(trial.tensor(f"gradient/ResNet_{WEIGHT}").value(step))
+        saved = torch.from_numpy(trial.tensor(f"gradient/ResNet_{WEIGHT}").value(step, ModeKeys.TRAIN))
         assert torch.equal(saved, gradient.cpu())
     difference = (gradients[0] - reference).norm() / reference.norm()
     assert difference < (1e-4 if autocast is None else 0.25)
-    assert any("relu_input" in name for name in trial.tensor_names(step=1))
+    assert any("relu_input" in name for name in trial.tensor_names(step=1, mode=ModeKeys.TRAIN))
 
 
 def float32_gradient(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -135,7 +135,7 @@ def test_rules_follow_a_run_while_it_is_written(tmp_path: Path, tensors: Path) -
     growing, ended = tmp_path / "growing", tmp_path / "ended"
     board = StatusBoard(tmp_path / "out")
     rules = [rule("LossNotDecreasing"), rule("StalledTrainingRule", threshold="30")]
-    evaluation = Evaluation(rules, EvaluatorSettings(str(growing), "job", ended, poll=0.05), board)
+    evaluation = Evaluation(rules, EvaluatorSettings(str(growing), ended, poll=0.05), board)
     runner = threading.Thread(target=evaluation.run)
     runner.start()
     for part in ("collections", "events", "index"):

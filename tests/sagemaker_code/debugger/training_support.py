@@ -156,5 +156,5 @@ def evaluate(
     """Evaluate ``rules`` over a finished run; the status documents by name."""
     board = StatusBoard(output)
     given = {"poll": 0.05, "idle_timeout": 30.0, **settings}
-    Evaluation(rules, EvaluatorSettings(str(tensors), "job", **given), board).run()
+    Evaluation(rules, EvaluatorSettings(str(tensors), **given), board).run()
     return {path.stem: json.loads(path.read_text()) for path in output.glob("[!.]*.json")}
