@@ -1,6 +1,6 @@
-"""What saving tensors for the rules costs: two copies of a model train side by side, one under the hook.
+"""The cost of saving tensors for the rules: two copies of a model train in turns, one of them with the hook.
 
-The copies take turns in blocks of steps, so that a busy machine slows both alike. Run it in the training
+The copies take turns in blocks of steps, so that other load slows both equally. Run it in the training
 environment::
 
     PYTHONPATH=sagemaker_code python benchmarks/hook_overhead.py [--size 224] [--batch 8] [--steps 100]
@@ -32,7 +32,7 @@ BLOCK = 5
 
 
 def make_hook(model: nn.Module, criterion: nn.Module, folder: Path) -> Any:
-    """smdebug's hook as a job on the dog breeds has it: 6,680 pictures in batches of 32, ten epochs."""
+    """smdebug's hook as for a job on dogImages: 6,680 images in batches of 32, ten epochs."""
     configuration = hook_config.fitted(
         hook_config.for_rules(RULES, folder / "tensors"), RunLength(209, 10, 27)
     )

@@ -1,9 +1,7 @@
-"""Which rule finds which disease: real runs of the project's own training script, each with one disease or
-none.
+"""Which rule finds which defect: real runs of the training script, each with one defect or none.
 
-Every scenario states beforehand which rules must find something, and why; every other rule must find nothing.
-Cells that honest reasoning cannot decide beforehand are named too, shown, and not counted. Run it in the
-training environment::
+Every scenario states in advance which rules must find an issue, and why; every other rule must find none.
+Cells that cannot be predicted are stated too, shown, and not counted. Run it in the training environment::
 
     PYTHONPATH=sagemaker_code python benchmarks/rules_matrix.py [--only NAME ...] [--keep FOLDER]
 
@@ -51,7 +49,7 @@ RULES: dict[str, dict[str, str]] = {
     "CheckInputImages": {"threshold_samples": "30"},
     "StalledTrainingRule": {},
 }
-"""Rules and the parameters that differ from AWS's defaults: these runs see fewer pictures than 500."""
+"""Rules and the parameters that differ from AWS's defaults: these runs see fewer than 500 images."""
 SHORT = {
     "VanishingGradient": "Vanish",
     "ExplodingTensor": "Explode",
@@ -66,13 +64,13 @@ SHORT = {
     "CheckInputImages": "Images",
     "StalledTrainingRule": "Stalled",
 }
-FOUND, QUIET, NOTHING = "IssuesFound", "NoIssuesFound", "NothingToLookAt"
-MARKS = {FOUND: "FOUND", QUIET: ".", NOTHING: "nothing", "Error": "ERROR", "Stopped": "stopped"}
+FOUND, NONE, INSUFFICIENT = "IssuesFound", "NoIssuesFound", "InsufficientData"
+MARKS = {FOUND: "FOUND", NONE: ".", INSUFFICIENT: "no data", "Error": "ERROR", "Stopped": "stopped"}
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """A synthetic data set: one colour and stripe direction a class, in noise."""
+class Images:
+    """A synthetic dataset: a colour and a direction of stripes per class, with noise."""
 
     train: tuple[int, ...] = (48,) * CLASSES
     valid: tuple[int, ...] = (20,) * CLASSES
@@ -84,28 +82,28 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One run. ``found`` says of each rule that must fire why; ``nothing`` of each that has nothing to look
-    at; ``open`` of each that may go either way.
+    """One run, with a reason for each rule that must fire (``found``), that must have insufficient data
+    (``insufficient``), or whose outcome cannot be predicted (``open``).
     """
 
     name: str
-    pictures: Pictures = field(default_factory=Pictures)
+    images: Images = field(default_factory=Images)
     arguments: tuple[str, ...] = ()
     epochs: int = 6
     batch: int = 16
     arch: str = "resnet18"
     weights: Callable[[], dict[str, torch.Tensor]] | None = None
     found: dict[str, str] = field(default_factory=dict)
-    nothing: dict[str, str] = field(default_factory=dict)
+    insufficient: dict[str, str] = field(default_factory=dict)
     open: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, dict[str, str]] = field(default_factory=dict)
     stall_seconds: float = 0.0
 
     def expected(self, rule: str) -> str | None:
-        """The outcome written down for a rule; None if either will do."""
+        """The outcome that a rule must have; None if it cannot be predicted."""
         if rule in self.open:
             return None
-        return FOUND if rule in self.found else NOTHING if rule in self.nothing else QUIET
+        return FOUND if rule in self.found else INSUFFICIENT if rule in self.insufficient else NONE
 
 
 def all_weights(arch: str) -> dict[str, torch.Tensor]:
@@ -116,12 +114,12 @@ def all_weights(arch: str) -> dict[str, torch.Tensor]:
 
 
 def shrunk() -> dict[str, torch.Tensor]:
-    """Eighteen convolutions without normalisation, all weights a tenth of what they should be."""
+    """Eighteen convolutions without normalisation, all weights scaled to a tenth."""
     return {name: value * 0.1 for name, value in all_weights("squeezenet1_1").items()}
 
 
 def silent() -> dict[str, torch.Tensor]:
-    """Every normalisation scales by zero, so that no layer says anything."""
+    """Every normalisation scales by zero, so no layer passes a signal."""
     state = all_weights("resnet18")
     norms = [name.removesuffix("running_mean") for name in state if name.endswith("running_mean")]
     return {**state, **{f"{norm}weight": torch.zeros_like(state[f"{norm}weight"]) for norm in norms}}
@@ -158,8 +156,8 @@ SCENARIOS = [
         "lr far too low",
         arguments=("--lr", "1e-6"),
         found={
-            "LossNotDecreasing": "next to nothing is learnt",
-            "VanishingGradient": "residual branches start with a scale of zero, which at this lr stays shut",
+            "LossNotDecreasing": "next to nothing is learned",
+            "VanishingGradient": "residual branches start near a scale of zero and stay there at this lr",
         },
         open={"WeightUpdateRatio": "updates are about as small as a float's resolution of the weights"},
     ),
@@ -172,19 +170,19 @@ SCENARIOS = [
             "LossNotDecreasing": "only the last layer's bias learns, and balanced classes need none",
             "PoorWeightInitialization": "gradients lie within 0.001 and the loss stands still",
         },
-        nothing={"DeadRelu": "SqueezeNet's ReLUs are not named relu, so no .*relu_output is saved"},
+        insufficient={"DeadRelu": "SqueezeNet's ReLUs are not named relu, so no .*relu_output is saved"},
         open={
             "AllZero": "activations and gradients may underflow to zero",
             "WeightUpdateRatio": "weight decay moves weights that gradients do not",
         },
     ),
     Scenario(
-        "tiny data set trained long",
-        pictures=Pictures(train=(4,) * CLASSES, noise=0.3, contrast=0.04),
+        "tiny dataset trained long",
+        images=Images(train=(4,) * CLASSES, noise=0.3, contrast=0.04),
         arguments=("--lr", "0.02"),
         epochs=16,
         batch=8,
-        found={"Overfit": "24 pictures without much pattern are learnt by heart"},
+        found={"Overfit": "24 images without much pattern are memorised"},
         open={
             "Overtraining": "the training loss may have reached its floor for five epochs",
             "LossNotDecreasing": "same",
@@ -192,12 +190,12 @@ SCENARIOS = [
     ),
     Scenario(
         "long past the best epoch",
-        pictures=Pictures(train=(4,) * CLASSES, noise=0.3, contrast=0.04),
+        images=Images(train=(4,) * CLASSES, noise=0.3, contrast=0.04),
         arguments=("--lr", "0.05"),
         epochs=50,
         batch=8,
         found={
-            "Overtraining": "after 50 epochs on 24 pictures nothing has improved for far more than five",
+            "Overtraining": "after 50 epochs on 24 images nothing has improved for far more than five",
             "Overfit": "the same training is overfit long before",
         },
         open={
@@ -223,20 +221,20 @@ SCENARIOS = [
     ),
     Scenario(
         "inputs not normalised",
-        pictures=Pictures(brightness=0.85, contrast=0.08, noise=0.1),
-        found={"CheckInputImages": "pictures almost white lie 1.6 deviations above ImageNet's mean"},
+        images=Images(brightness=0.85, contrast=0.08, noise=0.1),
+        found={"CheckInputImages": "almost white images lie 1.6 deviations above ImageNet's mean"},
         open={"Overfit": "running statistics of the large offset lag behind, which costs validation alone"},
     ),
     Scenario(
         "imbalanced classes",
-        pictures=Pictures(train=(220, 14, 14, 14, 14, 14), valid=(80, 8, 8, 8, 8, 8), contrast=0.1),
-        found={"ClassImbalance": "the largest class has 16 times the pictures of the smallest"},
+        images=Images(train=(220, 14, 14, 14, 14, 14), valid=(80, 8, 8, 8, 8, 8), contrast=0.1),
+        found={"ClassImbalance": "the largest class has 16 times the images of the smallest"},
     ),
     Scenario(
         "labels shuffled",
-        pictures=Pictures(shuffled=True),
+        images=Images(shuffled=True),
         epochs=4,
-        found={"LossNotDecreasing": "labels tell nothing of the pictures, so the loss stays at ln 6"},
+        found={"LossNotDecreasing": "labels do not depend on the images, so the loss stays at ln 6"},
         open={"Overfit": "validation on chance labels may cost 10 % more than training"},
     ),
     Scenario(
@@ -248,30 +246,30 @@ SCENARIOS = [
 ]
 
 
-def draw(pictures: Pictures, folder: Path) -> None:
-    """Write the data set as class folders of PNG files."""
+def draw(images: Images, folder: Path) -> None:
+    """Write the dataset as class folders of PNG files."""
     generator = np.random.default_rng(0)
     colours = generator.normal(size=(CLASSES, 3))
     colours = (colours - colours.mean(0)) / np.abs(colours).max()
-    base = np.array([0.485, 0.456, 0.406]) if pictures.brightness is None else np.full(3, pictures.brightness)
+    base = np.array([0.485, 0.456, 0.406]) if images.brightness is None else np.full(3, images.brightness)
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]
-    for channel, counts in (("train", pictures.train), ("valid", pictures.valid), ("test", (4,) * CLASSES)):
+    for channel, counts in (("train", images.train), ("valid", images.valid), ("test", (4,) * CLASSES)):
         for label in range(CLASSES):
             (folder / channel / f"{label:03d}.class").mkdir(parents=True)
         for label, number in enumerate(counts):
             angle = np.pi * label / CLASSES
             stripes = np.sin(0.9 * (np.cos(angle) * columns + np.sin(angle) * rows))[:, :, None]
             for index in range(number):
-                noise = generator.normal(scale=pictures.noise, size=(SIDE, SIDE, 3))
-                pixels = base + pictures.contrast * (colours[label] + 0.6 * stripes) + noise
-                shown = int(generator.integers(CLASSES)) if pictures.shuffled else label
+                noise = generator.normal(scale=images.noise, size=(SIDE, SIDE, 3))
+                pixels = base + images.contrast * (colours[label] + 0.6 * stripes) + noise
+                shown = int(generator.integers(CLASSES)) if images.shuffled else label
                 path = folder / channel / f"{shown:03d}.class" / f"{label}_{index}.png"
                 Image.fromarray((255 * np.clip(pixels, 0, 1)).astype(np.uint8)).save(path)
 
 
 def prepare(scenario: Scenario, folder: Path) -> tuple[list[str], dict[str, str]]:
     """Data, weights and hook configuration of a scenario; the training command and its environment."""
-    draw(scenario.pictures, folder / "data")
+    draw(scenario.images, folder / "data")
     command = [sys.executable, str(CODE / "train.py"), "--arch", scenario.arch, "--trainable", "all"]
     command += ["--image-size", str(2 * SIDE if scenario.arch.startswith("squeeze") else SIDE)]
     command += ["--epochs", str(scenario.epochs), "--batch-size", str(scenario.batch), "--num-workers", "0"]
@@ -284,8 +282,8 @@ def prepare(scenario: Scenario, folder: Path) -> tuple[list[str], dict[str, str]
         (folder / "pretrained").mkdir()
         torch.save(scenario.weights(), folder / "pretrained" / "weights.pth")
         command += ["--pretrained", str(folder / "pretrained")]
-    steps = -(-sum(scenario.pictures.train) // scenario.batch)
-    evaluation = -(-sum(scenario.pictures.valid) // scenario.batch)
+    steps = -(-sum(scenario.images.train) // scenario.batch)
+    evaluation = -(-sum(scenario.images.valid) // scenario.batch)
     configuration = hook_config.for_rules(RULES, folder / "tensors")
     configuration = hook_config.fitted(configuration, RunLength(steps, scenario.epochs, evaluation))
     path = hook_config.write(configuration, folder / "debughookconfig.json")
@@ -301,7 +299,7 @@ def prepare(scenario: Scenario, folder: Path) -> tuple[list[str], dict[str, str]
 
 
 def run(scenario: Scenario, folder: Path) -> dict[str, dict[str, Any]]:
-    """Train with the evaluator beside; the status documents by rule."""
+    """Train with the evaluator beside it; returns the status documents by rule."""
     command, environment = prepare(scenario, folder)
     rules = [
         {
@@ -313,15 +311,8 @@ def run(scenario: Scenario, folder: Path) -> dict[str, dict[str, Any]]:
     (folder / "rules.json").write_text(json.dumps(rules), encoding="utf-8")
     ended = folder / "ended"
     evaluate = [sys.executable, "-m", "debugger", "evaluate", "--rules", str(folder / "rules.json")]
-    evaluate += [
-        "--tensors",
-        str(folder / "tensors"),
-        "--output",
-        str(folder / "statuses"),
-        "--job",
-        "matrix",
-    ]
-    evaluate += ["--ended-file", str(ended), "--poll", "0.5"]
+    evaluate += ["--tensors", str(folder / "tensors"), "--output", str(folder / "statuses")]
+    evaluate += ["--job", "matrix", "--ended-file", str(ended), "--poll", "0.5"]
     with (folder / "train.log").open("w") as log, (folder / "rules.log").open("w") as rule_log:
         training = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=CODE)
         evaluator = subprocess.Popen(evaluate, env=environment, stdout=rule_log, stderr=subprocess.STDOUT)
@@ -349,7 +340,7 @@ def outcome(status: dict[str, Any] | None) -> str:
 
 
 def main() -> int:
-    """Run the scenarios one after the other and print expected against found."""
+    """Run the scenarios one by one and print the expected and the actual outcomes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -382,11 +373,11 @@ def main() -> int:
                         wrong.append(f"{scenario.name} x {rule}: expected {expected}, found {got}: {details}")
                 row += f"{mark:>10}"
             print(f"{row}{time.monotonic() - started:>10.0f}", flush=True)
-    print("FOUND and . were expected; (brackets): either was, not counted; !: not as expected")
+    print("(brackets): not predicted, not counted; !: not as expected")
     for line in wrong:
         print(f"wrong: {line}")
     for scenario in chosen:
-        for rule, reason in {**scenario.found, **scenario.nothing}.items():
+        for rule, reason in {**scenario.found, **scenario.insufficient}.items():
             print(f"reason: {scenario.name} x {rule}: {reason}")
     print(f"{cells} cells, {len(wrong)} wrong")
     return 1 if wrong else 0

@@ -1,6 +1,4 @@
-"""``python -m debugger COMMAND``: evaluate rules, sample the system, report, compare with AWS."""
-
-from __future__ import annotations
+"""``python -m debugger COMMAND``: evaluate rules, sample the system, write reports, compare with AWS."""
 
 import argparse
 import logging
@@ -11,15 +9,17 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from debugger import golden, profiler_report, sampler
+from debugger import sampler
 from debugger.configurations import RuleConfigurationsError, parse_rules
+from debugger.profiler import aws_reports, write_report
+from debugger.statuses import StatusBoard
 from debugger.trial import prepare_smdebug
 
-COMMANDS = {"profiler_report": profiler_report.main, "golden": golden.main, "sample": sampler.main}
+COMMANDS = {"profiler_report": write_report.main, "golden": aws_reports.main, "sample": sampler.main}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Hand the arguments to the command they name."""
+    """Run the command that the arguments name; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in COMMANDS:
         return COMMANDS[arguments[0]](arguments[1:])
@@ -38,34 +38,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Evaluate rules; one status file a rule in --output, one line on stdout at each change."
-    )
-    parser.add_argument("--rules", type=Path, required=True, help="JSON list of DebugRuleConfiguration")
-    parser.add_argument("--tensors", required=True, help="folder or s3:// prefix that smdebug writes to")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the status files")
-    parser.add_argument("--job", required=True, help="name of the training job")
-    parser.add_argument("--ended-file", type=Path, help="file whose appearance says that training has ended")
-    parser.add_argument(
-        "--profiler", help="folder or s3:// prefix of system samples and traces, for profiler rules"
-    )
-    parser.add_argument("--report", help="folder or s3:// prefix for ProfilerReport's files")
-    parser.add_argument(
-        "--started", type=float, help="epoch seconds; tensors saved earlier are another job's"
-    )
-    parser.add_argument(
-        "--stop-rule", action="append", default=[], help="rule whose finding requests stop_training"
-    )
-    parser.add_argument("--poll", type=float, default=1.0, help="seconds between two looks")
-    parser.add_argument("--parent", type=int, help="stop when this process, the parent, has gone")
-    parser.add_argument("--nice", type=int, default=0, help="lower this process's priority by so much")
-    parser.add_argument(
-        "--idle-timeout", type=float, default=3600.0, help="give up after this many seconds without news"
-    )
+    parser.description = "Evaluate rules: a status file per rule in --output, a line on stdout per change."
+    add = parser.add_argument
+    add("--rules", type=Path, required=True, help="JSON list of DebugRuleConfiguration")
+    add("--tensors", required=True, help="folder or s3:// prefix that smdebug writes to")
+    add("--output", type=Path, required=True, help="folder for the status files")
+    add("--job", required=True, help="name of the training job")
+    add("--ended-file", type=Path, help="file that exists once training has ended")
+    add("--profiler", help="folder or s3:// prefix of system samples and traces, for profiler rules")
+    add("--report", help="folder or s3:// prefix for ProfilerReport's files")
+    add("--started", type=float, help="epoch seconds; tensors saved earlier belong to another job")
+    add("--stop-rule", action="append", default=[], help="rule whose finding requests stop_training")
+    add("--poll", type=float, default=1.0, help="seconds between two polls")
+    add("--parent", type=int, help="stop when this parent process has ended")
+    add("--nice", type=int, default=0, help="added to the niceness of this process")
+    add("--idle-timeout", type=float, default=3600.0, help="give up after so many seconds without tensors")
 
 
 def read_rules(path: Path) -> list[dict[str, Any]]:
-    """Rule configurations from a file. Raises RuleConfigurationsError."""
+    """Rule configurations from a JSON file. Raises RuleConfigurationsError."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -74,20 +65,17 @@ def read_rules(path: Path) -> list[dict[str, Any]]:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Run an evaluation to its end; SIGTERM ends it early with the status Stopped."""
+    """Evaluate until training and all rules have ended; SIGTERM ends it early with the status Stopped."""
     prepare_smdebug()
     from debugger.evaluator import Evaluation, EvaluatorSettings  # noqa: PLC0415 - imports smdebug
-    from debugger.statuses import StatusBoard  # noqa: PLC0415
 
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
-    )
+    log_format = "%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=log_format)
     os.nice(options.nice)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     settings = EvaluatorSettings(
         tensors=options.tensors,
-        job=options.job,
         ended_file=options.ended_file,
         profiler=options.profiler,
         report=options.report,

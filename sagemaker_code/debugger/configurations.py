@@ -1,17 +1,18 @@
-"""Rule configurations as JSON: a list of objects, as CreateTrainingJob's DebugRuleConfigurations has them."""
-
-from __future__ import annotations
+"""Rule configurations as JSON: a list of objects as in CreateTrainingJob's DebugRuleConfigurations."""
 
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from debugger.rules import RULE_NAMES, unknown_rule
 
 
 class RuleConfigurationsError(ValueError):
-    """A text is no list of rule configurations; the error's text names its source and the fix."""
+    """Rule configurations cannot be used; the message names their source and the fix."""
 
 
 def parse_rules(text: str, source: str) -> list[dict[str, Any]]:
-    """Rule configurations from the JSON that ``source`` holds. Raises RuleConfigurationsError."""
+    """Rule configurations from the JSON in ``source``. Raises RuleConfigurationsError."""
     try:
         rules = json.loads(text)
     except ValueError as error:
@@ -19,3 +20,16 @@ def parse_rules(text: str, source: str) -> list[dict[str, Any]]:
     if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
         raise RuleConfigurationsError(f"{source} must be a list of DebugRuleConfiguration objects")
     return rules
+
+
+def check_rule_names(rules: Iterable[Mapping[str, Any]]) -> None:
+    """Raise RuleConfigurationsError for the first configuration whose rule does not exist."""
+    for rule in rules:
+        name = invoked_rule(rule)
+        if name not in RULE_NAMES:
+            raise RuleConfigurationsError(unknown_rule(name))
+
+
+def invoked_rule(rule: Mapping[str, Any]) -> str:
+    """The name of the rule that a configuration invokes; empty without one."""
+    return str((rule.get("RuleParameters") or {}).get("rule_to_invoke", ""))

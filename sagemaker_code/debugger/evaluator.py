@@ -1,11 +1,9 @@
-"""One process that evaluates all rules of a job beside its training, as tensors arrive.
+"""Evaluates all rules of a job in one process beside the training, as tensors arrive.
 
-It ends when every rule has, or when training ended (an ended-file, smdebug's end marker or no new tensor for
-the idle time-out) and everything saved was looked at. It requests ``stop_training``; whoever runs it carries
-that out.
+It ends when every rule has ended, or when training has ended (an ended-file, smdebug's end marker, or no new
+tensor within the idle timeout) and everything saved has been evaluated. It only requests ``stop_training``;
+the caller stops the job.
 """
-
-from __future__ import annotations
 
 import logging
 import os
@@ -19,39 +17,35 @@ from pathlib import Path
 from typing import Any
 
 from debugger.profiler.parameters import ProfilerParameterError
-from debugger.profiler.rules import RULES as PROFILER_RULES
 from debugger.profiler_watch import ProfilerRule
-from debugger.rules import DebuggerRule, EmptyTrial, Finding, TensorReader, make_rule
-from debugger.rules.base import RuleParameterError, UnknownRuleError
+from debugger.rules import PROFILER_RULES, UnknownRuleError, make_rule
+from debugger.rules.base import DebuggerRule, EmptyTrial, Finding, RuleParameterError, TensorReader
 from debugger.statuses import STOP_TRAINING, Status, StatusBoard
-from debugger.trial import ForeignTensorsError, HalfWrittenError, TensorFolder
+from debugger.trial import ForeignTensorsError, IncompleteIndexError, TensorFolder
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 1.0
-IDLE_TIMEOUT_S = 3600.0
 STOP_ACTION = re.compile(r"stop_?training", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class EvaluatorSettings:
-    """Where an evaluation reads and when it gives up waiting; times in seconds."""
+    """What an evaluation reads and how long it waits; times in seconds."""
 
     tensors: str
-    job: str
     ended_file: Path | None = None
     profiler: str | None = None
     report: str | None = None
     started: float | None = None
-    poll: float = POLL_S
-    idle_timeout: float = IDLE_TIMEOUT_S
+    poll: float = 1.0
+    idle_timeout: float = 3600.0
     stop_rules: frozenset[str] = frozenset()
     parent: int | None = None
 
 
 @dataclass
 class _Running:
-    """A rule with its configuration and status; its trial is an EmptyTrial until tensors are there."""
+    """A rule with its configuration and status; its trial is an EmptyTrial until tensors exist."""
 
     status: Status
     name: str
@@ -62,7 +56,7 @@ class _Running:
 
 @dataclass
 class Evaluation:
-    """Evaluates rule configurations, as CreateTrainingJob's DebugRuleConfigurations have them."""
+    """Evaluates rule configurations in the form of CreateTrainingJob's DebugRuleConfigurations."""
 
     configurations: Sequence[Mapping[str, Any]]
     settings: EvaluatorSettings
@@ -75,20 +69,20 @@ class Evaluation:
         self._profiler: list[ProfilerRule] = []
         self._reader = TensorReader(EmptyTrial())
         self._seen: set[int] = set()
-        self._last_news = time.monotonic()
+        self._last_new_step = time.monotonic()
         self._damage: str | None = None
 
     def run(self) -> None:
-        """Evaluate until nothing is left to do; every status is final then."""
+        """Evaluate until nothing is left to evaluate; every status is final then."""
         self._configure()
         while self._open_rules() or self._profiler:
             ended = self._has_ended()
             try:
-                self._look(ended=ended)
+                self._poll(ended=ended)
             except ForeignTensorsError as error:
                 self._all(self.board.failed, str(error))
             for watched in self._profiler:
-                watched.look(ended=ended)
+                watched.poll(ended=ended)
             if ended:
                 break
             if not self._open_rules() and not self._profiler:
@@ -107,22 +101,19 @@ class Evaluation:
             )
             rule = parameters.get("rule_to_invoke", "")
             status = Status(name, rule or name)
-            self.board.begin(status)
-            if rule == "ProfilerReport" or rule in PROFILER_RULES:
+            self.board.publish(status)
+            if rule in PROFILER_RULES:
                 self._configure_profiler(rule, parameters, status)
             else:
                 self._configure_debugger(rule, parameters, status)
 
     def _configure_profiler(self, rule: str, parameters: dict[str, str], status: Status) -> None:
         if self.settings.profiler is None:
-            self.board.nothing(status, "no system samples were given to this evaluation")
+            self.board.insufficient_data(status, "no system samples were given to this evaluation")
             return
         try:
-            self._profiler.append(
-                ProfilerRule(
-                    rule, parameters, status, self.board, self.settings.profiler, self.settings.report
-                )
-            )
+            folders = (self.settings.profiler, self.settings.report)
+            self._profiler.append(ProfilerRule(rule, parameters, status, self.board, *folders))
         except ProfilerParameterError as error:
             self.board.failed(status, str(error))
 
@@ -147,19 +138,19 @@ class Evaluation:
             return True
         if self._folder.has_ended():
             return True
-        return time.monotonic() - self._last_news > self.settings.idle_timeout
+        return time.monotonic() - self._last_new_step > self.settings.idle_timeout
 
     def _orphaned(self) -> bool:
         return self.settings.parent is not None and os.getppid() != self.settings.parent
 
-    def _look(self, *, ended: bool) -> None:
-        """Give each open rule the steps that are new, and the time since the last one."""
+    def _poll(self, *, ended: bool) -> None:
+        """Give each open rule the new steps, and the time since the last one."""
         if not self._open_rules():
             return
         try:
             steps = self._folder.refresh(ended=ended) if self._folder.open() else []
             self._damage = None
-        except (HalfWrittenError, OSError) as error:
+        except (IncompleteIndexError, OSError) as error:
             steps, self._damage = [], str(error)
         if self._folder.trial is not None and self._reader.trial is not self._folder.trial:
             self._reader = TensorReader(self._folder.trial)
@@ -168,13 +159,13 @@ class Evaluation:
         for step in steps:
             if step not in self._seen:
                 self._seen.add(step)
-                self._last_news = time.monotonic()
+                self._last_new_step = time.monotonic()
                 self._each(partial(_finding_at, step))
         if not ended:
             self._idle()
 
     def _idle(self) -> None:
-        waited = time.monotonic() - self._last_news
+        waited = time.monotonic() - self._last_new_step
         self._each(lambda rule: rule.idle(waited))
 
     def _each(self, judge: Callable[[DebuggerRule], Finding | None]) -> None:
@@ -182,7 +173,7 @@ class Evaluation:
             self._guard(running, judge)
 
     def _guard(self, running: _Running, judge: Callable[[DebuggerRule], Finding | None]) -> None:
-        """Publish a finding; a rule that raises ends in Error, and the others go on."""
+        """Publish a finding. A rule that raises ends as Error, and the others continue."""
         try:
             finding = judge(running.rule)
         except Exception as error:
@@ -200,20 +191,20 @@ class Evaluation:
             if self._damage:
                 self.board.failed(running.status, self._damage)
             elif self._folder.trial is None:
-                self.board.nothing(running.status, self._folder.description() + self._gave_up())
-            elif rule.enough():
-                self.board.quiet(running.status, rule.quiet() + self._gave_up())
+                self.board.insufficient_data(running.status, self._folder.description() + self._gave_up())
+            elif rule.has_enough_data():
+                self.board.no_issues(running.status, rule.no_issues() + self._gave_up())
             elif rule.reader.unreadable and not rule.judged:
-                self.board.failed(running.status, rule.shortage())
+                self.board.failed(running.status, rule.insufficient_data())
             else:
-                self.board.nothing(running.status, rule.shortage() + self._gave_up())
+                self.board.insufficient_data(running.status, rule.insufficient_data() + self._gave_up())
         for watched in self._profiler:
             watched.finish()
 
     def _gave_up(self) -> str:
-        waited = time.monotonic() - self._last_news
+        waited = time.monotonic() - self._last_new_step
         return (
-            f" No tensor came for {waited:.0f} s, and no end of training."
+            f" No tensor arrived for {waited:.0f} s, and training did not end."
             if waited > self.settings.idle_timeout
             else ""
         )

@@ -1,10 +1,8 @@
-"""smdebug's hook configuration: what the rules need saved, at intervals that fit the length of the run.
+"""smdebug's hook configuration: the tensors that rules need, at intervals that fit the length of the run.
 
-The SageMaker SDK's rule configurations save every 500 steps; a run of 200 steps would show its rules step 0
+The SageMaker SDK's rule configurations save every 500 steps, so in a run of 200 steps rules would see step 0
 only.
 """
-
-from __future__ import annotations
 
 import copy
 import json
@@ -26,24 +24,24 @@ COLLECTIONS: dict[str, dict[str, dict[str, str]]] = {
     "VanishingGradient": {"gradients": {}},
     "WeightUpdateRatio": {"weights": {}},
 }
-"""Collections beyond the losses that a rule looks at."""
+"""Collections that a rule needs beyond the losses."""
 
 NEVER = "1000000000"
 TRAINING_ONLY = {"eval.save_interval": NEVER, "predict.save_interval": NEVER}
 SMALL = {LOSSES, "loss_input"}
-"""Collections that cost nothing to save, and whose rules need many values."""
+"""Collections that cost little to save, and whose rules need many values."""
 LOSSES_AN_EPOCH, EVALUATIONS_A_PASS = 5, 3
 SAVES_A_RUN = {"relu_input": 1, "relu_output": 3}
-"""What a run must at least save: losses in each epoch, validation losses in each pass, other collections in
-all (5 where nothing else is said). Activations are the costly ones: those of a ResNet50 on 32 pictures of 224
-pixels take 2.8 GB. PoorWeightInitialization can do with the first step's.
+"""The fewest values to save: losses per epoch, validation losses per pass, other collections per run (by
+default OTHER_SAVES_A_RUN). Activations are expensive: those of a ResNet50 on 32 images of 224 pixels take 2.8
+GB. For PoorWeightInitialization the first step's are enough.
 """
 OTHER_SAVES_A_RUN = 5
 
 
 @dataclass(frozen=True)
 class RunLength:
-    """How long a training run is, in steps."""
+    """The length of a training run in steps."""
 
     steps_per_epoch: int
     epochs: int
@@ -53,14 +51,15 @@ class RunLength:
 def for_rules(
     rules: Iterable[str], folder: Path, *, train_interval: int = 100, eval_interval: int = 10
 ) -> dict[str, Any]:
-    """A hook configuration that saves what ``rules`` need into ``folder``: losses in both modes, the rest in
-    training, because no rule looks at it elsewhere.
+    """A hook configuration that saves what ``rules`` need to ``folder``.
+
+    Losses are saved in both modes, everything else in training only, because no rule needs it in evaluation.
     """
     collections: dict[str, dict[str, str]] = {LOSSES: {}}
     for rule in rules:
         for name, parameters in COLLECTIONS.get(rule, {}).items():
-            seldom = {} if name in SMALL else {"train.save_interval": str(DEFAULT_INTERVAL)}
-            collections[name] = {**parameters, **seldom, **TRAINING_ONLY}
+            interval = {} if name in SMALL else {"train.save_interval": str(DEFAULT_INTERVAL)}
+            collections[name] = {**parameters, **interval, **TRAINING_ONLY}
     if "relu_input" in collections:
         collections["relu_input"]["reductions"] = "variance"
     return {
@@ -77,10 +76,10 @@ def for_rules(
 
 
 def fitted(configuration: Mapping[str, Any], run: RunLength) -> dict[str, Any]:
-    """The configuration with intervals shortened to what the run's length demands.
+    """The configuration with save intervals shortened to fit the run's length.
 
-    None is lengthened, but activations without an evaluation interval of their own are saved in training
-    only.
+    No interval becomes longer, except that activations without their own evaluation interval are saved in
+    training only.
     """
     found: dict[str, Any] = copy.deepcopy(dict(configuration))
     whole = found["HookParameters"] = found.get("HookParameters") or {}
@@ -99,7 +98,7 @@ def fitted(configuration: Mapping[str, Any], run: RunLength) -> dict[str, Any]:
 
 
 def _training_limit(collection: str | None, run: RunLength) -> int:
-    """The longest interval, in training steps, at which a collection still tells its rules enough."""
+    """The longest interval, in training steps, that still gives a collection's rules enough values."""
     if collection in SMALL:
         return max(1, run.steps_per_epoch // LOSSES_AN_EPOCH)
     saves = SAVES_A_RUN.get(collection or "", OTHER_SAVES_A_RUN)
@@ -108,17 +107,12 @@ def _training_limit(collection: str | None, run: RunLength) -> int:
 
 def _shorten(parameters: dict[str, str], whole: Mapping[str, str], mode: str, limit: int) -> None:
     key = f"{mode}.save_interval"
-    given = (
-        parameters.get(key)
-        or parameters.get("save_interval")
-        or whole.get(key)
-        or whole.get("save_interval")
-        or DEFAULT_INTERVAL
-    )
+    candidates = [level.get(name) for level in (parameters, whole) for name in (key, "save_interval")]
+    given = next((one for one in candidates if one), DEFAULT_INTERVAL)
     parameters[key] = str(min(int(given), limit))
 
 
 def write(configuration: Mapping[str, Any], path: Path) -> Path:
-    """Write a configuration where smdebug can read it."""
+    """Write a configuration as the JSON file that smdebug reads; returns ``path``."""
     path.write_text(json.dumps(configuration), encoding="utf-8")
     return path

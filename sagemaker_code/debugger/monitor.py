@@ -1,4 +1,4 @@
-"""Rules and sampler beside the training script, in its own container: the ``in_job`` way.
+"""Runs rules and sampler beside the training script in its own container (mode ``in_job``).
 
 For a training script::
 
@@ -10,20 +10,18 @@ For a training script::
             with watch.steps.step("TRAIN"):
                 ...
 
-``mode`` chooses who evaluates. ``in_job``: two child processes here, the sampler and the evaluator. Each
+``mode`` chooses who evaluates rules. ``in_job``: two child processes, the sampler and the evaluator. Each
 change of a rule's status is one line on stdout (see ``statuses.Status.line``)::
 
     [debugger] rule=Overfit status=IssuesFound step=40 | the validation loss ... | try: train fewer epochs ...
 
-At the end ``<output_data>/debugger/rules/<Rule>.json`` and ``<output_data>/debugger/profiler-report.html``
-are there. A finding of a rule with the action stop_training calls ``on_stop``, which should do what SIGTERM
-does to the script. ``service``: the platform evaluates; the script only writes tensors and traces where the
-platform's configuration files say. ``off``: nothing.
+The results are ``<output_data>/debugger/rules/<Rule>.json`` and
+``<output_data>/debugger/profiler-report.html``. A finding of a rule with the action stop_training calls
+``on_stop``, which should have the effect of SIGTERM on the script. ``service``: the platform evaluates; the
+script only writes tensors and traces to where the platform's configuration files say. ``off``: nothing.
 
-All of it is an observer: whatever goes wrong here is logged and never ends the training.
+The monitor only observes: its errors are logged and never end the training.
 """
-
-from __future__ import annotations
 
 import json
 import logging
@@ -35,13 +33,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from debugger import hook_config
+from debugger.configurations import invoked_rule
+from debugger.hook import close_hook
 from debugger.hook_config import RunLength
 from debugger.statuses import STOP_TRAINING
 from debugger.steps import StepTimer
@@ -51,14 +51,14 @@ logger = logging.getLogger(__name__)
 SERVICE, IN_JOB, OFF = "service", "in_job", "off"
 MODES = (SERVICE, IN_JOB, OFF)
 PROFILED_STEPS = re.compile(r'"NumSteps":\s*(\d+)')
-"""In DetailedProfilingConfig, which is no JSON: the SageMaker SDK writes it with a trailing comma."""
+"""In DetailedProfilingConfig, which is not JSON: the SageMaker SDK writes it with a trailing comma."""
 FINISH_S = 120.0
-"""How long the end of the job waits for rules that are still looking at the last tensors."""
+"""Seconds that the end of the job waits for rules that are still evaluating the last tensors."""
 DEFAULT_RULES = ("VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization", "ProfilerReport")
 
 
 def default_rules() -> list[dict[str, Any]]:
-    """Configurations of the rules every pipeline carries."""
+    """Configurations of DEFAULT_RULES."""
     return [rule_configuration(name) for name in DEFAULT_RULES]
 
 
@@ -69,7 +69,7 @@ def rule_configuration(name: str, **parameters: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class MonitorSettings:
-    """``rules`` are DebugRuleConfiguration objects; ``stop_rules`` names those that may end the training."""
+    """``rules`` are DebugRuleConfiguration objects; those named in ``stop_rules`` may stop the training."""
 
     mode: str
     output_data: Path
@@ -81,7 +81,7 @@ class MonitorSettings:
 
 
 class Watch:
-    """What a training script sees of its monitor."""
+    """The training script's view of its monitor."""
 
     def __init__(self, settings: MonitorSettings, folder: Path | None) -> None:
         self._settings = settings
@@ -89,7 +89,7 @@ class Watch:
         self.steps = StepTimer(_traces(settings, folder), profile_steps=_profile_steps(settings))
 
     def hook_configuration(self, run: RunLength) -> Path | None:
-        """smdebug's configuration file for this run, with intervals that fit; None: save no tensors."""
+        """smdebug's configuration file with intervals that fit this run; None: save no tensors."""
         given = self._given()
         if given is None:
             return None
@@ -97,16 +97,14 @@ class Watch:
         try:
             given = hook_config.fitted(given, run)
         except (AttributeError, TypeError, ValueError) as error:
-            logger.warning("debugger: the save intervals stay as they are given: %s", error)
+            logger.warning("debugger: the save intervals are used unchanged: %s", error)
         return hook_config.write(given, target / "debughookconfig.json")
 
     def _given(self) -> dict[str, Any] | None:
         if self._settings.mode == OFF:
             return None
         if self._folder is not None:
-            names = [
-                (one.get("RuleParameters") or {}).get("rule_to_invoke", "") for one in self._settings.rules
-            ]
+            names = [invoked_rule(one) for one in self._settings.rules]
             return hook_config.for_rules(names, self._folder / "tensors")
         path = Path(
             os.environ.get("SMDEBUG_CONFIG_FILE_PATH")
@@ -116,7 +114,7 @@ class Watch:
 
 
 def _traces(settings: MonitorSettings, folder: Path | None) -> Path | None:
-    """Folder for step traces: the monitor's own, or the one the platform's profiler configuration names."""
+    """Folder for step traces: the monitor's own, or that of the platform's profiler configuration."""
     if settings.mode == OFF:
         return None
     if folder is not None:
@@ -131,7 +129,7 @@ def _traces(settings: MonitorSettings, folder: Path | None) -> Path | None:
 
 
 def _profile_steps(settings: MonitorSettings) -> int:
-    """Steps to profile: the script's own setting, or DetailedProfilingConfig of the platform's profiler."""
+    """Steps to profile: the script's setting, or DetailedProfilingConfig of the platform's profiler."""
     if settings.mode != SERVICE:
         return settings.profile_steps
     parameters = (_profiler_configuration(settings) or {}).get("ProfilingParameters") or {}
@@ -145,7 +143,7 @@ def _profiler_configuration(settings: MonitorSettings) -> dict[str, Any] | None:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    """A configuration file's content; None if there is none, or (with a warning) none that can be read."""
+    """A configuration file's content; None without a file or, with a warning, if it is not JSON."""
     if not path.is_file():
         return None
     try:
@@ -158,9 +156,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def beside(settings: MonitorSettings, on_stop: Callable[[], None] = lambda: None) -> Iterator[Watch]:
-    """Run what ``settings`` ask for while the block trains; see the module's text."""
+    """Monitor the block as ``settings`` say, see above. Raises ValueError for an unknown mode."""
     if settings.mode not in MODES:
-        raise ValueError(f"debugger mode {settings.mode!r}; choose one of {', '.join(MODES)}")
+        raise ValueError(f"there is no debugger mode {settings.mode!r}: choose one of {', '.join(MODES)}")
     if settings.mode != IN_JOB:
         watch = Watch(settings, None)
         try:
@@ -181,63 +179,48 @@ def beside(settings: MonitorSettings, on_stop: Callable[[], None] = lambda: None
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def close_hook() -> None:
-    """Have smdebug write the tensors of the last step now; it would do so only when the interpreter exits."""
-    smdebug = sys.modules.get("smdebug.pytorch")
-    hook = smdebug.get_hook() if smdebug is not None else None
-    if hook is None:
-        return
-    try:
-        hook.close()
-    except Exception as error:  # noqa: BLE001 - a third party's hook decides what it raises
-        logger.warning("debugger: smdebug's hook could not be closed: %s", error)
-
-
 class _Children:
     """The sampler and the evaluator, as child processes in sessions of their own."""
 
     def __init__(self, settings: MonitorSettings, folder: Path, on_stop: Callable[[], None]) -> None:
         self._settings = settings
         self._folder = folder
+        self._ended_file = folder / "training_ended"
         self._on_stop = on_stop
         self._sampler: subprocess.Popen[str] | None = None
         self._evaluator: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
 
-    @property
-    def _ended_file(self) -> Path:
-        return self._folder / "training_ended"
-
     def start(self) -> None:
-        """Start both; a failure to do so is logged and training goes on without."""
+        """Start both; a failure is logged and training continues without them."""
         results = self._settings.output_data / "debugger"
         rules = self._folder / "rules.json"
         rules.write_text(json.dumps(list(self._settings.rules)), encoding="utf-8")
-        parent = ["--parent", str(os.getpid())]
-        sample = ["sample", "--output", str(self._folder / "profiler")]
-        evaluate = ["evaluate", "--rules", str(rules), "--tensors", str(self._folder / "tensors")]
-        evaluate += [
-            "--output",
-            str(results / "rules"),
-            "--job",
-            os.environ.get("TRAINING_JOB_NAME", "training"),
-        ]
-        evaluate += ["--ended-file", str(self._ended_file), "--profiler", str(self._folder / "profiler")]
-        evaluate += ["--report", str(results), "--nice", "10"]
-        for rule in self._settings.stop_rules:
-            evaluate += ["--stop-rule", rule]
+        profiler, parent = self._folder / "profiler", os.getpid()
+        sample = {"output": profiler, "interval-ms": self._settings.sampling_ms, "parent": parent}
+        evaluate = {
+            "rules": rules,
+            "tensors": self._folder / "tensors",
+            "output": results / "rules",
+            "job": os.environ.get("TRAINING_JOB_NAME", "training"),
+            "ended-file": self._ended_file,
+            "profiler": profiler,
+            "report": results,
+            "nice": 10,
+            "parent": parent,
+        }
+        stop_rules = [text for rule in self._settings.stop_rules for text in ("--stop-rule", rule)]
         try:
-            interval = ["--interval-ms", str(self._settings.sampling_ms)]
-            self._sampler = _start([*sample, *interval, *parent], stdout=None)
-            self._evaluator = _start([*evaluate, *parent], stdout=subprocess.PIPE)
+            self._sampler = _start(["sample", *_options(sample)], stdout=None)
+            self._evaluator = _start(["evaluate", *_options(evaluate), *stop_rules], stdout=subprocess.PIPE)
         except OSError as error:
-            logger.warning("debugger: rules and sampler do not run: %s", error)
+            logger.warning("debugger: rules and sampler could not be started: %s", error)
             return
         self._reader = threading.Thread(target=self._follow, name="debugger", daemon=True)
         self._reader.start()
 
     def _follow(self) -> None:
-        """Pass the evaluator's lines on, and act on a request to stop."""
+        """Forward the evaluator's lines to stdout, and act on a request to stop."""
         if self._evaluator is None or self._evaluator.stdout is None:
             return
         for line in self._evaluator.stdout:
@@ -246,7 +229,7 @@ class _Children:
                 self._on_stop()
 
     def finish(self) -> None:
-        """Let the rules look at everything that was saved, then end both processes."""
+        """Let the rules evaluate everything that was saved, then end both processes."""
         _end(self._sampler, 10.0)
         self._ended_file.touch()
         if self._evaluator is None:
@@ -255,10 +238,14 @@ class _Children:
         try:
             self._evaluator.wait(FINISH_S)
         except subprocess.TimeoutExpired:
-            logger.warning("debugger: rules did not finish within %.0f s and are stopped", FINISH_S)
+            logger.warning("debugger: rules did not end within %.0f s and are stopped", FINISH_S)
             _end(self._evaluator, 10.0)
         if self._reader is not None:
             self._reader.join(max(1.0, deadline - time.monotonic()))
+
+
+def _options(values: Mapping[str, object]) -> list[str]:
+    return [text for name, value in values.items() for text in (f"--{name}", str(value))]
 
 
 def _start(command: list[str], stdout: int | None) -> subprocess.Popen[str]:

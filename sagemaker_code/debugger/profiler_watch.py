@@ -1,32 +1,30 @@
-"""Profiler rules evaluated while the job runs, with a status like the debugger rules."""
-
-from __future__ import annotations
+"""Evaluates profiler rules while the job runs, with statuses like those of debugger rules."""
 
 import logging
 import time
 from dataclasses import dataclass, field
 
-from debugger.files import FilesMissingError, local_copy
 from debugger.profiler.parameters import resolve
-from debugger.profiler.report import Evidence, RuleReport
-from debugger.profiler.rules import RULES, read_evidence
+from debugger.profiler.rule_report import Evidence, RuleReport
+from debugger.profiler.rules import EVALUATORS, read_evidence
 from debugger.profiler.samples import Series, SystemMetrics
-from debugger.profiler_report import write_report
+from debugger.profiler.write_report import write_report
+from debugger.rules import PROFILER_REPORT
 from debugger.statuses import Status, StatusBoard
+from debugger.storage import FilesMissingError, local_copy
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 60.0
-"""The service scans once a minute."""
-REPORT = "ProfilerReport"
+POLL_S = 60.0
+"""AWS's service evaluates once a minute."""
 
 
 @dataclass
 class ProfilerRule:
-    """One of the eleven rules, or ProfilerReport, which runs them all and writes the report at the end.
+    """One of the eleven rules, or ProfilerReport, which evaluates all and writes the report at the end.
 
-    As on AWS, the step of a finding is the 0-based minute of the job in which the rule first fired, and
-    ProfilerReport reports after the last minute. Raises ProfilerParameterError for a bad parameter.
+    As on AWS, the step of a finding is the 0-based minute of the job in which the rule first fired;
+    ProfilerReport's is the minute after the last. Raises ProfilerParameterError for a bad parameter.
     """
 
     rule: str
@@ -38,15 +36,15 @@ class ProfilerRule:
     _last: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        prefix = "" if self.rule == REPORT else f"{self.rule}_"
+        prefix = "" if self.rule == PROFILER_REPORT else f"{self.rule}_"
         given = {k: v for k, v in self.parameters.items() if k not in ("rule_to_invoke", "action_json")}
         self._overrides = {prefix + name: value for name, value in given.items()}
         resolve(self._overrides)
 
-    def look(self, *, ended: bool) -> None:
+    def poll(self, *, ended: bool) -> None:
         """Evaluate once a minute while the job runs; ProfilerReport waits for the end."""
-        due = time.monotonic() - self._last >= LOOK_EVERY_S
-        if ended or self.status.ended() or self.rule == REPORT or not due:
+        due = time.monotonic() - self._last >= POLL_S
+        if ended or self.status.ended() or self.rule == PROFILER_REPORT or not due:
             return
         self._last = time.monotonic()
         self._evaluate()
@@ -56,35 +54,34 @@ class ProfilerRule:
         if self.status.ended():
             return
         try:
-            if self.rule == REPORT:
+            if self.rule == PROFILER_REPORT:
                 self._write_report()
             elif not self._evaluate():
-                self.board.quiet(self.status, "the condition was not met in any minute of the job")
+                self.board.no_issues(self.status, "the condition was not met in any minute of the job")
         except FilesMissingError as error:
-            self.board.nothing(self.status, str(error))
+            self.board.insufficient_data(self.status, str(error))
         except Exception as error:
             logger.exception("rule %s failed", self.status.name)
             self.board.failed(self.status, f"the rule failed with {type(error).__name__}: {error}")
 
     def _write_report(self) -> None:
         if self.report is None:
-            self.board.nothing(self.status, "no place for the report was given to this evaluation")
+            self.board.insufficient_data(self.status, "this evaluation was given no --report to write to")
             return
         reports = write_report(self.samples, self.report, job=self.status.name, overrides=self._overrides)
         fired = {name: one.triggered for name, one in reports.items() if one.triggered}
         if not any(one.datapoints for one in reports.values()):
-            self.board.nothing(self.status, "there are neither system samples nor steps")
+            self.board.insufficient_data(self.status, "there are neither system samples nor steps")
         elif fired:
             with local_copy(self.samples) as path:
                 minutes = len(read_evidence(path).system.minutes())
-            listed = ", ".join(
-                f"{name} {count} times" for name, count in sorted(fired.items(), key=_most_first)
-            )
+            most_first = sorted(fired.items(), key=lambda pair: (-pair[1], pair[0]))
+            listed = ", ".join(f"{name} {count} times" for name, count in most_first)
             self.board.found(
                 self.status, minutes, f"fired: {listed}.", "see the advice in profiler-report.html"
             )
         else:
-            self.board.quiet(self.status, "none of the eleven profiler rules fired")
+            self.board.no_issues(self.status, "none of the eleven profiler rules fired")
 
     def _evaluate(self) -> bool:
         try:
@@ -93,7 +90,7 @@ class ProfilerRule:
         except FilesMissingError:
             return False
         parameters = resolve(self._overrides)[self.rule]
-        report = RULES[self.rule](evidence, parameters)
+        report = EVALUATORS[self.rule](evidence, parameters)
         if not report.triggered:
             return False
         minute = self._first_minute(evidence, report)
@@ -107,21 +104,17 @@ class ProfilerRule:
         return True
 
     def _first_minute(self, evidence: Evidence, report: RuleReport) -> int:
-        """0-based minute after which the rule first fires, by evaluating parts of the job."""
+        """0-based minute in which the rule first fires, by bisection over the start of the job."""
         minutes = evidence.system.minutes()
         low, high = 0, len(minutes) - 1
         while low < high:
             middle = (low + high) // 2
             part = Evidence(until(evidence.system, minutes[middle] + 60), evidence.framework)
-            if RULES[self.rule](part, dict(report.parameters)).triggered:
+            if EVALUATORS[self.rule](part, dict(report.parameters)).triggered:
                 high = middle
             else:
                 low = middle + 1
         return low
-
-
-def _most_first(pair: tuple[str, int]) -> tuple[int, str]:
-    return -pair[1], pair[0]
 
 
 def until(metrics: SystemMetrics, end: float) -> SystemMetrics:

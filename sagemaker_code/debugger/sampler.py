@@ -1,10 +1,8 @@
-"""System metrics sampler: CPU by core, memory, I/O, network and GPU, in AWS's files and lines.
+"""Samples system metrics (CPU by core, memory, I/O, network, GPU) into files in AWS's format.
 
-``<output>/system/incremental/<YYYYMMDDHH>/<epoch of the minute>.<node>.json`` grows by one block of lines a
-tick. The end of sampling is marked by ``<output>/system/training_job_end.ts``, as AWS does.
+``<output>/system/incremental/<YYYYMMDDHH>/<epoch of the minute>.<node>.json`` grows by a block of lines per
+tick. As on AWS, ``<output>/system/training_job_end.ts`` marks the end of sampling.
 """
-
-from __future__ import annotations
 
 import argparse
 import ctypes
@@ -12,7 +10,6 @@ import datetime
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -27,13 +24,13 @@ INTERVAL_S = 0.5
 
 
 class _Utilization(ctypes.Structure):
-    """NVML's ``nvmlUtilization_t``: per cent of the last period."""
+    """NVML's ``nvmlUtilization_t``: per cent of the last sampling period."""
 
     _fields_ = (("gpu", ctypes.c_uint), ("memory", ctypes.c_uint))
 
 
 class NvidiaGpus:
-    """Utilisation of all NVIDIA GPUs through the driver's own library; none if it is not there."""
+    """Utilisation of all NVIDIA GPUs through the driver's own library; none without the library."""
 
     def __init__(self) -> None:
         self._handles: list[ctypes.c_void_p] = []
@@ -50,7 +47,7 @@ class NvidiaGpus:
                 self._handles.append(handle)
 
     def utilization(self) -> list[tuple[int, int, int]]:
-        """Index, GPU per cent and memory per cent of each GPU that answers."""
+        """Index, GPU per cent and memory per cent of each GPU that can be read."""
         found = []
         for index, handle in enumerate(self._handles):
             used = _Utilization()
@@ -74,7 +71,7 @@ class _Counters:
 
 @dataclass
 class Sampler:
-    """Writes one block of samples a tick into ``output``."""
+    """Writes one block of samples per tick to ``output``; ``interval`` is in seconds."""
 
     output: Path
     node: str = field(default_factory=node_name)
@@ -88,7 +85,7 @@ class Sampler:
         self._file: Any = None
 
     def run(self, stop: threading.Event) -> None:
-        """Sample at multiples of the interval until ``stop`` is set or the ``parent`` process has gone."""
+        """Sample at multiples of the interval until ``stop`` is set or the ``parent`` process has ended."""
         try:
             while not stop.wait(self.interval - time.time() % self.interval):
                 if self.parent is not None and os.getppid() != self.parent:
@@ -108,7 +105,7 @@ class Sampler:
         self._file.flush()
 
     def sample(self, now: float) -> list[dict[str, Any]]:
-        """All samples of one instant. The first has no rates, because they are differences."""
+        """All samples at ``now`` (epoch seconds). The first call has no rates, which are differences."""
         counters = _read_counters()
         before, self._before = self._before, counters
         values: list[tuple[str, str, str, float]] = [
@@ -175,7 +172,7 @@ def _rates(before: _Counters, after: _Counters) -> list[tuple[str, str, str, flo
 
 
 def _core_use(old: Any, new: Any) -> tuple[float, float]:
-    """Per cent of the time between two readings in which a core was busy, and in which it waited for I/O."""
+    """Per cent of the time between two readings that a core was busy, and that it waited for I/O."""
     whole = sum(new) - sum(old) - (getattr(new, "guest", 0.0) - getattr(old, "guest", 0.0))
     if whole <= 0:
         return 0.0, 0.0
@@ -192,14 +189,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder, AWS's profiler-output")
     parser.add_argument("--node", default=node_name(), help="name of this host in the samples")
     parser.add_argument("--interval-ms", type=int, default=int(1000 * INTERVAL_S), help="100 to 60000")
-    parser.add_argument("--parent", type=int, help="end when this process, the parent, has gone")
+    parser.add_argument("--parent", type=int, help="end when this parent process has ended")
     options = parser.parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     Sampler(options.output, options.node, options.interval_ms / 1000, options.parent).run(stop)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

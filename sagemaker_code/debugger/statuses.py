@@ -1,18 +1,16 @@
-"""Statuses of rule evaluations, in the words and files that others read.
+"""The status of each rule evaluation, as a JSON file and a line for the log.
 
-One JSON file a rule, replaced in one step at each change::
+A rule's file is replaced atomically at each change::
 
     {"RuleConfigurationName": "Overfit", "RuleEvaluationStatus": "IssuesFound", "StatusDetails": "...",
      "Outcome": "IssuesFound", "Step": 40, "Finding": "...", "Advice": "...", "ActionRequested":
      "stop_training", "LastModifiedTime": 1700000000.0}
 
-``RuleEvaluationStatus`` is one of AWS's values. A rule that had nothing to look at ends as ``Stopped`` with
-the Outcome ``NothingToLookAt``, because AWS has no value for it and NoIssuesFound would be untrue. ``Step``,
-``Finding``, ``Advice`` and ``ActionRequested`` are there only when a rule found something. ``StatusDetails``
-has at most 1,024 characters; when found it starts as AWS's does.
+``RuleEvaluationStatus`` is one of AWS's values. A rule without enough data ends as ``Stopped`` with the
+Outcome ``InsufficientData``, because AWS has no such status and NoIssuesFound would be wrong. ``Step``,
+``Finding`` and ``Advice`` are present only if the rule found an issue, ``ActionRequested`` only if it also
+requests an action. ``StatusDetails`` has at most 1,024 characters; those of an issue start as AWS's do.
 """
-
-from __future__ import annotations
 
 import json
 import re
@@ -22,17 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from debugger.files import write_atomically
+from debugger.storage import write_atomically
 
 MOST_DETAILS = 1024
-IN_PROGRESS, NO_ISSUES, ISSUES, ERROR, STOPPED = (
-    "InProgress",
-    "NoIssuesFound",
-    "IssuesFound",
-    "Error",
-    "Stopped",
-)
-NOTHING = "NothingToLookAt"
+IN_PROGRESS, NO_ISSUES, ISSUES = "InProgress", "NoIssuesFound", "IssuesFound"
+ERROR, STOPPED = "Error", "Stopped"
+INSUFFICIENT_DATA = "InsufficientData"
 STOP_TRAINING = "stop_training"
 
 
@@ -71,14 +64,14 @@ class Status:
         return document
 
     def line(self) -> str:
-        """One line for a log: what a person, or a task that follows the log, reads."""
+        """One line for the log, which people and Airflow tasks read."""
         step = "" if self.step is None else f" step={self.step}"
         text = f"[debugger] rule={self.name} status={self.status}{step}"
-        if self.outcome == NOTHING:
-            text += f" outcome={NOTHING}"
-        said = self.finding or self.details
-        if said:
-            text += f" | {_one_line(said)}"
+        if self.outcome == INSUFFICIENT_DATA:
+            text += f" outcome={INSUFFICIENT_DATA}"
+        details = self.finding or self.details
+        if details:
+            text += f" | {_one_line(details)}"
         if self.advice:
             text += f" | try: {_one_line(self.advice)}"
         if self.action:
@@ -88,36 +81,31 @@ class Status:
 
 @dataclass
 class StatusBoard:
-    """Writes each status file and tells ``changed`` about every change."""
+    """Writes each status file and calls ``changed`` for every change."""
 
     folder: Path
     changed: Callable[[Status], None] = lambda _: None
-
-    def begin(self, status: Status) -> None:
-        """Publish a rule's first status."""
-        self._publish(status)
 
     def found(self, status: Status, step: int, finding: str, advice: str) -> None:
         """The rule's condition was met."""
         status.status = status.outcome = ISSUES
         status.step, status.finding, status.advice = step, finding, advice
         status.details = (
-            f"RuleEvaluationConditionMet: Evaluation of the rule {status.rule} at step {step} resulted in "
-            "the "
-            f"condition being met\n{finding} Try: {advice}"
+            f"RuleEvaluationConditionMet: Evaluation of the rule {status.rule} at step {step} "
+            f"resulted in the condition being met\n{finding} Try: {advice}"
         )
-        self._publish(status)
+        self.publish(status)
 
-    def quiet(self, status: Status, details: str) -> None:
-        """The rule looked and found nothing."""
+    def no_issues(self, status: Status, details: str) -> None:
+        """The rule had enough data and its condition was not met."""
         self._end(status, NO_ISSUES, NO_ISSUES, details)
 
-    def nothing(self, status: Status, details: str) -> None:
-        """The rule had nothing, or not enough, to look at."""
-        self._end(status, STOPPED, NOTHING, f"{NOTHING}: {details}")
+    def insufficient_data(self, status: Status, details: str) -> None:
+        """The rule had no data, or not enough."""
+        self._end(status, STOPPED, INSUFFICIENT_DATA, f"{INSUFFICIENT_DATA}: {details}")
 
     def failed(self, status: Status, details: str) -> None:
-        """The evaluation itself went wrong; that says nothing about the training."""
+        """The evaluation itself failed; that says nothing about the training."""
         self._end(status, ERROR, ERROR, details)
 
     def stopped(self, status: Status, details: str) -> None:
@@ -126,9 +114,10 @@ class StatusBoard:
 
     def _end(self, status: Status, value: str, outcome: str, details: str) -> None:
         status.status, status.outcome, status.details, status.action = value, outcome, details, None
-        self._publish(status)
+        self.publish(status)
 
-    def _publish(self, status: Status) -> None:
+    def publish(self, status: Status) -> None:
+        """Write the rule's status file and report the change."""
         status.modified = time.time()
         write_atomically(self.folder / file_name(status.name), json.dumps(status.document(), indent=1))
         self.changed(status)
@@ -137,11 +126,6 @@ class StatusBoard:
 def file_name(rule_configuration_name: str) -> str:
     """Name of a rule's status file."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", rule_configuration_name) + ".json"
-
-
-def read_statuses(folder: Path) -> list[dict[str, Any]]:
-    """All status documents in a folder, by file name."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("[!.]*.json"))]
 
 
 def _one_line(text: str) -> str:

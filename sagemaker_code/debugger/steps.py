@@ -1,6 +1,6 @@
-"""Framework metrics written by the training script: durations of steps and of waits for data, and operators.
+"""Writes framework metrics from the training script: durations of steps, waits for data, and operators.
 
-    timer = StepTimer(folder)                       # or StepTimer(None): times nothing, costs nothing
+    timer = StepTimer(folder)                       # StepTimer(None) measures nothing and costs nothing
     for images, labels in timer.batches(loader, "TRAIN"):
         with timer.step("TRAIN"):
             ...forward, backward, update...
@@ -12,8 +12,6 @@ The files are smdebug's traces: ``<folder>/framework/pevents/<YYYYMMDDHH>/<end i
 readers and AWS's notebooks read them.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 import os
@@ -24,20 +22,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from debugger.files import write_atomically
 from debugger.layout import END_MARKER, node_name
+from debugger.storage import write_atomically
 
 Batch = TypeVar("Batch")
 
 _EPOCH = time.time() - time.perf_counter()
 
 FLUSH_S = 30.0
-"""A trace file is closed after this long, so that a job that is killed loses little."""
+"""Seconds after which a trace file is closed, so that a killed job loses little."""
 
 
 class StepTimer:
-    """Times steps and waits. ``profile_steps`` training steps from ``profile_from`` on are run under
-    PyTorch's profiler, which names the operators; it slows those steps down by some ten per cent.
+    """Times steps and waits for data.
+
+    ``profile_steps`` training steps from step ``profile_from`` on run under PyTorch's profiler, which records
+    operators and slows these steps by about ten per cent.
     """
 
     def __init__(self, folder: Path | None, *, profile_from: int = 5, profile_steps: int = 0) -> None:
@@ -48,7 +48,7 @@ class StepTimer:
         self._profile_start = 0.0
 
     def batches(self, loader: Iterable[Batch], mode: str = "TRAIN") -> Iterator[Batch]:
-        """Iterate over a loader, timing each wait for a batch under the number of the step that it feeds."""
+        """Iterate over a loader and time each wait for a batch, under the number of the step that uses it."""
         if self._writer is None:
             yield from loader
             return
@@ -83,7 +83,7 @@ class StepTimer:
                 self._stop_profiler()
 
     def close(self) -> None:
-        """Write what is left and mark the end of the traces."""
+        """Write the remaining events and mark the end of the traces."""
         if self._writer is None:
             return
         if self._profiler is not None:
@@ -92,7 +92,7 @@ class StepTimer:
         self._writer = None
 
     def _start_profiler(self) -> None:
-        import torch  # noqa: PLC0415 - only a script that trains with PyTorch asks for operators
+        import torch  # noqa: PLC0415 - only scripts that train with PyTorch profile operators
 
         activities = [torch.profiler.ProfilerActivity.CPU]
         if torch.cuda.is_available():
@@ -120,12 +120,12 @@ class StepTimer:
 
 
 def _now() -> float:
-    """Epoch seconds that never run backwards: a corrected clock neither reorders nor shortens steps."""
+    """Monotonic epoch seconds: adjusting the system clock neither reorders nor shortens steps."""
     return _EPOCH + time.perf_counter()
 
 
 def _loader_settings(loader: Any, mode: str) -> dict[str, Any]:
-    """What the report says of a loader; members a loader does not have are left out."""
+    """A loader's settings for the report; attributes that it does not have are left out."""
     found = {"mode": mode, "cores": os.cpu_count() or 0}
     for name in ("num_workers", "pin_memory", "batch_size"):
         if hasattr(loader, name):
@@ -187,7 +187,7 @@ class _TraceWriter:
         write_atomically(path, json.dumps(document))
 
     def close(self) -> None:
-        """Write what is left and the end marker."""
+        """Write the remaining events and the end marker."""
         self.flush()
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / END_MARKER).touch()

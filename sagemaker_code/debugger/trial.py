@@ -1,11 +1,9 @@
-"""A job's tensor folder, opened and followed without ever waiting inside smdebug.
+"""Opens and follows a job's tensor folder without blocking in smdebug.
 
-smdebug's ``create_trial`` blocks until collection files appear and its ``wait_for_steps`` until a step does.
-A rule evaluation must also notice that the job ended, so everything here looks once and says what is there. A
-folder in S3 is mirrored to a temporary one, new objects only.
+smdebug's ``create_trial`` blocks until collection files exist, and ``wait_for_steps`` until a step does. A
+rule evaluation must also notice the end of the job, so the functions here poll once and return what they
+found. A folder in S3 is mirrored to a temporary folder; only new objects are downloaded.
 """
-
-from __future__ import annotations
 
 import json
 import os
@@ -16,22 +14,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from debugger.files import is_s3, s3_client, split_s3, storage_explained
 from debugger.layout import END_MARKER
+from debugger.storage import is_s3, s3_client, split_s3, storage_explained
 
 
 class ForeignTensorsError(ValueError):
-    """The tensor folder was written before the job began; the text names it."""
+    """The tensor folder was written before the job started; the message names it."""
 
 
-class HalfWrittenError(ValueError):
-    """The folder's index cannot be read; the text says why. While the job runs, the next look may succeed."""
+class IncompleteIndexError(ValueError):
+    """The folder's index cannot be read; the message says why. A later poll may succeed."""
 
 
 class TensorFolder:
-    """The tensors below ``location``, a folder or S3 prefix, that need not exist yet.
+    """The tensors below ``location``, a folder or S3 prefix that need not exist yet.
 
-    With ``started`` (epoch seconds), a folder whose collection files are older belongs to another job.
+    If collection files are older than ``started`` (epoch seconds), the folder belongs to another job.
     """
 
     def __init__(self, location: str, started: float | None = None) -> None:
@@ -42,9 +40,9 @@ class TensorFolder:
         self._path = self._mirror.path if self._mirror else Path(self.location)
 
     def open(self) -> bool:
-        """Open the trial if all its workers' collection files are there.
+        """Open the trial if the collection files of all its workers exist; returns whether it is open.
 
-        Raises ForeignTensorsError, HalfWrittenError, and OSError from the storage.
+        Raises ForeignTensorsError, IncompleteIndexError, and OSError from the storage.
         """
         if self.trial is not None:
             return True
@@ -57,9 +55,9 @@ class TensorFolder:
         if self._started is not None and age < self._started:
             raise ForeignTensorsError(
                 f"the tensors under {self.location} were saved {self._started - age:.0f} s before this "
-                "job began, so they are another job's; give each job a folder of its own"
+                "job started, so they belong to another job; give each job its own folder"
             )
-        from smdebug.trials import create_trial  # noqa: PLC0415 - slow, and a job may end without tensors
+        from smdebug.trials import create_trial  # noqa: PLC0415 - slow, and some jobs save no tensors
 
         with self._damage_explained():
             self.trial = create_trial(str(self._path))
@@ -67,9 +65,9 @@ class TensorFolder:
         return True
 
     def refresh(self, *, ended: bool) -> list[int]:
-        """Global steps that are complete by now, in order; of a job that has ended, every saved step.
+        """Global steps that are complete, in order; every saved step if the job has ended.
 
-        Raises HalfWrittenError, and OSError from the storage.
+        Raises IncompleteIndexError, and OSError from the storage.
         """
         self._fetch()
         try:
@@ -82,17 +80,17 @@ class TensorFolder:
         return found
 
     def has_ended(self) -> bool:
-        """Whether the end-of-training marker is there."""
+        """Whether the end-of-training marker exists."""
         return (self._path / END_MARKER).exists()
 
     def description(self) -> str:
-        """What the folder holds, for an outcome that has to say why it is not enough."""
+        """What the folder holds, to explain why that is not enough."""
         files = self._collection_files()
         workers = _workers(files)
         if not files:
             return f"the job saved no tensors under {self.location}"
         if not workers:
-            return f"the collection file under {self.location} is half-written"
+            return f"the collection file under {self.location} is incomplete"
         return f"{len(files)} of {workers} workers wrote their collections under {self.location}"
 
     @contextmanager
@@ -102,7 +100,7 @@ class TensorFolder:
         try:
             yield
         except (SMDebugError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise HalfWrittenError(f"the index under {self.location} cannot be read: {error}") from error
+            raise IncompleteIndexError(f"the index under {self.location} cannot be read: {error}") from error
 
     def _collection_files(self) -> list[Path]:
         return sorted((self._path / "collections").glob("*/*_collections.json"))
@@ -114,7 +112,7 @@ class TensorFolder:
 
 
 def _workers(files: list[Path]) -> int:
-    """Number of workers by the first collection file; 0 without one or while it is half-written."""
+    """Number of workers by the first collection file; 0 without one, or while it is incomplete."""
     try:
         return int(json.loads(files[0].read_text(encoding="utf-8"))["_meta"]["num_workers"]) if files else 0
     except (ValueError, KeyError, TypeError, OSError):
@@ -122,7 +120,7 @@ def _workers(files: list[Path]) -> int:
 
 
 class _Mirror:
-    """A local copy of an S3 prefix that grows with it."""
+    """A local mirror of an S3 prefix."""
 
     def __init__(self, location: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="debugger-tensors-")
@@ -132,7 +130,7 @@ class _Mirror:
         self._have: set[tuple[str, str]] = set()
 
     def fetch(self) -> None:
-        """Fetch new objects. The index is listed first and fetched last, so as not to outrun its data."""
+        """Download new objects. The index, listed first and downloaded last, never lacks its data."""
         index = self._list("index/")
         for name in ("collections/", "events/", END_MARKER):
             self._get(self._list(name))
@@ -157,11 +155,11 @@ class _Mirror:
 
 
 def prepare_smdebug() -> None:
-    """Make smdebug quiet and light, in a process that only reads tensors; call before it is first imported.
+    """Keep smdebug from logging and from importing PyTorch, in a process that only reads tensors.
 
-    smdebug imports PyTorch, where it can, to ask for the rank of a distributed training; readers have none.
-    Without it an evaluator takes 95 MB instead of 560 and starts in a third of the time (measured with
-    PyTorch 2.13).
+    Call it before smdebug is first imported. smdebug uses PyTorch, if installed, to find the rank in a
+    distributed training, which a reader does not have. Without PyTorch an evaluator takes 95 MB instead of
+    560 and starts in a third of the time (measured with PyTorch 2.13).
     """
     os.environ.setdefault("SMDEBUG_LOG_LEVEL", "error")
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]

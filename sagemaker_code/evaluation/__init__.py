@@ -1,1 +1,1 @@
-"""What evaluate.py is made of: models on test pictures, their figures, the comparison, results and charts."""
+"""The parts of evaluate.py: predictions on the test images, metrics, comparison, results and charts."""

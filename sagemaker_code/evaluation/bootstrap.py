@@ -1,4 +1,4 @@
-"""How sure a figure is, as the test pictures are a sample: the paired bootstrap and McNemar's test."""
+"""How certain a metric of sampled test images is: the paired bootstrap and McNemar's test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from evaluation.metrics import ClassCounts, Floats, Ints
 
 _MEMORY = 64 * 2**20
-"""Bytes for the weights of the resamples that are drawn at a time."""
+"""Bytes for the weights of the resamples that are drawn at once."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Interval:
-    """Bounds of a figure, all at the resampling's confidence and of the figure's shape.
+    """Bounds of a metric at the resampling's confidence, all of the metric's shape.
 
-    `low` and `high` enclose it from both sides; `lower_bound` and `upper_bound` each bound it from one side.
+    `low` and `high` are two-sided; `lower_bound` and `upper_bound` are one-sided each.
     """
 
     low: Floats
@@ -37,18 +37,18 @@ class Interval:
 def resample(
     labels: Ints, predictions: Sequence[Ints], class_count: int, resampling: Resampling
 ) -> list[ClassCounts]:
-    """Counts by class of each model on the same resamples, shape (samples, classes).
+    """Counts by class of each model on the same resamples, each of shape (samples, classes).
 
-    Pictures are drawn with replacement, each with the answers of all models to it: the nonparametric
-    bootstrap (Efron and Tibshirani 1993, chapter 6), paired as in Koehn 2004. Pictures with the same label
-    and the same answers are interchangeable here, so that their numbers in a resample are drawn at once, from
-    the multinomial distribution; no picture is copied.
+    Images are drawn with replacement, each with the predictions of all models: the nonparametric bootstrap
+    (Efron and Tibshirani 1993, chapter 6), paired as in Koehn 2004. Images with equal label and predictions
+    are interchangeable, so their numbers in a resample are drawn together from a multinomial distribution,
+    and no image is copied.
     """
     kinds, sizes = np.unique(np.stack([labels, *predictions]), axis=1, return_counts=True)
-    label, answers = kinds[0], kinds[1:]
+    label, predicted = kinds[0], kinds[1:]
     supporting = _indicator(label, class_count)
-    predicting = [_indicator(answer, class_count) for answer in answers]
-    answering_right = [supporting * (answer == label)[:, None] for answer in answers]
+    predicting = [_indicator(classes, class_count) for classes in predicted]
+    correct = [supporting * (classes == label)[:, None] for classes in predicted]
 
     random = np.random.default_rng(resampling.seed)
     batch = max(1, _MEMORY // (8 * len(sizes)))
@@ -57,7 +57,7 @@ def resample(
         count = min(batch, resampling.samples - start)
         weights = random.multinomial(len(labels), sizes / len(labels), size=count).astype(np.float32)
         drawn.append(
-            [(weights @ matrix).astype(np.float64) for matrix in (supporting, *predicting, *answering_right)]
+            [(weights @ matrix).astype(np.float64) for matrix in (supporting, *predicting, *correct)]
         )
     support, *rest = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     models = len(predictions)
@@ -65,7 +65,7 @@ def resample(
 
 
 def _indicator(classes: Ints, class_count: int) -> NDArray[np.float32]:
-    """One row per kind of picture, 1 in the column of its class; sums of them are exact up to 2^24."""
+    """One row per kind of image, 1 in the column of its class; sums are exact up to 2^24."""
     rows: NDArray[np.float32] = np.eye(class_count, dtype=np.float32)[classes]
     return rows
 
@@ -73,8 +73,8 @@ def _indicator(classes: Ints, class_count: int) -> NDArray[np.float32]:
 def interval(resamples: Floats, confidence: float) -> Interval:
     """Percentile intervals over the first axis (Efron and Tibshirani 1993, chapter 13).
 
-    Resamples in which the figure is undefined (NaN) do not count; NaN where all are. Figures of few pictures
-    get intervals that are too narrow: with none that tells the models apart, the width is 0.
+    Resamples in which the metric is undefined (NaN) are left out; if all are, so are the bounds. With few
+    images the intervals are too narrow: if the models agree on all of them, the width is 0.
     """
     outside = 1 - confidence
     levels = [outside / 2, 1 - outside / 2, outside, 1 - outside]
@@ -87,8 +87,8 @@ def interval(resamples: Floats, confidence: float) -> Interval:
 def mcnemar(first_only: int, second_only: int) -> float:
     """Two-sided p-value of the exact test that both models are right equally often (McNemar 1947).
 
-    Takes the pictures that only one model has right; under the hypothesis each falls to either model like a
-    fair coin, so that the smaller number is binomial.
+    The arguments are the images that only one model classifies correctly. Under the hypothesis each of them
+    is equally likely to be the first or the second model's, so the smaller number is binomial.
     """
     trials, smaller = first_only + second_only, min(first_only, second_only)
     ways = total = 1

@@ -1,4 +1,4 @@
-"""The models under evaluation, read from what a training job leaves: model.tar.gz or the folder in it."""
+"""The models to evaluate, read from a training job's model.tar.gz or its unpacked folder."""
 
 import shutil
 import tarfile
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import torch
-from artifact import CARD, WEIGHTS, ModelCard, load_model
-from errors import InputValueError, ModelValueError
+from classifier.artifact import CARD, WEIGHTS, ModelCard, load_model
+from classifier.errors import InputValueError, ModelValueError
 from torch import nn
 
 ARCHIVE = "model.tar.gz"
@@ -16,7 +16,7 @@ ARCHIVE = "model.tar.gz"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model, on the CPU, and what is to be said about it besides its answers."""
+    """A model on the CPU, with everything known about it apart from its predictions."""
 
     role: str
     """`challenger` or `champion`"""
@@ -34,7 +34,7 @@ class Candidate:
 
 
 def read_candidate(role: str, source: Path, scratch: Path) -> Candidate:
-    """Unpack below `scratch` and load; raises ModelValueError with role, source and reason."""
+    """Unpack below `scratch` and load. Raises ModelValueError that names role, source and reason."""
     try:
         folder, archive = _locate(source)
         if archive:
@@ -45,7 +45,7 @@ def read_candidate(role: str, source: Path, scratch: Path) -> Candidate:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModelValueError(
             f"the {role} in {source} cannot be read: {reason}. "
-            f"Give it the {ARCHIVE} that a training job of this pipeline wrote"
+            f"Give the job the {ARCHIVE} that a training job of this pipeline wrote"
         ) from error
     return Candidate(
         role,
@@ -70,7 +70,7 @@ def _locate(source: Path) -> tuple[Path, Path | None]:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Take weights and card out of the archive and nothing else: no code, links or paths from it are used."""
+    """Extract only weights and card; code, links and paths are ignored. Raises ModelValueError."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {CARD, WEIGHTS}
     with tarfile.open(archive, "r:*") as members:

@@ -1,24 +1,25 @@
-"""Champion against challenger on the same pictures: differences, how sure they are, and where they are."""
+"""Champion and challenger on the same images: the differences, how certain they are, and in which classes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from evaluation.bootstrap import Resampling, interval, mcnemar, resample
-from evaluation.figures import ModelFigures
 from evaluation.metrics import Bools, ClassCounts, Floats, Ints
+from evaluation.model_metrics import ModelMetrics
 from evaluation.scoring import TestSet
 
 
 @dataclass(frozen=True)
 class ClassChange:
-    """The champion's and the challenger's recall of one class; figures are NaN without pictures."""
+    """The champion's and the challenger's recall of one class; NaN without images."""
 
     name: str
     known_to: str
     """`both`, `challenger` (a class added) or `champion` (a class removed)"""
-    pictures: int
+    images: int
     challenger: float
     champion: float
     low: float
@@ -36,16 +37,16 @@ class ClassChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The document's part `comparison`, and its rows by class for the charts."""
+    """The part `comparison` of evaluation.json, and the changes by class for the charts."""
 
     document: dict[str, Any]
     classes: list[ClassChange]
 
 
 def compare(
-    test: TestSet, challenger: ModelFigures, champion: ModelFigures, resampling: Resampling
+    test: TestSet, challenger: ModelMetrics, champion: ModelMetrics, resampling: Resampling
 ) -> Comparison:
-    """Every difference is the challenger's figure minus the champion's."""
+    """Every difference is the challenger's metric minus the champion's."""
     labels, class_count = test.labels, len(test.classes)
     predictions = [challenger.predictions, champion.predictions]
     drawn = resample(labels, predictions, class_count, resampling)
@@ -55,31 +56,19 @@ def compare(
         "champion": set(champion.candidate.card.classes),
     }
     common = np.array([name in known["challenger"] & known["champion"] for name in test.classes])
-    right = [answers == labels for answers in predictions]
+    right = [classes == labels for classes in predictions]
     only_challenger, only_champion = right[0] & ~right[1], right[1] & ~right[0]
     changes = _class_changes(
         test, known, given, drawn, only_right=(only_challenger, only_champion), resampling=resampling
     )
     confidence = resampling.confidence
     document = {
-        "bootstrap": {
-            "samples": resampling.samples,
-            "confidence": confidence,
-            "seed": resampling.seed,
-        },
-        "accuracy": _difference(
-            [counts.accuracy for counts in given], [counts.accuracy for counts in drawn], confidence
-        ),
-        "macro_f1": _difference(
-            [counts.macro_f1 for counts in given], [counts.macro_f1 for counts in drawn], confidence
-        ),
+        "bootstrap": {"samples": resampling.samples, "confidence": confidence, "seed": resampling.seed},
+        "accuracy": _difference(lambda counts: counts.accuracy, given, drawn, confidence),
+        "macro_f1": _difference(lambda counts: counts.macro_f1, given, drawn, confidence),
         "accuracy_on_common_classes": {
-            "pictures": int(common[labels].sum()),
-            **_difference(
-                [_restricted(counts, common).accuracy for counts in given],
-                [_restricted(counts, common).accuracy for counts in drawn],
-                confidence,
-            ),
+            "images": int(common[labels].sum()),
+            **_difference(lambda counts: _restricted(counts, common).accuracy, given, drawn, confidence),
         },
         "mcnemar": {
             "both_right": int((right[0] & right[1]).sum()),
@@ -94,16 +83,22 @@ def compare(
 
 
 def _restricted(counts: ClassCounts, chosen: Bools) -> ClassCounts:
-    """The counts of the chosen classes' pictures."""
+    """The counts of the chosen classes alone."""
     return ClassCounts(counts.right[..., chosen], counts.predicted[..., chosen], counts.support[..., chosen])
 
 
-def _difference(given: list[Floats], drawn: list[Floats], confidence: float) -> dict[str, Any]:
-    bounds = interval(drawn[0] - drawn[1], confidence)
+def _difference(
+    metric: Callable[[ClassCounts], Floats],
+    given: list[ClassCounts],
+    drawn: list[ClassCounts],
+    confidence: float,
+) -> dict[str, Any]:
+    challenger, champion = (metric(counts) for counts in given)
+    bounds = interval(metric(drawn[0]) - metric(drawn[1]), confidence)
     return {
-        "challenger": float(given[0]),
-        "champion": float(given[1]),
-        "difference": float(given[0] - given[1]),
+        "challenger": float(challenger),
+        "champion": float(champion),
+        "difference": float(challenger - champion),
         "interval": [float(bounds.low), float(bounds.high)],
         "lower_bound": float(bounds.lower_bound),
         "upper_bound": float(bounds.upper_bound),
@@ -128,7 +123,7 @@ def _class_changes(
             ClassChange(
                 name=name,
                 known_to="both" if len(knowing) == 2 else knowing[0],
-                pictures=int(given[0].support[index]),
+                images=int(given[0].support[index]),
                 challenger=float(given[0].recall[index]),
                 champion=float(given[1].recall[index]),
                 low=float(bounds.low[index]),
@@ -150,7 +145,7 @@ def _row(change: ClassChange) -> dict[str, Any]:
     return {
         "class": change.name,
         "known_to": change.known_to,
-        "support": change.pictures,
+        "support": change.images,
         "challenger": change.challenger,
         "champion": change.champion,
         "difference": change.difference,

@@ -1,22 +1,22 @@
 """The results as files.
 
-`evaluation.json`; parts by model are null for a champion that does not exist, and so is `comparison`:
+`evaluation.json`; without a champion, its parts and `comparison` are null:
 
-    format_version  1
-    test            {pictures, classes}: classes counts those with pictures
-    classes         {union, common, only_challenger, only_champion, without_pictures}: lists of class names;
+    format_version  2
+    test            {images, classes}: classes counts those with images
+    classes         {union, common, only_challenger, only_champion, without_images}: lists of class names;
                     the index in `union` is that of confusion matrices
     models          {challenger, champion}: each
         source, arch, image_size, classes, weights_sha256
         accuracy, top5_accuracy, macro_f1, negative_log_likelihood, expected_calibration_error
-        calibration     {bins: [{low, high, pictures, confidence, accuracy}]}
+        calibration     {bins: [{low, high, images, confidence, accuracy}]}
         per_class       [{class, label, known, support, recall, precision, f1}] in the order of `union`
-        confusion_matrix  [[pictures]], rows by label, columns by prediction
-        latency         {median_ms, p95_ms, images, threads} of single pictures on the CPU, or null
+        confusion_matrix  [[images]], rows by label, columns by prediction
+        latency         {median_ms, p95_ms, images, threads} of single images on the CPU, or null
         size            {archive_bytes, weights_bytes, parameters}: archive_bytes null for an unpacked model
     comparison
         bootstrap       {samples, confidence, seed}
-        accuracy, macro_f1, accuracy_on_common_classes (with `pictures`)
+        accuracy, macro_f1, accuracy_on_common_classes (with `images`)
                         {challenger, champion, difference, interval: [low, high], lower_bound, upper_bound}:
                         challenger minus champion; the interval is two-sided, each bound one-sided, all at
                         `confidence`
@@ -24,14 +24,14 @@
         recall          [{class, known_to: both | challenger | champion, support, challenger, champion,
                         difference, interval, lower_bound, upper_bound, only_challenger_right,
                         only_champion_right, mcnemar_p_value}] in the order of `union`
-    charts          names of the pictures beside it
+    charts          file names of the charts beside it
 
-Figures that are not defined, such as the recall of a class without pictures, are null.
+Undefined metrics, such as the recall of a class without images, are null.
 
-`model_quality.json` is the challenger's part of it as SageMaker's Model Monitor writes model quality for
-multiclass problems, which is what a model package's ModelMetrics refer to.
+`model_quality.json` holds the challenger's metrics in the format of SageMaker Model Monitor's model quality
+for multiclass problems, to which a model package's ModelMetrics refer.
 
-`predictions.jsonl` has one line per picture: key, true, and for each model {class, probability}.
+`predictions.jsonl` has one line per image: key, true, and for each model {class, probability}.
 """
 
 import dataclasses
@@ -42,38 +42,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from files import write_atomically
-from inference import label
+from classifier.files import write_atomically
+from classifier.prediction import label
 
 from evaluation.bootstrap import Resampling, resample
 from evaluation.comparison import Comparison
-from evaluation.figures import ModelFigures
 from evaluation.metrics import ClassCounts, Floats, class_counts, confusion_matrix
+from evaluation.model_metrics import ModelMetrics
 from evaluation.scoring import TestSet
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ROLES = ("challenger", "champion")
 
 
 def evaluation(
-    test: TestSet,
-    models: Mapping[str, ModelFigures],
-    comparison: Comparison | None,
-    charts: Sequence[str],
+    test: TestSet, models: Mapping[str, ModelMetrics], comparison: Comparison | None, charts: Sequence[str]
 ) -> dict[str, Any]:
     """The content of evaluation.json, as described above."""
-    present = set(test.labels.tolist())
-    known = {role: set(figures.candidate.card.classes) for role, figures in models.items()}
+    known = {role: set(metrics.candidate.card.classes) for role, metrics in models.items()}
     challenger, champion = known["challenger"], known.get("champion", known["challenger"])
     return {
         "format_version": FORMAT_VERSION,
-        "test": {"pictures": len(test.files), "classes": len(present)},
+        "test": {"images": len(test.files), "classes": len(test.present)},
         "classes": {
             "union": list(test.classes),
             "common": sorted(challenger & champion),
             "only_challenger": sorted(challenger - champion),
             "only_champion": sorted(champion - challenger),
-            "without_pictures": [name for index, name in enumerate(test.classes) if index not in present],
+            "without_images": [name for name in test.classes if name not in test.present],
         },
         "models": {role: _model(models[role], test.classes) if role in models else None for role in ROLES},
         "comparison": comparison.document if comparison else None,
@@ -81,8 +77,8 @@ def evaluation(
     }
 
 
-def _model(figures: ModelFigures, classes: Sequence[str]) -> dict[str, Any]:
-    candidate, counts = figures.candidate, figures.counts
+def _model(metrics: ModelMetrics, classes: Sequence[str]) -> dict[str, Any]:
+    candidate, counts = metrics.candidate, metrics.counts
     return {
         "source": str(candidate.source),
         "arch": candidate.card.arch,
@@ -90,11 +86,11 @@ def _model(figures: ModelFigures, classes: Sequence[str]) -> dict[str, Any]:
         "classes": len(candidate.card.classes),
         "weights_sha256": candidate.card.weights_sha256,
         "accuracy": float(counts.accuracy),
-        "top5_accuracy": figures.top_k_accuracy,
+        "top5_accuracy": metrics.top_k_accuracy,
         "macro_f1": float(counts.macro_f1),
-        "negative_log_likelihood": figures.negative_log_likelihood,
-        "expected_calibration_error": figures.calibration.error,
-        "calibration": {"bins": _bins(figures)},
+        "negative_log_likelihood": metrics.negative_log_likelihood,
+        "expected_calibration_error": metrics.calibration.error,
+        "calibration": {"bins": _bins(metrics)},
         "per_class": [
             {
                 "class": name,
@@ -107,8 +103,8 @@ def _model(figures: ModelFigures, classes: Sequence[str]) -> dict[str, Any]:
             }
             for index, name in enumerate(classes)
         ],
-        "confusion_matrix": figures.confusion.tolist(),
-        "latency": dataclasses.asdict(figures.latency) if figures.latency else None,
+        "confusion_matrix": metrics.confusion.tolist(),
+        "latency": dataclasses.asdict(metrics.latency) if metrics.latency else None,
         "size": {
             "archive_bytes": candidate.archive_bytes,
             "weights_bytes": candidate.weights_bytes,
@@ -117,34 +113,27 @@ def _model(figures: ModelFigures, classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _bins(figures: ModelFigures) -> list[dict[str, float]]:
-    bins = figures.calibration
-    return [
-        {"low": low, "high": high, "pictures": pictures, "confidence": confidence, "accuracy": accuracy}
-        for low, high, pictures, confidence, accuracy in zip(
-            bins.edges[:-1].tolist(),
-            bins.edges[1:].tolist(),
-            bins.pictures.tolist(),
-            bins.confidence.tolist(),
-            bins.accuracy.tolist(),
-            strict=True,
-        )
-    ]
+def _bins(metrics: ModelMetrics) -> list[dict[str, float]]:
+    bins = metrics.calibration
+    names = ("low", "high", "images", "confidence", "accuracy")
+    columns = (bins.edges[:-1], bins.edges[1:], bins.images, bins.confidence, bins.accuracy)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def model_quality(test: TestSet, figures: ModelFigures, resampling: Resampling) -> dict[str, Any]:
-    """The names and the shape of Model Monitor's statistics for multiclass problems.
+def model_quality(test: TestSet, model: ModelMetrics, resampling: Resampling) -> dict[str, Any]:
+    """The content of model_quality.json: Model Monitor's statistics for multiclass problems.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/model-monitor-model-quality-metrics.html. Standard
-    deviations are those of the bootstrap. The best constant classifier answers the most frequent class.
+    deviations come from the bootstrap. The best constant classifier always predicts the most frequent class.
     """
     frequent = np.full_like(test.labels, np.bincount(test.labels).argmax())
-    drawn = resample(test.labels, [figures.predictions, frequent], len(test.classes), resampling)
-    given = [figures.counts, class_counts(confusion_matrix(test.labels, frequent, len(test.classes)))]
+    drawn = resample(test.labels, [model.predictions, frequent], len(test.classes), resampling)
+    given = [model.counts, class_counts(confusion_matrix(test.labels, frequent, len(test.classes)))]
     metrics: dict[str, Any] = {
         "confusion_matrix": {
             name: dict(zip(test.classes, row, strict=True))
-            for name, row in zip(test.classes, figures.confusion.tolist(), strict=True)
+            for name, row in zip(test.classes, model.confusion.tolist(), strict=True)
         }
     }
     for suffix, value, values in zip(("", "_best_constant_classifier"), given, drawn, strict=True):
@@ -171,8 +160,8 @@ def _aggregates(counts: ClassCounts) -> dict[str, Floats]:
     }
 
 
-def predictions(test: TestSet, models: Mapping[str, ModelFigures]) -> list[dict[str, Any]]:
-    """One entry per picture, in the order of the test set; null for a champion that does not exist."""
+def predictions(test: TestSet, models: Mapping[str, ModelMetrics]) -> list[dict[str, Any]]:
+    """One entry per image in the order of the test set; `champion` is null without a champion."""
     return [
         {
             "key": key,
@@ -192,12 +181,12 @@ def predictions(test: TestSet, models: Mapping[str, ModelFigures]) -> list[dict[
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write strict JSON: numbers that are not finite as null."""
+    """Write strict JSON: numbers that are not finite become null."""
     write_atomically(path, (json.dumps(_strict(content), indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_json_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one JSON object a line."""
+    """Write one JSON object per line."""
     write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 

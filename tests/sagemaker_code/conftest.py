@@ -19,13 +19,13 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set of three classes; tests must not change it."""
+    """A dataset of three classes; tests must not change it."""
     return draw_dataset(tmp_path_factory.mktemp("dataset"), {"train": 14, "valid": 6, "test": 5})
 
 
 @pytest.fixture
 def own_dataset(tmp_path: Path) -> Path:
-    """A small data set of three classes for a test to spoil."""
+    """A small dataset of three classes for a test to spoil."""
     return draw_dataset(tmp_path / "dataset", {"train": 3, "valid": 1, "test": 1})
 
 
@@ -41,7 +41,7 @@ Trainer = Callable[..., Path]
 def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer]:
     """Runs train.py's main in this process, for tests that need no container around it.
 
-    Called with a data set and hyperparameters it returns the job's folder; `job` names it, and the same name
+    Called with a dataset and hyperparameters it returns the job's folder; `job` names it, and the same name
     twice is the same folder.
     """
     monkeypatch.delenv("SMDEBUG_CONFIG_FILE_PATH", raising=False)

@@ -1,4 +1,4 @@
-"""Training jobs as AWS runs them: a container's folders and AWS's toolkit; and small pictures to train on."""
+"""Training jobs as AWS runs them: a container's folders and AWS's toolkit; and small images to train on."""
 
 import json
 import os
@@ -20,13 +20,13 @@ TINY = {"arch": "resnet18", "image-size": 32, "batch-size": 8, "epochs": 2, "lr"
 """Hyperparameters of a job that trains in a second."""
 
 
-def draw_picture(class_name: str, random: np.random.Generator, side: int = 40) -> Image.Image:
-    """A noisy picture with the class's shape and colour at a random place."""
+def draw_image(class_name: str, random: np.random.Generator, side: int = 40) -> Image.Image:
+    """A noisy image with the class's shape and colour at a random place."""
     noise = random.integers(0, 60, (side, side, 3), dtype=np.uint8)
-    picture = Image.fromarray(noise)
+    image = Image.fromarray(noise)
     left, top = random.integers(2, side // 2, 2).tolist()
     box = (left, top, left + side // 3, top + side // 3)
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(image)
     colour = CLASSES[class_name]
     if "disc" in class_name:
         draw.ellipse(box, fill=colour)
@@ -34,18 +34,18 @@ def draw_picture(class_name: str, random: np.random.Generator, side: int = 40) -
         draw.rectangle((left, 0, left + 6, side), fill=colour)
     else:
         draw.rectangle(box, fill=colour)
-    return picture
+    return image
 
 
 def draw_dataset(folder: Path, counts: Mapping[str, int]) -> Path:
-    """`counts` pictures of every class below folder/<channel>/<class>; the same ones every time."""
+    """`counts` images of every class below folder/<channel>/<class>; the same ones every time."""
     random = np.random.default_rng(7)
     for channel, count in counts.items():
         for class_name in CLASSES:
             target = folder / channel / class_name
             target.mkdir(parents=True)
             for number in range(count):
-                draw_picture(class_name, random).save(target / f"{number:03d}.jpg", quality=90)
+                draw_image(class_name, random).save(target / f"{number:03d}.jpg", quality=90)
     return folder
 
 

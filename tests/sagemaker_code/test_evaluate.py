@@ -14,9 +14,9 @@ from typing import Any
 import evaluate
 import pytest
 import torch
-from artifact import ModelCard, save_model
-from errors import DatasetValueError, InputValueError, ModelValueError
-from model import build
+from classifier.artifact import ModelCard, save_model
+from classifier.errors import DatasetValueError, InputValueError, ModelValueError
+from classifier.model import build
 from PIL import Image
 
 from tests.sagemaker_code.conftest import Trainer
@@ -29,7 +29,7 @@ CHARTS = ["confusion_matrix.png", "recall_by_class.png", "reliability.png"]
 def save_random_model(
     folder: Path, seed: int, classes: tuple[str, ...] = NAMES, image_size: int = 32
 ) -> Path:
-    """An untrained SqueezeNet whose answers depend on the picture."""
+    """An untrained SqueezeNet whose predictions depend on the image."""
     torch.manual_seed(seed)
     network = build("squeezenet1_1", len(classes), image_size)
     save_model(network.state_dict(), ModelCard("squeezenet1_1", classes, image_size), folder)
@@ -76,7 +76,7 @@ class Results:
 
 
 def run(output: Path, test: Path, **options: object) -> Results:
-    """The script in this process, with few resamples and pictures to time."""
+    """The script in this process, with few resamples and images to time."""
     given = {"test": test, "output": output, "bootstrap-samples": 200, "latency-images": 3}
     given |= {name.replace("_", "-"): value for name, value in options.items()}
     evaluate.main([text for name, value in given.items() for text in (f"--{name}", str(value))])
@@ -84,8 +84,8 @@ def run(output: Path, test: Path, **options: object) -> Results:
 
 
 def recall_of(predictions: list[dict[str, Any]], role: str, name: str) -> float:
-    answers = [bool(row[role]["class"] == name) for row in predictions if row["true"] == name]
-    return sum(answers) / len(answers)
+    found = [bool(row[role]["class"] == name) for row in predictions if row["true"] == name]
+    return sum(found) / len(found)
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +101,8 @@ class TestResults:
     def test_both_models(self, dataset: Path, challenger: Path, compared: Results) -> None:
         document, rows = compared.document, compared.predictions
 
-        assert document["test"] == {"pictures": 15, "classes": 3}
+        assert document["format_version"] == 2
+        assert document["test"] == {"images": 15, "classes": 3}
         assert [row["key"] for row in rows] == sorted(
             file.relative_to(dataset / "test").as_posix() for file in (dataset / "test").rglob("*.jpg")
         )
@@ -114,7 +115,7 @@ class TestResults:
             assert [entry["recall"] for entry in model["per_class"]] == pytest.approx(
                 [recall_of(rows, role, name) for name in NAMES]
             )
-            assert sum(part["pictures"] for part in model["calibration"]["bins"]) == 15
+            assert sum(part["images"] for part in model["calibration"]["bins"]) == 15
             assert 0 < model["latency"]["median_ms"] <= model["latency"]["p95_ms"]
             assert model["latency"]["images"] == 3
         assert document["models"]["challenger"]["size"]["archive_bytes"] == challenger.stat().st_size
@@ -136,15 +137,15 @@ class TestResults:
 
         assert document["charts"] == [*CHARTS, "largest_differences.png"]
         for name in document["charts"]:
-            with Image.open(compared.folder / name) as picture:
-                assert min(picture.size) > 200
+            with Image.open(compared.folder / name) as image:
+                assert min(image.size) > 200
 
     def test_without_a_champion(
         self, dataset: Path, champion: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level("INFO"):
             results = run(tmp_path, dataset / "test", challenger=champion, latency_images=0)
-        assert "evaluated 15 of 15 test pictures" in caplog.text
+        assert "evaluated 15 of 15 test images" in caplog.text
         assert "no champion" in caplog.text
         document = results.document
         assert document["models"]["champion"] is None
@@ -162,7 +163,7 @@ class TestResults:
         assert again.predictions == compared.predictions
         assert again.quality == compared.quality
 
-    def test_the_figure_is_the_one_that_training_gave(
+    def test_metrics_are_those_that_training_gave(
         self, dataset: Path, train_here: Trainer, tmp_path: Path
     ) -> None:
         job = train_here(dataset, arch="squeezenet1_1", epochs=1)
@@ -182,6 +183,23 @@ class TestResults:
         rows = [list(row.values()) for row in quality["confusion_matrix"].values()]
         assert rows == model["confusion_matrix"]
 
+    def test_a_model_with_the_code_of_an_earlier_version(
+        self, dataset: Path, challenger: Path, champion: Path, compared: Results, tmp_path: Path
+    ) -> None:
+        """Its serving code was single modules; only weights and card are read."""
+        old = tmp_path / "old"
+        old.mkdir()
+        for name in ("model.json", "model.safetensors"):
+            (old / name).write_bytes((champion / name).read_bytes())
+        (old / "code").mkdir()
+        for name in ("inference.py", "data.py", "artifact.py"):
+            (old / "code" / name).write_text("raise AssertionError")
+        archive = pack(old, tmp_path / "packed/model.tar.gz")
+        results = run(
+            tmp_path / "out", dataset / "test", challenger=challenger, champion=archive, latency_images=0
+        )
+        assert results.predictions == compared.predictions
+
 
 class TestClasses:
     def test_a_class_added_and_a_class_removed(self, dataset: Path, challenger: Path, tmp_path: Path) -> None:
@@ -194,7 +212,7 @@ class TestClasses:
             "common": list(NAMES[:2]),
             "only_challenger": [NAMES[2]],
             "only_champion": ["000.Old_ring"],
-            "without_pictures": ["000.Old_ring"],
+            "without_images": ["000.Old_ring"],
         }
         recall = {row["class"]: row for row in document["comparison"]["recall"]}
         assert recall[NAMES[2]]["known_to"] == "challenger"
@@ -202,7 +220,7 @@ class TestClasses:
         assert recall["000.Old_ring"]["known_to"] == "champion"
         assert recall["000.Old_ring"]["difference"] is None
         assert recall["000.Old_ring"]["interval"] == [None, None]
-        assert document["comparison"]["accuracy_on_common_classes"]["pictures"] == 10
+        assert document["comparison"]["accuracy_on_common_classes"]["images"] == 10
         assert document["models"]["champion"]["per_class"][3] | {"precision": None} == {
             "class": NAMES[2], "label": "Blue box", "known": False, "support": 5, "recall": 0.0,
             "precision": None, "f1": 0.0,
@@ -238,7 +256,7 @@ class TestRefusals:
         network = build("squeezenet1_1", 3, 32)
         state = {name: torch.full_like(value, torch.nan) for name, value in network.state_dict().items()}
         save_model(state, ModelCard("squeezenet1_1", NAMES, 32), tmp_path / "nan")
-        with pytest.raises(ModelValueError, match="challenger answers 15 of 15 test pictures"):
+        with pytest.raises(ModelValueError, match="scores for 15 of 15 test images are not finite"):
             run(tmp_path, dataset / "test", challenger=tmp_path / "nan")
 
     def test_an_archive_cannot_write_elsewhere(self, dataset: Path, champion: Path, tmp_path: Path) -> None:
@@ -256,7 +274,7 @@ class TestRefusals:
         assert not list(tmp_path.rglob("escaped"))
 
     def test_no_test_split(self, dataset: Path, champion: Path, tmp_path: Path) -> None:
-        with pytest.raises(DatasetValueError, match=r"test split is missing: .*absent is no folder"):
+        with pytest.raises(DatasetValueError, match=r"test split is missing: .*absent is not a folder"):
             run(tmp_path, dataset / "absent", challenger=champion)
 
     def test_an_empty_class(self, own_dataset: Path, champion: Path, tmp_path: Path) -> None:
@@ -265,7 +283,7 @@ class TestRefusals:
         with pytest.raises(DatasetValueError, match=r"class folder '002\.Green_bar' is empty"):
             run(tmp_path, own_dataset / "test", challenger=champion)
 
-    def test_a_damaged_picture(self, own_dataset: Path, champion: Path, tmp_path: Path) -> None:
+    def test_a_damaged_image(self, own_dataset: Path, champion: Path, tmp_path: Path) -> None:
         broken = own_dataset / "test" / NAMES[1] / "000.jpg"
         broken.write_bytes(broken.read_bytes()[:-300])
         with pytest.raises(DatasetValueError, match=r"test/002\.Green_bar/000\.jpg is damaged or cut off"):

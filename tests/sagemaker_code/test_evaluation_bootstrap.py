@@ -9,12 +9,12 @@ CLASSES = 4
 
 
 def draw(
-    random: np.random.Generator, pictures: int, accuracies: tuple[float, float]
+    random: np.random.Generator, images: int, accuracies: tuple[float, float]
 ) -> tuple[Ints, list[Ints]]:
-    """Labels and two models' answers; both models find the same pictures easy."""
-    labels = random.integers(0, CLASSES, pictures)
-    ease = random.random(pictures)
-    wrong = (labels + random.integers(1, CLASSES, pictures)) % CLASSES
+    """Labels and two models' predictions; both models find the same images easy."""
+    labels = random.integers(0, CLASSES, images)
+    ease = random.random(images)
+    wrong = (labels + random.integers(1, CLASSES, images)) % CLASSES
     return labels, [np.where(ease < accuracy, labels, wrong) for accuracy in accuracies]
 
 
@@ -23,8 +23,8 @@ def test_intervals_of_a_difference_cover_it_as_often_as_stated() -> None:
     truth, experiments = 0.08, 300
     covered = below = 0
     for experiment in range(experiments):
-        labels, answers = draw(random, 300, (0.78, 0.70))
-        drawn = resample(labels, answers, CLASSES, Resampling(400, 0.9, experiment))
+        labels, predictions = draw(random, 300, (0.78, 0.70))
+        drawn = resample(labels, predictions, CLASSES, Resampling(400, 0.9, experiment))
         bounds = interval(drawn[0].accuracy - drawn[1].accuracy, 0.9)
         covered += bool(bounds.low <= truth <= bounds.high)
         below += bool(bounds.lower_bound <= truth)
@@ -32,15 +32,15 @@ def test_intervals_of_a_difference_cover_it_as_often_as_stated() -> None:
     assert below / experiments == pytest.approx(0.9, abs=0.05)
 
 
-def test_resamples_are_those_of_drawing_pictures() -> None:
-    """The same spread of every figure as when pictures are copied one by one."""
+def test_resamples_are_those_of_drawing_images() -> None:
+    """The same spread of every metric as when images are copied one by one."""
     random = np.random.default_rng(2)
-    labels, answers = draw(random, 120, (0.8, 0.6))
-    drawn = resample(labels, answers, CLASSES, Resampling(4000, 0.95, 0))
+    labels, predictions = draw(random, 120, (0.8, 0.6))
+    drawn = resample(labels, predictions, CLASSES, Resampling(4000, 0.95, 0))
     rows = random.integers(0, len(labels), (4000, len(labels)))
     copied = [
-        class_counts(np.stack([confusion_matrix(labels[row], answer[row], CLASSES) for row in rows]))
-        for answer in answers
+        class_counts(np.stack([confusion_matrix(labels[row], predicted[row], CLASSES) for row in rows]))
+        for predicted in predictions
     ]
     for given, expected in zip(drawn, copied, strict=True):
         assert (given.support.sum(1) == 120).all()
@@ -54,17 +54,17 @@ def test_resamples_are_those_of_drawing_pictures() -> None:
 
 
 def test_a_seed_gives_the_same_resamples() -> None:
-    labels, answers = draw(np.random.default_rng(3), 50, (0.8, 0.6))
+    labels, predictions = draw(np.random.default_rng(3), 50, (0.8, 0.6))
     first, again, other = (
-        resample(labels, answers, CLASSES, Resampling(100, 0.95, seed))[0].right for seed in (5, 5, 6)
+        resample(labels, predictions, CLASSES, Resampling(100, 0.95, seed))[0].right for seed in (5, 5, 6)
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
 def test_undefined_resamples_do_not_count() -> None:
-    figures = np.array([[0.1, np.nan], [np.nan, np.nan], [0.3, np.nan]])
-    bounds = interval(figures, 0.5)
+    values = np.array([[0.1, np.nan], [np.nan, np.nan], [0.3, np.nan]])
+    bounds = interval(values, 0.5)
     assert bounds.low[0] == pytest.approx(0.15)
     assert bounds.high[0] == pytest.approx(0.25)
     assert np.isnan(bounds.low[1])
@@ -78,6 +78,6 @@ def test_mcnemar(first: int, second: int, expected: float) -> None:
     assert mcnemar(first, second) == pytest.approx(expected)
 
 
-def test_mcnemar_of_many_pictures() -> None:
+def test_mcnemar_of_many_images() -> None:
     """The value is that of scipy.stats.binomtest(1450, 3000)."""
     assert mcnemar(1450, 1550) == pytest.approx(0.07066904481175819, rel=1e-9)

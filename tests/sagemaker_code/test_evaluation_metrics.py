@@ -1,4 +1,4 @@
-"""Figures of merit against values computed by hand."""
+"""Metrics against values computed by hand."""
 
 import math
 
@@ -23,7 +23,7 @@ class TestClassCounts:
     def test_confusion_has_labels_in_rows(self) -> None:
         assert confusion_matrix(LABELS, PREDICTIONS, 3).tolist() == [[3, 1, 0], [1, 1, 0], [2, 0, 2]]
 
-    def test_figures(self) -> None:
+    def test_metrics(self) -> None:
         assert float(self.counts.accuracy) == pytest.approx(0.6)
         assert self.counts.recall == pytest.approx([3 / 4, 1 / 2, 1 / 2])
         assert self.counts.precision == pytest.approx([3 / 6, 1 / 2, 1])
@@ -33,7 +33,7 @@ class TestClassCounts:
         assert float(self.counts.weighted(self.counts.recall)) == pytest.approx(0.6)
         assert float(self.counts.weighted(self.counts.precision)) == pytest.approx((2 + 1 + 4) / 10)
 
-    def test_a_class_without_pictures_has_no_recall_and_leaves_macro_f1_alone(self) -> None:
+    def test_a_class_without_images_has_no_recall_and_leaves_macro_f1_alone(self) -> None:
         counts = class_counts(confusion_matrix(LABELS, PREDICTIONS, 5))
         assert np.isnan(counts.recall[3:]).all()
         assert np.isnan(counts.precision[3:]).all()
@@ -68,17 +68,17 @@ class TestProbabilities:
 
 class TestCalibration:
     def test_two_bins(self) -> None:
-        """Confidence 0.9 and 0.7, one right: gap 0.3 on 2 pictures. 0.4, wrong: gap 0.4 on 1."""
+        """Confidence 0.9 and 0.7, one right: gap 0.3 on 2 images. 0.4, wrong: gap 0.4 on 1."""
         probabilities = np.array([[0.9, 0.1, 0.0], [0.3, 0.7, 0.0], [0.4, 0.3, 0.3]])
         bins = calibration(np.array([0, 0, 1]), probabilities, bins=2)
-        assert bins.pictures.tolist() == [1, 2]
+        assert bins.images.tolist() == [1, 2]
         assert bins.confidence == pytest.approx([0.4, 0.8])
         assert bins.accuracy == pytest.approx([0.0, 0.5])
         assert bins.error == pytest.approx((0.4 + 2 * 0.3) / 3)
 
     def test_bins_include_their_upper_edge(self) -> None:
         bins = calibration(np.array([0, 0]), np.array([[0.5, 0.5], [1.0, 0.0]]), bins=2)
-        assert bins.pictures.tolist() == [1, 1]
+        assert bins.images.tolist() == [1, 1]
 
     def test_empty_bins_do_not_count(self) -> None:
         bins = calibration(np.array([0]), np.array([[1.0, 0.0]]))

@@ -1,4 +1,4 @@
-"""A trained model answers pictures through AWS's inference toolkit, and refuses everything else."""
+"""A trained model responds to images through AWS's inference toolkit, and refuses everything else."""
 
 import importlib
 import io
@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 import train
-from artifact import ModelCard, load_model, save_model
-from errors import ModelValueError
-from model import build
+from classifier.artifact import ModelCard, load_model, save_model
+from classifier.errors import ModelValueError
+from classifier.model import build
+from classifier.prediction import label
 from PIL import Image
 
-from tests.sagemaker_code.containers import CLASSES, TINY, channels_of, draw_picture
+from tests.sagemaker_code.containers import CLASSES, TINY, channels_of, draw_image
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ class Request:
     model_name: str = "model"
     status: int = 200
     phrase: str = ""
-    answer_type: str = ""
+    response_type: str = ""
     headers: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -65,7 +66,7 @@ class Request:
         self.status, self.phrase = code, phrase
 
     def set_response_content_type(self, _: int, value: str) -> None:
-        self.answer_type = value
+        self.response_type = value
 
 
 class Endpoint:
@@ -82,38 +83,43 @@ class Endpoint:
 
     def ask(self, body: bytes, content_type: str = "image/jpeg", accept: str = "*/*") -> tuple[int, str]:
         request = Request(content_type, accept, str(self._model_dir))
-        (answer,) = self._transformer.transform([{"body": body}], request)
-        return request.status, answer
+        (response,) = self._transformer.transform([{"body": body}], request)
+        return request.status, response
 
 
 @pytest.fixture(scope="module")
 def endpoint(trained: Path) -> Iterator[Endpoint]:
     """An endpoint that imports its modules from the model's code folder, not from the source tree."""
-    names = [path.stem for path in (trained / "model/code").glob("*.py")]
-    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+
+    def ours() -> list[str]:
+        return [name for name in sys.modules if name.partition(".")[0] in ("classifier", "inference")]
+
+    before = {name: sys.modules.pop(name) for name in ours()}
     sys.path.insert(0, str(trained / "model/code"))
     importlib.invalidate_caches()
     endpoint = Endpoint(trained / "model")
     endpoint.ask(b"")
-    assert Path(str(sys.modules["inference"].__file__)).parent == trained / "model/code"
+    for name in ours():
+        assert (trained / "model/code") in Path(str(sys.modules[name].__file__)).parents
+    assert "classifier.prediction" in ours()
     yield endpoint
     sys.path.remove(str(trained / "model/code"))
-    for name in names:
-        sys.modules.pop(name, None)
+    for name in ours():
+        del sys.modules[name]
     sys.modules.update(before)
 
 
-def as_bytes(picture: Image.Image, file_format: str = "JPEG") -> bytes:
+def as_bytes(image: Image.Image, file_format: str = "JPEG") -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, file_format)
+    image.save(buffer, file_format)
     return buffer.getvalue()
 
 
-def picture_bytes(file_format: str = "JPEG") -> bytes:
-    return as_bytes(draw_picture("001.Red_disc", np.random.default_rng(1)), file_format)
+def image_bytes(file_format: str = "JPEG") -> bytes:
+    return as_bytes(draw_image("001.Red_disc", np.random.default_rng(1)), file_format)
 
 
-class TestAnswers:
+class TestResponses:
     @pytest.mark.parametrize(
         ("content_type", "file_format"),
         [
@@ -124,30 +130,30 @@ class TestAnswers:
             ("image/JPEG; charset=binary", "JPEG"),
         ],
     )
-    def test_pictures_of_every_content_type(
+    def test_images_of_every_content_type(
         self, endpoint: Endpoint, content_type: str, file_format: str
     ) -> None:
-        status, body = endpoint.ask(picture_bytes(file_format), content_type)
-        answer = json.loads(body)
+        status, body = endpoint.ask(image_bytes(file_format), content_type)
+        response = json.loads(body)
         assert status == 200
-        predictions = answer["predictions"]
+        predictions = response["predictions"]
         assert {prediction["class"] for prediction in predictions} == set(CLASSES)
         probabilities = [prediction["probability"] for prediction in predictions]
         assert probabilities == sorted(probabilities, reverse=True)
         assert sum(probabilities) == pytest.approx(1)
-        assert answer["model"]["arch"] == "resnet18"
-        assert answer["model"]["classes"] == 3
+        assert response["model"]["arch"] == "resnet18"
+        assert response["model"]["classes"] == 3
 
     def test_labels_are_for_people(self, endpoint: Endpoint) -> None:
-        answer = json.loads(endpoint.ask(picture_bytes())[1])
-        assert {prediction["label"] for prediction in answer["predictions"]} == {
+        response = json.loads(endpoint.ask(image_bytes())[1])
+        assert {prediction["label"] for prediction in response["predictions"]} == {
             "Red disc",
             "Green bar",
             "Blue box",
         }
 
     @pytest.mark.parametrize(
-        ("class_name", "label"),
+        ("class_name", "expected"),
         [
             ("002.German_shepherd", "German shepherd"),
             ("tabby", "tabby"),
@@ -155,8 +161,8 @@ class TestAnswers:
             ("n02085620-Chihuahua", "n02085620-Chihuahua"),
         ],
     )
-    def test_label(self, class_name: str, label: str) -> None:
-        assert inference.label(class_name) == label
+    def test_label(self, class_name: str, expected: str) -> None:
+        assert label(class_name) == expected
 
     @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "I;16"])
     def test_every_colour_mode(self, endpoint: Endpoint, mode: str) -> None:
@@ -169,53 +175,53 @@ class TestAnswers:
         classes = sorted(CLASSES)
         confusion = np.zeros((3, 3), int)
         for file in sorted((dataset / "test").rglob("*.jpg")):
-            answer = json.loads(endpoint.ask(file.read_bytes())[1])
-            predicted = classes.index(answer["predictions"][0]["class"])
+            response = json.loads(endpoint.ask(file.read_bytes())[1])
+            predicted = classes.index(response["predictions"][0]["class"])
             confusion[classes.index(file.parent.name), predicted] += 1
         metrics = json.loads((trained / "output/metrics.json").read_text())
         assert confusion.tolist() == metrics["final"]["confusion"]
 
     @pytest.mark.parametrize("accept", ["application/json", "*/*", "text/html, application/json;q=0.9"])
-    def test_accepted_answers(self, endpoint: Endpoint, accept: str) -> None:
-        assert endpoint.ask(picture_bytes(), accept=accept)[0] == 200
+    def test_accepted_responses(self, endpoint: Endpoint, accept: str) -> None:
+        assert endpoint.ask(image_bytes(), accept=accept)[0] == 200
 
 
 class TestRefusals:
     @pytest.mark.parametrize(
         ("body", "content_type", "status", "reason"),
         [
-            (b"no picture", "image/jpeg", 400, "the request body is not a picture"),
+            (b"no image", "image/jpeg", 400, "the request body is not an image"),
             (b"", "image/jpeg", 400, "no body"),
-            (picture_bytes()[:-300], "image/jpeg", 400, "damaged or cut off"),
+            (image_bytes()[:-300], "image/jpeg", 400, "damaged or cut off"),
             (as_bytes(Image.new("1", (9000, 9000)), "PNG"), "image/png", 400, "at most 64,000,000"),
             (b"1,2,3", "text/csv", 415, "content type 'text/csv' is not supported"),
-            (b"{}", "application/json", 415, "send a picture as image/jpeg"),
+            (b"{}", "application/json", 415, "send an image as image/jpeg"),
         ],
     )
     def test_a_refusal_has_a_status_and_a_reason_and_serving_goes_on(
         self, endpoint: Endpoint, body: bytes, content_type: str, status: int, reason: str
     ) -> None:
-        answered, text = endpoint.ask(body, content_type)
-        assert answered == status
+        refused, text = endpoint.ask(body, content_type)
+        assert refused == status
         assert reason in text
-        assert endpoint.ask(picture_bytes())[0] == 200
+        assert endpoint.ask(image_bytes())[0] == 200
 
-    def test_unacceptable_answer_type(self, endpoint: Endpoint) -> None:
-        status, text = endpoint.ask(picture_bytes(), accept="text/csv")
+    def test_unacceptable_response_type(self, endpoint: Endpoint) -> None:
+        status, text = endpoint.ask(image_bytes(), accept="text/csv")
         assert status == 406
         assert "accept application/json" in text
 
     def test_the_reason_is_there_without_the_toolkit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("sagemaker_inference", "sagemaker_inference.errors"):
             monkeypatch.setitem(sys.modules, name, None)
-        with pytest.raises(ValueError, match="is not a picture"):
-            inference.input_fn(b"no picture", "image/png")
+        with pytest.raises(ValueError, match="is not an image"):
+            inference.input_fn(b"no image", "image/png")
 
 
 class TestArtifact:
     CARD = ModelCard("squeezenet1_1", ("a", "b", "c"), 32)
 
-    def test_a_saved_model_answers_the_same(self, tmp_path: Path) -> None:
+    def test_a_saved_model_predicts_the_same(self, tmp_path: Path) -> None:
         torch.manual_seed(0)
         model = build("squeezenet1_1", 3, 32).eval()
         save_model(model.state_dict(), self.CARD, tmp_path)
@@ -230,7 +236,9 @@ class TestArtifact:
         save_model(build("squeezenet1_1", 3, 32).state_dict(), self.CARD, tmp_path)
         program = (
             "import sys; sys.modules.update(dict.fromkeys(['safetensors', 'smdebug', 'sagemaker_training']));"
-            "import inference; inference.model_fn(sys.argv[1])"
+            "import inference; inference.model_fn(sys.argv[1]);"
+            "training = {'classifier.training', 'classifier.data', 'debugger', 'matplotlib'};"
+            "sys.exit(', '.join(training & sys.modules.keys()) or 0)"
         )
         done = subprocess.run(
             [sys.executable, "-c", program, str(tmp_path)],

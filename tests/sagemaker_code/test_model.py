@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import model
 import pytest
 import torch
-from errors import ModelValueError
+from classifier import model
+from classifier.errors import ModelValueError
+from classifier.weights import read_weights, to_safetensors
 from torch import nn
-from weights import read_weights, to_safetensors
 
 from tests.sagemaker_code.containers import SHARED_DATA
 
@@ -82,11 +82,11 @@ class TestBuild:
         [("resnet-50", "did you mean resnet50"), ("ResNet18", "resnet18"), ("unheard", "alexnet")],
     )
     def test_unknown_architecture(self, arch: str, hint: str) -> None:
-        with pytest.raises(ModelValueError, match=f"arch='{arch}' is no torchvision classification .*{hint}"):
+        with pytest.raises(ModelValueError, match=f"arch='{arch}' is not a torchvision .*{hint}"):
             model.build(arch, 3, 64)
 
     def test_detection_and_segmentation_are_no_classification(self) -> None:
-        with pytest.raises(ModelValueError, match="is no torchvision classification architecture"):
+        with pytest.raises(ModelValueError, match="is not a torchvision classification architecture"):
             model.build("fcn_resnet50", 3, 64)
 
     @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ class TestPretrained:
             ModelValueError, match=r"resnet18\.pth are not those of arch='resnet34'.*missing.*layer"
         ):
             model.load_pretrained(model.build("resnet34", 3, 32), "resnet34", file)
-        with pytest.raises(ModelValueError, match=r"of another shape \(.*Give the channel 'pretrained'"):
+        with pytest.raises(ModelValueError, match=r"of another shape \(.*into the channel 'pretrained'"):
             model.load_pretrained(model.build("resnet50", 3, 32), "resnet50", file)
 
     def test_auxiliary_classifiers_are_dropped(self, tmp_path: Path) -> None:

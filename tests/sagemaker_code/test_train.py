@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 import train
-from artifact import ModelCard, load_model
-from checkpoint import Progress
-from errors import (
+from classifier import training
+from classifier.artifact import ModelCard, load_model
+from classifier.checkpoint import Progress
+from classifier.errors import (
     CheckpointValueError,
     DatasetValueError,
     DivergenceValueError,
@@ -24,7 +25,7 @@ from errors import (
     InputValueError,
     ModelValueError,
 )
-from weights import read_weights
+from classifier.weights import read_weights
 
 from tests.sagemaker_code.conftest import Trainer
 from tests.sagemaker_code.containers import SHARED_DATA, TINY, Container, channels_of
@@ -162,28 +163,36 @@ class TestReproducibility:
         assert first != weights_of(train_here(dataset, "c", seed=4))
 
     def test_neither_workers_nor_cache_change_the_model(self, train_here: Trainer, dataset: Path) -> None:
-        cached = weights_of(train_here(dataset, "a", epochs=1))
-        assert cached == weights_of(train_here(dataset, "b", epochs=1, cache_mb=0, num_workers=2))
+        """Dropout, too, must not draw other random numbers when workers persist."""
+        options: dict[str, object] = {"arch": "squeezenet1_1", "epochs": 2}
+        cached = weights_of(train_here(dataset, "a", **options))
+        assert cached == weights_of(train_here(dataset, "b", cache_mb=0, num_workers=2, **options))
 
+    @pytest.mark.parametrize("loading", [{}, {"cache_mb": 0, "num_workers": 2}])
     def test_an_interrupted_job_ends_like_an_uninterrupted_one(
-        self, train_here: Trainer, dataset: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self,
+        train_here: Trainer,
+        dataset: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        loading: dict[str, object],
     ) -> None:
         """With dropout, momentum and a schedule: everything that has a state."""
-        options: dict[str, object] = {"arch": "squeezenet1_1", "epochs": 3}
+        options: dict[str, object] = {"arch": "squeezenet1_1", "epochs": 3, **loading}
         whole = train_here(dataset, "whole", **options)
 
         (tmp_path / "cut/checkpoints").mkdir(parents=True)
-        run_epoch = train.run_epoch
+        run_epoch = training.run_epoch
 
-        def interrupted(job: train.Job, epoch: int, progress: Progress) -> None:
+        def interrupted(job: training.Job, epoch: int, progress: Progress) -> None:
             if epoch == 2:
                 job.stop.set()
             run_epoch(job, epoch, progress)
 
-        monkeypatch.setattr(train, "run_epoch", interrupted)
+        monkeypatch.setattr(training, "run_epoch", interrupted)
         cut = train_here(dataset, "cut", **options)
         assert json.loads((cut / "output/data/metrics.json").read_text())["final"] is None
-        monkeypatch.setattr(train, "run_epoch", run_epoch)
+        monkeypatch.setattr(training, "run_epoch", run_epoch)
         shutil.rmtree(cut / "model")
         train_here(dataset, "cut", **options)
         assert weights_of(cut) == weights_of(whole)
@@ -198,7 +207,7 @@ class TestReproducibility:
         (tmp_path / "job/checkpoints").mkdir(parents=True)
         train_here(dataset, epochs=1)
         with pytest.raises(
-            CheckpointValueError, match=r"of a job with another lr: empty the checkpoint folder"
+            CheckpointValueError, match=r"belongs to a job with another lr: empty the checkpoint folder"
         ):
             train_here(dataset, epochs=1, lr=0.01)
         (tmp_path / "job/checkpoints/checkpoint.pt").write_bytes(b"cut off")
@@ -266,6 +275,11 @@ class TestBadInput:
             ("trainable", "tail", "choose from"),
             ("debugger-rules", "Overfit", "is not JSON"),
             ("debugger-rules", '["Overfit"]', "must be a list of DebugRuleConfiguration objects"),
+            (
+                "debugger-rules",
+                '[{"RuleParameters": {"rule_to_invoke": "Overfitt"}}]',
+                r"there is no rule 'Overfitt': did you mean Overfit\?",
+            ),
         ],
     )
     def test_hyperparameter_out_of_range(
@@ -306,12 +320,12 @@ class TestBadInput:
         with pytest.raises(DatasetValueError, match=r"'valid' .* lacks: 004\.Yellow_ring"):
             train_here(own_dataset)
 
-    def test_file_that_is_no_picture(self, train_here: Trainer, own_dataset: Path) -> None:
+    def test_file_that_is_no_image(self, train_here: Trainer, own_dataset: Path) -> None:
         (own_dataset / "train/001.Red_disc/labels.csv").write_text("a,b\n")
-        with pytest.raises(DatasetValueError, match=r"train/001\.Red_disc/labels\.csv is not a picture"):
+        with pytest.raises(DatasetValueError, match=r"train/001\.Red_disc/labels\.csv is not an image"):
             train_here(own_dataset)
 
-    def test_damaged_picture_is_found_without_cache_too(self, train_here: Trainer, own_dataset: Path) -> None:
+    def test_damaged_image_is_found_without_cache_too(self, train_here: Trainer, own_dataset: Path) -> None:
         broken = own_dataset / "train/001.Red_disc/000.jpg"
         broken.write_bytes(broken.read_bytes()[:-300])
         with pytest.raises(DatasetValueError, match=r"train/001\.Red_disc/000\.jpg is damaged"):
@@ -356,7 +370,7 @@ class TestWithoutDebugger:
         assert "no tensors are saved: smdebug cannot be imported" in caplog.text
 
 
-def test_real_pictures_with_real_weights(train_here: Trainer, tmp_path: Path) -> None:
+def test_real_images_with_real_weights(train_here: Trainer, tmp_path: Path) -> None:
     """A part of six breeds; SqueezeNet's head on ImageNet features must be far above chance (0.167)."""
     source, weights = SHARED_DATA / "dogImages", SHARED_DATA / "weights"
     if not source.is_dir() or not weights.is_dir():

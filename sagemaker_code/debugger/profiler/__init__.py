@@ -1,1 +1,1 @@
-"""Profiler: system samples and step traces in, AWS's eleven rule files and one readable page out."""
+"""The profiler: turns system samples and step traces into AWS's eleven rule files and a report page."""

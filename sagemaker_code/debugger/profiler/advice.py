@@ -1,6 +1,4 @@
-"""What the profiler's numbers mean for the user, in plain sentences with the next thing to try."""
-
-from __future__ import annotations
+"""Advice from the profiler's numbers, in plain sentences with the next thing to try."""
 
 import math
 from collections.abc import Mapping
@@ -11,18 +9,18 @@ import numpy as np
 
 from debugger.profiler import statistics
 from debugger.profiler.framework import EVAL, TRAIN, FrameworkMetrics
-from debugger.profiler.report import Evidence, RuleReport
+from debugger.profiler.rule_report import Evidence, RuleReport
 from debugger.profiler.samples import SystemMetrics
 
 WAITING_SHARE = 0.1
-"""Below this share of steps waiting for data, loading is not worth a word."""
+"""Below this share of steps that wait for data, loading is not a problem."""
 ENOUGH_LOADED_STEPS = 5
 LOW_P95, HIGH_P95 = 70.0, 90.0
 
 
 @dataclass(frozen=True)
 class Advice:
-    """``level`` is ``act`` (costs time or money), ``note`` or ``good``."""
+    """``level`` is ``act`` (it costs time or money), ``note`` or ``good``."""
 
     level: str
     title: str
@@ -31,7 +29,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class Waiting:
-    """How training steps wait for data; times are medians in seconds."""
+    """How training steps wait for data; ``wait`` and ``compute`` are medians in seconds."""
 
     steps: int
     waiting_share: float
@@ -41,7 +39,7 @@ class Waiting:
 
 
 def waiting_for_data(metrics: FrameworkMetrics) -> Waiting | None:
-    """Pair each training step with the wait before it; None with fewer than five pairs.
+    """Compare each training step with the wait before it; None for fewer than five steps.
 
     A step counts as waiting if loading its batch took longer than computing on it.
     """
@@ -79,18 +77,14 @@ def advise(evidence: Evidence, reports: Mapping[str, RuleReport]) -> list[Advice
     if evidence.system.empty():
         found.insert(
             0,
-            Advice(
-                "note",
-                "No system samples",
-                "The sample files are empty, so nothing can be said about hardware use.",
-            ),
+            Advice("note", "No system samples", "The sample files are empty, so hardware use is not known."),
         )
     order = {"act": 0, "note": 1, "good": 2}
     return sorted(found, key=lambda one: order[one.level])
 
 
 def recommended_workers(workers: int, cores: int, waiting: Waiting) -> int:
-    """Loader processes that would keep up with the computation, at most one a core (or four)."""
+    """Loader processes that would keep up with the computation, at most one per core (or four)."""
     needed = math.ceil(max(1, workers) * waiting.wait / max(waiting.compute, 1e-6)) + 1
     return max(1, min(needed, cores or 4))
 
@@ -140,7 +134,7 @@ def _node(system: SystemMetrics, node: str) -> Advice:
             "note",
             f"{node}: no GPU",
             f"The job ran on CPU alone, at p95 {cpu_p95:.0f} % (median {cpu_p50:.0f} %); the GPU rules "
-            "had nothing to judge.",
+            "had insufficient data.",
         )
     gpu_p95, gpu_p50 = statistics.percentile(gpu, 95), statistics.percentile(gpu, 50)
     if gpu_p95 < LOW_P95 <= cpu_p95:
@@ -170,7 +164,7 @@ def _gpu_rules(reports: Mapping[str, RuleReport]) -> list[Advice]:
             Advice(
                 "act",
                 "The batch is small for this GPU",
-                f"In {batch.triggered} of the minutes judged, p95 of CPU, GPU and GPU memory were all "
+                f"In {batch.triggered} of the minutes evaluated, p95 of CPU, GPU and GPU memory were all "
                 f"below {batch.parameters['gpu_threshold_p95']} %. Double batch-size until GPU memory "
                 "passes 80 %, and scale lr with it.",
             )
@@ -229,7 +223,7 @@ def _initialization(reports: Mapping[str, RuleReport]) -> list[Advice]:
     return [
         Advice(
             "act",
-            "It took long to start",
+            "The job was slow to start",
             f"{minutes:.0f} minutes passed before the first step (limit "
             f"{report.parameters['threshold']}). Use FastFile input mode or fewer, larger files, and keep "
             "requirements.txt short.",
@@ -238,7 +232,7 @@ def _initialization(reports: Mapping[str, RuleReport]) -> list[Advice]:
 
 
 def seconds(value: float) -> str:
-    """A duration a person can read."""
+    """A duration in a readable unit."""
     if value < 1:
         return f"{1000 * value:.0f} ms" if value >= 0.01 else f"{1000 * value:.1f} ms"
     if value < 120:

@@ -1,11 +1,8 @@
-"""Framework metrics of a job: steps, data loading and operators, read from smdebug's trace files.
+"""A job's framework metrics: steps, data loading and operators, read from smdebug's trace files.
 
-A trace file is a JSON array in Chrome's trace format, below ``framework/``, named
-``<YYYYMMDDHH>/<end in µs>_<pid>-<node>_pythontimeline.json``. ``debugger.steps`` writes them and smdebug's
-own profiler does; both are read.
+A trace file is a JSON array in Chrome's trace format, below ``framework/``, named ``<YYYYMMDDHH>/<end in
+µs>_<pid>-<node>_pythontimeline.json``. Both ``debugger.steps`` and smdebug's own profiler write them.
 """
-
-from __future__ import annotations
 
 import json
 import re
@@ -27,7 +24,7 @@ CPU_OPERATORS = "cpu_functions"
 GPU_OPERATORS = "gpu_functions"
 TRACE_FILE = re.compile(r"^\d+_(?P<pid>\d+)-(?P<node>algo-\d+)_.*\.json$")
 SHOWN_SHARE = 2.0
-"""Operators below this share (in %) of their device's time are left out of the report, as in AWS's files."""
+"""The report omits operators below this share (in %) of their device's time, as AWS's files do."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Span:
 
 @dataclass
 class FrameworkMetrics:
-    """All spans of a job in order of their start."""
+    """All spans of a job by start time, and the names of files that could not be read."""
 
     spans: list[Span] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
@@ -67,13 +64,13 @@ class FrameworkMetrics:
         return [one for one in self.spans if one.phase == LOADER_NEXT]
 
     def loader_settings(self) -> dict[str, Any]:
-        """``num_workers``, ``pin_memory``, … of the training loader; empty if no loader was traced."""
+        """``num_workers``, ``pin_memory``, … of the training loader; empty without traces of a loader."""
         starts = [one for one in self.spans if one.phase == LOADER_START]
         training = [one for one in starts if one.arguments.get("mode", "TRAIN") == "TRAIN"] or starts
         return dict(training[-1].arguments) if training else {}
 
-    def within(self, moments: Array, reach: float = 0.25) -> FrameworkMetrics:
-        """Spans that touch one of the ``moments`` (epoch seconds), ``reach`` seconds wide on each side."""
+    def within(self, moments: Array, reach: float = 0.25) -> "FrameworkMetrics":
+        """Spans within ``reach`` seconds of one of the ``moments`` (epoch seconds)."""
         if not len(moments) or not self.spans:
             return FrameworkMetrics()
         moments = np.sort(moments)
@@ -84,7 +81,7 @@ class FrameworkMetrics:
 
 
 def read_framework(path: Path) -> FrameworkMetrics:
-    """Read every trace file below ``path`` (or beside it, if it is a file). Half-written files count too."""
+    """Read every trace file below ``path`` (or beside it, if it is a file), including incomplete ones."""
     metrics = FrameworkMetrics()
     root = path if path.is_dir() else path.parent
     files = [one for one in root.rglob("*.json") if TRACE_FILE.match(one.name)]
@@ -140,10 +137,10 @@ def _spans(events: list[dict[str, Any]], process: str) -> list[Span]:
 
 
 def summary(metrics: FrameworkMetrics) -> dict[str, Any]:
-    """The members that OverallFrameworkMetrics and a fired bottleneck rule share; empty without spans.
+    """What OverallFrameworkMetrics and the bottleneck rules report; empty without spans.
 
-    ``phase``'s ``others`` is what the steps leave of the time between the first and the last span (our
-    reading).
+    Our interpretation of ``others`` in ``phase``: the time between the first and the last span without the
+    steps.
     """
     if not metrics.spans:
         return {}
@@ -169,7 +166,7 @@ def summary(metrics: FrameworkMetrics) -> dict[str, Any]:
 
 
 def _totals(metrics: FrameworkMetrics, key: Any, phases: tuple[str, ...] | None) -> dict[str, float]:
-    """Durations summed by ``key`` over spans of the ``phases``; None means neither step nor operator."""
+    """Durations summed by ``key`` over ``phases``; None: everything but steps and operators."""
     totals: dict[str, float] = {}
     for one in metrics.spans:
         listed = one.phase.startswith(phases or (STEP, CPU_OPERATORS, GPU_OPERATORS))

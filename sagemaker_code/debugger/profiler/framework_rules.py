@@ -1,8 +1,8 @@
-"""The profiler rules on steps and data loading. The published report files fix their fields, less so their
-arithmetic; what had to be inferred from them is said in each docstring.
-"""
+"""The profiler rules on steps and data loading.
 
-from __future__ import annotations
+The published report files show the fields of the rules but not always their arithmetic; each docstring states
+what was inferred.
+"""
 
 from collections import defaultdict
 from typing import Any
@@ -11,17 +11,17 @@ import numpy as np
 
 from debugger.profiler import statistics
 from debugger.profiler.framework import Span, summary
-from debugger.profiler.report import Evidence, RuleReport
+from debugger.profiler.rule_report import Evidence, RuleReport
 from debugger.profiler.system_rules import MINUTE_S, Parameters
 
 ENOUGH_STEPS = 100
-"""Published files give step statistics of a process only above this many steps of one phase."""
+"""Published files have step statistics of a process only for more than this many steps of a phase."""
 ENOUGH_LOADS = 10
-"""Published Dataloader files with up to 10 loading events never fired, those with more did."""
+"""In published files, Dataloader fired only with more than this many loading events."""
 
 
 def overall_framework_metrics(evidence: Evidence, parameters: Parameters) -> RuleReport:
-    """Where the time went by phase, operator and device; never fires."""
+    """How the time is distributed over phases, operators and devices; never fires."""
     return RuleReport("OverallFrameworkMetrics", parameters, details=summary(evidence.framework))
 
 
@@ -40,11 +40,11 @@ def max_initialization_time(evidence: Evidence, parameters: Parameters) -> RuleR
 
 
 def step_outlier(evidence: Evidence, parameters: Parameters) -> RuleReport:
-    """Fires in each minute in which a process has more than ``n_outliers`` steps of one phase that are longer
-    than the mean by ``stddev`` standard deviations (inferred: the published counts and histograms fit no
-    other limit).
+    """Fires in each minute in which a process has more than ``n_outliers`` steps of a phase that exceed the
+    mean by ``stddev`` standard deviations (inferred: no other limit fits the published counts and
+    histograms).
 
-    Violations add up the outliers of every firing; the histogram leaves them out.
+    ``violations`` sums the outliers over all firings; the histogram omits them.
     """
     report = RuleReport("StepOutlier", parameters)
     steps = evidence.framework.steps()
@@ -111,8 +111,8 @@ def _describe(members: list[Span], phase: str, factor: float) -> dict[str, Any]:
 
 
 def dataloader(evidence: Evidence, parameters: Parameters) -> RuleReport:
-    """Fires if the loading processes are too few or too many for the cores: ``min_threshold`` to
-    ``max_threshold`` per cent of them (inferred: only with more than ten loading events).
+    """Fires if the number of loader processes is outside ``min_threshold`` to ``max_threshold`` per cent of
+    the cores (inferred: only with more than ten loading events).
     """
     report = RuleReport("Dataloader", parameters)
     loads = evidence.framework.loading()

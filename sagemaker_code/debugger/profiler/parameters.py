@@ -1,6 +1,4 @@
-"""Parameters of the profiler rules: AWS's names and defaults, and ProfilerReport's overrides."""
-
-from __future__ import annotations
+"""Names and parameters of the profiler rules: AWS's defaults, and ProfilerReport's overrides."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,16 +22,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "OverallSystemUsage": {},
     "StepOutlier": {"threshold": 3, "mode": None, "n_outliers": 10, "stddev": 3},
 }
-"""In the order of the published report files' ``RuleParameters``; LoadBalancing's 0.2 and StepOutlier's
-``threshold`` (a copy of ``stddev``) are what those files say, against the client library's 0.5 and
-silence."""
+"""In the order of ``RuleParameters`` in the published report files. LoadBalancing's 0.2 and StepOutlier's
+``threshold`` (a copy of ``stddev``) are those files' values; the client library has 0.5 and no
+``threshold``."""
 
 ACCEPTED_AND_UNUSED = {"scan_interval_us"}
-"""The service scans once a minute; the client library lets one set it, and it has no other effect."""
+"""The client library has this parameter, but the service always evaluates once a minute."""
 
 
 class ProfilerParameterError(ValueError):
-    """A ``<Rule>_<parameter>`` override that is unknown or no number; the text names it."""
+    """A ``<Rule>_<parameter>`` override is unknown or not a number; the message names it."""
 
 
 def resolve(overrides: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
@@ -50,13 +48,13 @@ def resolve(overrides: Mapping[str, str] | None = None) -> dict[str, dict[str, A
         rule = by_name.get(rule_name.lower())
         if rule is None:
             raise ProfilerParameterError(
-                f"{key}: no profiler rule {rule_name}; rules are {', '.join(DEFAULTS)}"
+                f"{key}: there is no profiler rule {rule_name}; rules are {', '.join(DEFAULTS)}"
             )
         if name in ACCEPTED_AND_UNUSED:
             continue
         if name not in parameters[rule]:
             known = ", ".join(f"{rule}_{one}" for one in parameters[rule]) or "none"
-            raise ProfilerParameterError(f"{key}: {rule} has no parameter {name}; it takes {known}")
+            raise ProfilerParameterError(f"{key}: {rule} has no parameter {name}; it has {known}")
         parameters[rule][name] = _convert(key, value, parameters[rule][name])
         if rule == "StepOutlier" and name in ("stddev", "threshold"):
             parameters[rule]["stddev"] = parameters[rule]["threshold"] = parameters[rule][name]
@@ -74,5 +72,5 @@ def _convert(key: str, value: str, default: Any) -> Any:
 
 
 def as_text(parameters: Mapping[str, Any]) -> str:
-    """The ``RuleParameters`` member of a report file: one ``name:value`` a line."""
+    """The ``RuleParameters`` member of a report file: one ``name:value`` per line."""
     return "\n".join(f"{name}:{value}" for name, value in parameters.items())

@@ -1,6 +1,4 @@
-"""System samples of a job: AWS's minute files, or one plain file of the same lines, as aligned series."""
-
-from __future__ import annotations
+"""A job's system samples as series, from AWS's files per minute or from one file of the same lines."""
 
 import json
 import math
@@ -18,13 +16,13 @@ Array = npt.NDArray[np.float64]
 MINUTE_FILE = re.compile(r"^\d+\.algo-\d+\.json$")
 TOTAL = "total"
 SAME_INSTANT_S = 0.02
-"""Samples this close belong to one tick of the sampler; its ticks are 0.1 to 60 s apart."""
+"""Samples that are closer belong to the same tick of the sampler; ticks are 0.1 to 60 s apart."""
 GAP_S = 5.0
 
 
 @dataclass(frozen=True)
 class Series:
-    """One metric over time: ``times`` in epoch seconds, rising, and as many ``values``."""
+    """One metric over time: ascending ``times`` in epoch seconds, and ``values`` of the same shape."""
 
     times: Array
     values: Array
@@ -42,7 +40,7 @@ EMPTY = Series(np.empty(0), np.empty(0))
 
 @dataclass
 class ReadNotes:
-    """What reading had to put up with, for the report to say."""
+    """Defects found while reading, for the report."""
 
     files: int = 0
     lines: int = 0
@@ -53,12 +51,12 @@ class ReadNotes:
     gaps: list[tuple[float, float]] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
-        """Plain sentences, none if the samples were flawless."""
+        """A sentence for each kind of defect."""
         found = [
-            (self.unreadable, "{} lines could not be read and were left out"),
-            (self.cut_off, "{} files end in a cut-off line, which was left out"),
+            (self.unreadable, "{} lines could not be read and were skipped"),
+            (self.cut_off, "{} files end in a truncated line, which was skipped"),
             (self.out_of_order, "{} samples were out of order and were sorted"),
-            (self.duplicates, "{} samples were there twice and were counted once"),
+            (self.duplicates, "{} samples were duplicates and were counted once"),
             (len(self.gaps), "{} gaps of more than " + f"{GAP_S:g} s without samples"),
         ]
         return [text.format(count) for count, text in found if count]
@@ -69,7 +67,7 @@ Key = tuple[str, str, str, str]
 
 
 class SystemMetrics:
-    """All samples of a job by node, in the views the rules need."""
+    """All samples of a job by node, in the views that rules need."""
 
     def __init__(self, series: dict[Key, Series], notes: ReadNotes | None = None) -> None:
         self.series = series
@@ -94,20 +92,20 @@ class SystemMetrics:
         )
 
     def minutes(self) -> list[float]:
-        """Starts of the calendar minutes that hold a sample: the rhythm of the service's rules."""
+        """Starts (epoch seconds) of the calendar minutes with samples; rules are evaluated in each."""
         starts: set[float] = set()
         for one in self.series.values():
             starts.update(np.unique(np.floor(one.times / 60.0) * 60.0).tolist())
         return sorted(starts)
 
     def node_times(self, node: str) -> Array:
-        """All distinct sample times of a node, whatever was sampled."""
+        """All distinct sample times of a node, of any metric."""
         found = [one.times for key, one in self.series.items() if key[0] == node]
         return np.unique(np.concatenate(found)) if found else np.empty(0)
 
     def each(self, node: str, kind: str, dimension: str | None = None) -> dict[str, Series]:
-        """Series by name for a node. Files reduced to one mean per instant name it ``total``; it is used only
-        where the single ones are missing.
+        """A node's series by name. Files reduced to one mean per instant name it ``total``; it is used only
+        without the individual series.
         """
         found = {
             key[2]: one
@@ -123,11 +121,11 @@ class SystemMetrics:
         return combine(list(self.each(node, kind, dimension).values()))
 
     def cores(self, node: str) -> int:
-        """Number of CPU cores seen; 0 where only their mean is known."""
+        """Number of CPU cores; 0 if only their mean is known."""
         return len([name for name in self.each(node, "cpu", "CPUUtilization") if name != TOTAL])
 
     def gpus(self, node: str) -> list[tuple[str, Series, Series]]:
-        """Name, utilisation and memory utilisation of every GPU; a lone mean goes as ``gpu0``."""
+        """Name, utilisation and memory utilisation of every GPU; a lone mean is named ``gpu0``."""
         memory = self.each(node, "gpu", "GPUMemoryUtilization")
         return [
             ("gpu0" if name == TOTAL else name, utilization, memory.get(name, EMPTY))
@@ -137,24 +135,21 @@ class SystemMetrics:
     def network(self, node: str) -> Series:
         """Bytes per second received and sent by the node at each instant.
 
-        Our reading: the training container's traffic (``Algorithm``), received plus sent, if told apart.
+        Our interpretation: if the traffic of the training container (``Algorithm``) is separate, only that
+        counts.
         """
-        series = [one for key, one in self.series.items() if key[0] == node and key[1] == "network"]
-        algorithm = [
-            one
-            for key, one in self.series.items()
-            if key[0] == node and key[1] == "network" and "Algorithm" in (key[2], key[3])
-        ]
-        return combine(algorithm or series, total=True)
+        series = {key: one for key, one in self.series.items() if key[:2] == (node, "network")}
+        algorithm = [one for key, one in series.items() if "Algorithm" in key[2:]]
+        return combine(algorithm or list(series.values()), total=True)
 
 
 def natural_order(name: str) -> tuple[str | int, ...]:
-    """Sort key that orders the digits in a name by number."""
+    """Sort key that orders numbers in a name by value."""
     return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))
 
 
 def combine(series: list[Series], *, total: bool = False) -> Series:
-    """Mean (or total) of several series at each instant, over those that have a sample there."""
+    """Mean (or total) of several series at each instant, over those with a sample there."""
     series = [one for one in series if len(one)]
     if not series:
         return EMPTY
@@ -173,14 +168,14 @@ def combine(series: list[Series], *, total: bool = False) -> Series:
 
 
 def tick_numbers(times: Array) -> npt.NDArray[np.int64]:
-    """Number of the sampler's tick for each of the rising ``times``."""
+    """The number of the sampler's tick for each of the ascending ``times``."""
     if not len(times):
         return np.empty(0, dtype=np.int64)
     return np.asarray(np.cumsum(np.diff(times, prepend=times[0]) > SAME_INSTANT_S), dtype=np.int64)
 
 
 def sample_files(path: Path) -> list[Path]:
-    """Files that hold samples: ``path`` itself, the minute files below it, or else its ``*.jsonl`` files."""
+    """The files with samples: ``path`` itself, the files per minute below it, or its ``*.jsonl`` files."""
     if path.is_file():
         return [path]
     minute_files = [one for one in path.rglob("*.json") if MINUTE_FILE.match(one.name)]
@@ -189,9 +184,7 @@ def sample_files(path: Path) -> list[Path]:
 
 
 def read_samples(path: Path) -> SystemMetrics:
-    """Read every sample below ``path``. Lines that cannot be read are counted and left out; nothing raises
-    for them.
-    """
+    """Read every sample below ``path``. Lines that cannot be read are counted and skipped."""
     notes = ReadNotes()
     collected: dict[Key, list[tuple[float, float]]] = defaultdict(list)
     for file in sample_files(path):

@@ -1,6 +1,4 @@
-"""Statistics in the form AWS's report files hold them."""
-
-from __future__ import annotations
+"""Statistics in the form of AWS's report files."""
 
 from typing import Any
 
@@ -10,7 +8,7 @@ from debugger.profiler.samples import Array
 
 
 def percentile(values: Array, rank: float) -> float:
-    """numpy's linear percentile."""
+    """The percentile ``rank`` (0 to 100) with NumPy's linear interpolation."""
     return float(np.percentile(values, rank))
 
 
@@ -29,7 +27,7 @@ def box(values: Array) -> dict[str, float]:
 
 
 def usage(values: Array) -> dict[str, float]:
-    """max, p99, p95, p50 and min, two decimals."""
+    """max, p99, p95, p50 and min, rounded to two decimals."""
     p99, p95, p50 = (float(one) for one in np.percentile(values, [99, 95, 50]))
     found = {"max": float(values.max()), "p99": p99, "p95": p95, "p50": p50, "min": float(values.min())}
     return {name: round(value, 2) for name, value in found.items()}

@@ -1,11 +1,9 @@
 """The profiler rules on system samples, as the AWS service computes them.
 
-The service evaluates once a calendar minute over the samples so far; the functions here replay that. Every
-definition was checked against report files of real jobs (``debugger.golden`` does it again). What those files
-leave open is said in the function's docstring as our reading.
+The service evaluates once per calendar minute over the samples so far, and these functions do the same. Every
+definition was checked against report files of real jobs (``python -m debugger golden`` repeats that). Each
+docstring states our interpretation of what those files leave open.
 """
-
-from __future__ import annotations
 
 from itertools import combinations
 from typing import Any
@@ -15,23 +13,23 @@ import numpy.typing as npt
 
 from debugger.profiler import statistics
 from debugger.profiler.framework import summary
-from debugger.profiler.report import Evidence, RuleReport
+from debugger.profiler.rule_report import Evidence, RuleReport
 from debugger.profiler.samples import Array, Series, SystemMetrics, tick_numbers
 
 MINUTE_S = 60.0
 LOAD_BINS = np.arange(0, 100, 2)
-"""49 bins of two per cent; values above 98 fall out, as in the service."""
+"""49 bins of two per cent; values above 98 are ignored, as in the service."""
 
 Parameters = dict[str, Any]
 
 
 def microseconds(seconds: float) -> int:
-    """Epoch seconds as the integer µs of the report files."""
+    """Epoch seconds as integer µs, the unit of the report files."""
     return round(seconds * 1_000_000)
 
 
 def overall_system_usage(evidence: Evidence, parameters: Parameters) -> RuleReport:
-    """Usage statistics by node; never fires. With several nodes, Datapoints is the largest node's."""
+    """Usage statistics by node; never fires. Datapoints is the maximum over the nodes."""
     report = RuleReport("OverallSystemUsage", parameters)
     system = evidence.system
     kinds: dict[str, dict[str, Any]] = {
@@ -62,7 +60,7 @@ def low_gpu_utilization(evidence: Evidence, parameters: Parameters) -> RuleRepor
     for node in evidence.system.nodes:
         for gpu, utilization, _ in evidence.system.gpus(node):
             report.datapoints = len(utilization)
-            for minute, values in _minutes_with_news(utilization, minutes):
+            for minute, values in _minutes_with_samples(utilization, minutes):
                 if len(values) <= patience:
                     continue
                 p95 = statistics.percentile(values[-window:], 95)
@@ -83,8 +81,10 @@ def low_gpu_utilization(evidence: Evidence, parameters: Parameters) -> RuleRepor
 
 
 def batch_size(evidence: Evidence, parameters: Parameters) -> RuleReport:
-    """Fires if CPU, GPU and GPU memory are all low over the window. Each GPU is judged with its node's CPU
-    (our reading for several GPUs); ``last_timestamp`` is the job's first minute, as in the published files.
+    """Fires if CPU, GPU and GPU memory are all low over the window.
+
+    Our interpretation for several GPUs: each is evaluated with its node's CPU. ``last_timestamp`` is the
+    job's first minute, as in the published files.
     """
     report = RuleReport("BatchSize", parameters)
     system = evidence.system
@@ -93,7 +93,7 @@ def batch_size(evidence: Evidence, parameters: Parameters) -> RuleReport:
         cpu = system.mean(node, "cpu", "CPUUtilization")
         report.datapoints = len(cpu)
         for gpu, utilization, memory in system.gpus(node):
-            for minute, values in _minutes_with_news(utilization, minutes):
+            for minute, values in _minutes_with_samples(utilization, minutes):
                 seen = {
                     "cpu": cpu.until(minute + MINUTE_S),
                     gpu: values,
@@ -124,9 +124,10 @@ def _batch_is_small(seen: list[Array], parameters: Parameters) -> bool:
 
 
 def gpu_memory_increase(evidence: Evidence, parameters: Parameters) -> RuleReport:
-    """Fires at each sample whose moving average exceeds the preceding one by ``increase`` points.
+    """Fires at each sample whose moving average exceeds the previous one by ``increase`` points.
 
-    With the default window of 10 that is ``mean(x[-10:]) - mean(x[-11:-2])``, the slices the service takes.
+    With the default window of 10 that is ``mean(x[-10:]) - mean(x[-11:-2])``, the slices that the service
+    uses.
     """
     report = RuleReport("GPUMemoryIncrease", parameters)
     window, patience = int(parameters["window"]), int(parameters["patience"])
@@ -153,7 +154,7 @@ def gpu_memory_increase(evidence: Evidence, parameters: Parameters) -> RuleRepor
 
 
 def _increases(values: Array, window: int) -> Array:
-    """Increase of the moving average for every sample that has ``window`` samples before it; may be empty."""
+    """Increase of the moving average at every sample with ``window`` samples before it; may be empty."""
     if window < 2 or len(values) <= window:
         return np.empty(0)
     current = np.lib.stride_tricks.sliding_window_view(values, window)[1:].mean(axis=1)
@@ -164,8 +165,9 @@ def _increases(values: Array, window: int) -> Array:
 def load_balancing(evidence: Evidence, parameters: Parameters) -> RuleReport:
     """Fires if two GPUs of a node are loaded differently.
 
-    Our reading of the distance between their utilisation histograms: half the sum of absolute differences of
-    the normalised histograms (total variation, 0 to 1), judged once a minute for every pair of GPUs.
+    Our interpretation of the distance between their utilisation histograms: half the sum of absolute
+    differences of the normalised histograms (total variation, 0 to 1), evaluated once a minute for every pair
+    of GPUs.
     """
     report = RuleReport("LoadBalancing", parameters)
     minutes = evidence.system.minutes()
@@ -179,7 +181,7 @@ def load_balancing(evidence: Evidence, parameters: Parameters) -> RuleReport:
         }
         report.datapoints = len(gpus[-1][1])
         for (_, one, _), (_, other, _) in combinations(gpus, 2):
-            for minute, values in _minutes_with_news(one, minutes):
+            for minute, values in _minutes_with_samples(one, minutes):
                 if len(values) > parameters["patience"]:
                     distance = _distance(values, other.until(minute + MINUTE_S))
                     report.triggered += distance > parameters["threshold"]
@@ -194,22 +196,22 @@ def _distance(one: Array, other: Array) -> float:
 
 
 def cpu_bottleneck(evidence: Evidence, parameters: Parameters) -> RuleReport:
-    """A GPU idles while a core is busy, for most of the job."""
+    """Fires if a GPU is idle while a core is busy, for most of the job."""
     return _bottleneck("CPUBottleneck", evidence, parameters, "CPUUtilization", parameters["cpu_threshold"])
 
 
 def io_bottleneck(evidence: Evidence, parameters: Parameters) -> RuleReport:
-    """A GPU idles while a core waits for I/O, for most of the job."""
+    """Fires if a GPU is idle while a core waits for I/O, for most of the job."""
     return _bottleneck("IOBottleneck", evidence, parameters, "I/OWaitPercentage", parameters["io_threshold"])
 
 
 def _bottleneck(
     rule: str, evidence: Evidence, parameters: Parameters, dimension: str, core_threshold: float
 ) -> RuleReport:
-    """Count instants with a low GPU and a busy core; fire in each minute in which they are too many.
+    """Count instants with an idle GPU and a busy core; fire in each minute in which there are too many.
 
-    Datapoints are distinct sample times rounded to 10 ms (our reading of why they exceed the number of ticks
-    a little), summed over the nodes. An instant is named by its earliest sample.
+    Datapoints are the distinct sample times rounded to 10 ms, summed over the nodes (our interpretation of
+    why they slightly exceed the number of ticks). The key of an instant is the time of its earliest sample.
     """
     report = RuleReport(rule, parameters)
     system = evidence.system
@@ -277,8 +279,8 @@ def _minute(moment: float) -> float:
     return float(np.floor(moment / MINUTE_S) * MINUTE_S)
 
 
-def _minutes_with_news(series: Series, minutes: list[float]) -> list[tuple[float, Array]]:
-    """Each minute that brought a sample of ``series``, with all its values up to the end of that minute."""
+def _minutes_with_samples(series: Series, minutes: list[float]) -> list[tuple[float, Array]]:
+    """Each minute with a sample of ``series``, and all of its values up to the end of that minute."""
     found = []
     seen = 0
     for minute in minutes:

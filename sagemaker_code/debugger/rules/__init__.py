@@ -1,64 +1,57 @@
-"""AWS's built-in debugger rules by name, on smdebug's ``Rule`` and trials.
+"""The names of all rules, and AWS's built-in debugger rules on smdebug's ``Rule`` and trials.
 
-AWS's code for them is not public. Names, parameters and defaults are those of the page "List of Debugger
-built-in rules"; where that page leaves a definition open, the rule's docstring says what is our reading.
+AWS does not publish the code of its rules. Names, parameters and defaults are those of the page "List of
+Debugger built-in rules"; where that page leaves a definition open, the rule's docstring states our
+interpretation.
+
+This module imports without smdebug, so that names can be checked anywhere.
 """
 
-from __future__ import annotations
-
+import difflib
+import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from debugger.rules.activations import AllZero, DeadRelu
-from debugger.rules.base import (
-    DebuggerRule,
-    EmptyTrial,
-    Finding,
-    RuleParameterError,
-    TensorReader,
-    UnknownRuleError,
-)
-from debugger.rules.gradients import ExplodingTensor, VanishingGradient
-from debugger.rules.images import CheckInputImages
-from debugger.rules.imbalance import ClassImbalance
-from debugger.rules.initialization import PoorWeightInitialization
-from debugger.rules.losses import LossNotDecreasing, Overfit, Overtraining
-from debugger.rules.stalled import StalledTrainingRule
-from debugger.rules.weights import WeightUpdateRatio
+from debugger.profiler.parameters import DEFAULTS
 
-__all__ = [
-    "RULES",
-    "DebuggerRule",
-    "EmptyTrial",
-    "Finding",
-    "RuleParameterError",
-    "TensorReader",
-    "UnknownRuleError",
-    "make_rule",
-]
+if TYPE_CHECKING:
+    from debugger.rules.base import DebuggerRule, TensorReader
 
-RULES: dict[str, type[DebuggerRule]] = {
-    rule.__name__: rule
-    for rule in (
-        AllZero,
-        CheckInputImages,
-        ClassImbalance,
-        DeadRelu,
-        ExplodingTensor,
-        LossNotDecreasing,
-        Overfit,
-        Overtraining,
-        PoorWeightInitialization,
-        StalledTrainingRule,
-        VanishingGradient,
-        WeightUpdateRatio,
-    )
+MODULES = {
+    "AllZero": "activations",
+    "CheckInputImages": "inputs",
+    "ClassImbalance": "imbalance",
+    "DeadRelu": "activations",
+    "ExplodingTensor": "gradients",
+    "LossNotDecreasing": "losses",
+    "Overfit": "losses",
+    "Overtraining": "losses",
+    "PoorWeightInitialization": "initialization",
+    "StalledTrainingRule": "stalled",
+    "VanishingGradient": "gradients",
+    "WeightUpdateRatio": "updates",
 }
+"""The module of this package that holds each debugger rule; the rule's class has the rule's name."""
+PROFILER_REPORT = "ProfilerReport"
+"""Evaluates all profiler rules at the end of the job and writes the report."""
+PROFILER_RULES = (*DEFAULTS, PROFILER_REPORT)
+RULE_NAMES = (*MODULES, *PROFILER_RULES)
 
 
-def make_rule(name: str, trial: Any, parameters: Mapping[str, str], reader: TensorReader) -> DebuggerRule:
-    """The rule called ``name`` over ``trial``. Raises UnknownRuleError or RuleParameterError."""
-    rule = RULES.get(name)
-    if rule is None:
-        raise UnknownRuleError(f"no rule {name!r}; rules are {', '.join(sorted(RULES))}")
+class UnknownRuleError(ValueError):
+    """A rule configuration invokes a rule that does not exist; the message names it and the nearest rule."""
+
+
+def unknown_rule(name: str) -> str:
+    """A sentence that says that there is no such rule and names the nearest one."""
+    near = difflib.get_close_matches(name, RULE_NAMES, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"rules are {', '.join(sorted(RULE_NAMES))}"
+    return f"there is no rule {name!r}: {hint}"
+
+
+def make_rule(name: str, trial: Any, parameters: Mapping[str, str], reader: "TensorReader") -> "DebuggerRule":
+    """The debugger rule ``name`` over ``trial``. Raises UnknownRuleError or RuleParameterError."""
+    if name not in MODULES:
+        raise UnknownRuleError(unknown_rule(name))
+    rule: type[DebuggerRule] = getattr(importlib.import_module(f"debugger.rules.{MODULES[name]}"), name)
     return rule(trial, parameters, reader)

@@ -1,8 +1,6 @@
-"""Rules on zeros: ReLUs that no longer fire, tensors of nothing but zeros."""
+"""Rules on zeros: ReLUs that are never active, and tensors whose values are all zero."""
 
-from __future__ import annotations
-
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from debugger.rules.base import (
     Array,
@@ -21,8 +19,8 @@ class DeadRelu(DebuggerRule):
     """Fires if more than ``threshold_layer`` per cent of a layer's ReLUs are active in less than
     ``threshold_inactivity`` per cent of the cases.
 
-    Our reading: a ReLU is a feature of the layer (axis 1: a channel, or a unit of a linear layer), its cases
-    are the samples and positions of the saved batch. The first saved step is not judged.
+    Our interpretation: a ReLU is a feature of the layer (axis 1: a channel, or a unit of a linear layer), and
+    its cases are the samples and positions of the saved batch. The first saved step is not evaluated.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -31,11 +29,7 @@ class DeadRelu(DebuggerRule):
         "threshold_layer": Parameter(positive, 50.0),
     }
     WANTS = "outputs of ReLU layers under the names in tensor_regex (.*relu_output), at two steps or more"
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._first: int | None = None
-        self._most = -1.0
+    _most = -1.0
 
     def judge(self, step: int) -> Finding | None:
         """Count each layer's inactive features."""
@@ -49,8 +43,7 @@ class DeadRelu(DebuggerRule):
         if not dead:
             return None
         self.judged += 1
-        if self._first is None:
-            self._first = step
+        if self.judged == 1:
             return None
         name, share = max(dead.items(), key=lambda pair: pair[1])
         limit = self.parameters["threshold_layer"]
@@ -70,7 +63,7 @@ class DeadRelu(DebuggerRule):
 
 
 def inactive_share(output: Array, threshold_inactivity: float) -> float:
-    """Per cent of the features on axis 1 that are positive in less than that per cent of cases."""
+    """Per cent of the features (axis 1) that are positive in less than that per cent of cases."""
     if output.ndim < 2:
         active = 100.0 * (output > 0).astype(float)
     else:
@@ -81,9 +74,9 @@ def inactive_share(output: Array, threshold_inactivity: float) -> float:
 class AllZero(DebuggerRule):
     """Fires if at least ``threshold`` per cent of a tensor's values are zero.
 
-    Our reading where neither collection_names nor tensor_regex is given: all tensors but single numbers (a
-    loss of zero is no disease), biases and norms' shifts, which start at zero, and labels, which may be zero.
-    The first saved step is not judged.
+    Our interpretation, if neither collection_names nor tensor_regex is given: all tensors except single
+    numbers (a loss of zero is not a defect), biases and the shifts of norms, which start at zero, and labels,
+    which may be zero. The first saved step is not evaluated.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -93,11 +86,7 @@ class AllZero(DebuggerRule):
     }
     WANTS = "tensors at two steps or more (those that collection_names and tensor_regex name, or any)"
     ZERO_BY_DESIGN = (r".*bias$", r".*[Ll]oss_input_1", r".*labels")
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._first: int | None = None
-        self._most = -1.0
+    _most = -1.0
 
     def judge(self, step: int) -> Finding | None:
         """Measure each tensor's share of zeros."""
@@ -112,8 +101,7 @@ class AllZero(DebuggerRule):
         if not shares:
             return None
         self.judged += 1
-        if self._first is None:
-            self._first = step
+        if self.judged == 1:
             return None
         name, share = max(shares.items(), key=lambda pair: pair[1])
         limit = self.parameters["threshold"]

@@ -1,6 +1,4 @@
-"""What all debugger rules share: parameters, access to a step's tensors, and the outcome in words."""
-
-from __future__ import annotations
+"""The base of all debugger rules: parameters, access to a step's tensors, and explanations of the outcome."""
 
 import logging
 import re
@@ -18,20 +16,16 @@ from smdebug.rules.rule import Rule
 Array = npt.NDArray[Any]
 
 NOT_PARAMETERS = {"rule_to_invoke", "base_trial", "other_trials", "action_json", "training_job_name_prefix"}
-"""Members of RuleParameters that address the service, not the rule."""
-
-
-class UnknownRuleError(ValueError):
-    """A rule configuration invokes a rule that does not exist; the text names it."""
+"""Members of RuleParameters for the service rather than for the rule."""
 
 
 class RuleParameterError(ValueError):
-    """A rule parameter is unknown or its value is of the wrong kind; the text names all three."""
+    """A rule parameter is unknown or its value is invalid; the message names rule, parameter and value."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule found: where, in one sentence with the numbers, and what to try."""
+    """An issue: at which step, a sentence with the numbers, and what to try."""
 
     step: int
     sentence: str
@@ -40,14 +34,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a rule: how its string is read, and its default."""
+    """A parameter of a rule: the function that converts its text, and its default."""
 
     read: Callable[[str], Any]
     default: Any
 
 
 def boolean(text: str) -> bool:
-    """``True`` and ``False`` in any case; raises ValueError otherwise."""
+    """``True`` or ``False`` in any case, 1 or 0. Raises ValueError for anything else."""
     if text.strip().lower() in ("true", "1"):
         return True
     if text.strip().lower() in ("false", "0"):
@@ -56,7 +50,7 @@ def boolean(text: str) -> bool:
 
 
 def positive(text: str) -> float:
-    """A number above zero."""
+    """A number above zero. Raises ValueError for anything else."""
     value = float(text)
     if not value > 0:
         raise ValueError(text)
@@ -64,7 +58,7 @@ def positive(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number above zero."""
+    """A whole number above zero. Raises ValueError for anything else."""
     value = float(text)
     if value < 1 or value != int(value):
         raise ValueError(text)
@@ -72,13 +66,13 @@ def count(text: str) -> int:
 
 
 def names(text: str) -> list[str]:
-    """A list of names or patterns, separated by commas."""
+    """Names or patterns separated by commas, with or without brackets and quotes."""
     found = [one.strip() for one in text.strip("[] ").split(",")]
     return [one.strip("'\"") for one in found if one.strip("'\"")]
 
 
 def patterns(text: str) -> list[str]:
-    """As ``names``, each a regular expression; raises ValueError for one that is not."""
+    """Like ``names``, for regular expressions. Raises ValueError for an invalid one."""
     found = names(text)
     for one in found:
         try:
@@ -89,7 +83,7 @@ def patterns(text: str) -> list[str]:
 
 
 class EmptyTrial:
-    """Stands for the trial of a job that has saved nothing yet."""
+    """The trial of a job that has saved nothing yet."""
 
     def __init__(self) -> None:
         self.logger = logging.getLogger(__name__)
@@ -97,7 +91,7 @@ class EmptyTrial:
 
 
 class TensorReader:
-    """Tensors of one trial, each read from storage once per step however many rules ask for it."""
+    """The tensors of one trial; each is read from storage once per step, however many rules use it."""
 
     def __init__(self, trial: Any) -> None:
         self.trial = trial
@@ -115,7 +109,7 @@ class TensorReader:
         return {name for saved in self.trial.global_step_to_tensors_map.values() for name in saved}
 
     def in_collection(self, collection: str, step: int) -> list[str]:
-        """Tensors of a collection at a step; none if the run has no such collection."""
+        """Names of a collection's tensors at a step; none if the run has no such collection."""
         known = self.trial.collections()
         if collection not in known:
             return []
@@ -129,11 +123,11 @@ class TensorReader:
         return str(mode.name) if isinstance(mode, ModeKeys) else "GLOBAL"
 
     def mode_step(self, step: int) -> int:
-        """Number of a global step among those of its mode."""
+        """The number of a global step among the steps of its mode."""
         return int(self.trial.mode_step(step))
 
     def value(self, name: str, step: int) -> Array | None:
-        """A tensor's value at a step, or None if it was not saved there or cannot be read."""
+        """A tensor's value at a step; None if it was not saved there or cannot be read."""
         if step != self._step:
             self._step, self._values = step, {}
         if name not in self._values:
@@ -149,21 +143,19 @@ class TensorReader:
             if not error.has_reductions:
                 self.unreadable[name, step] = str(error)
             return None
-        except Exception as error:  # noqa: BLE001 - smdebug raises whatever a half-written file makes it raise
+        except Exception as error:  # noqa: BLE001 - an incomplete file makes smdebug raise anything
             self.unreadable[name, step] = f"{type(error).__name__}: {error}"
             return None
 
     def mean_absolute(self, name: str, step: int) -> float | None:
-        """Mean of a tensor's absolute values, of the tensor itself or of a saved reduction; None without
-        both.
-        """
+        """Mean of a tensor's absolute values, from the tensor or a saved reduction; None without either."""
         value = self.value(name, step)
         if value is not None:
             return float(np.abs(value).mean()) if value.size else None
         return self._reduction(name, step, "mean", absolute=True)
 
     def variance(self, name: str, step: int) -> float | None:
-        """Variance of a tensor's values, of the tensor itself or of a saved reduction; None without both."""
+        """Variance of a tensor's values, from the tensor or a saved reduction; None without either."""
         value = self.value(name, step)
         if value is not None:
             return float(np.var(value)) if value.size else None
@@ -180,22 +172,22 @@ class TensorReader:
 
 
 def matches(name: str, regexes: list[str]) -> bool:
-    """Whether one of the patterns is found in a tensor's name (smdebug.core.utils.match_inc: anywhere)."""
+    """Whether a pattern matches anywhere in a tensor's name, like smdebug.core.utils.match_inc."""
     return any(re.search(one, name) for one in regexes)
 
 
 class DebuggerRule(Rule):  # type: ignore[misc]
-    """A built-in rule. Subclasses give PARAMETERS, WANTS and ``judge``.
+    """A built-in rule. Subclasses define PARAMETERS, WANTS and ``judge``.
 
-    ``judge`` looks at one saved step and returns a Finding when the rule's condition is met. It counts in
-    ``judged`` the judgements it was able to make, and leaves in ``closest`` how near the condition came.
+    ``judge`` evaluates one saved step and returns a Finding if the rule's condition is met. It counts its
+    evaluations in ``judged`` and describes in ``closest`` how close the condition came to being met.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {}
     WANTS: ClassVar[str] = ""
-    """What the run must save for the rule, for the outcome of a rule that saw nothing."""
+    """What the run must save for the rule, to explain insufficient data."""
     NEEDED: ClassVar[int] = 2
-    """Judgements below which the rule has not seen enough to say that nothing is wrong."""
+    """Evaluations that the rule needs before it may report that there is no issue."""
 
     def __init__(
         self, base_trial: Any, parameters: Mapping[str, str] | None = None, reader: TensorReader | None = None
@@ -216,7 +208,7 @@ class DebuggerRule(Rule):  # type: ignore[misc]
                 continue
             if name not in cls.PARAMETERS:
                 known = ", ".join(cls.PARAMETERS) or "none"
-                raise RuleParameterError(f"{cls.__name__} has no parameter {name!r}; it takes {known}")
+                raise RuleParameterError(f"{cls.__name__} has no parameter {name!r}; it has {known}")
             try:
                 values[name] = cls.PARAMETERS[name].read(text)
             except ValueError as error:
@@ -227,35 +219,35 @@ class DebuggerRule(Rule):  # type: ignore[misc]
         return values
 
     def invoke_at_step(self, step: int) -> bool:
-        """smdebug's entry: whether the condition is met at a global step."""
+        """smdebug's entry point: whether the condition is met at a global step."""
         self.finding = self.judge(step)
         return self.finding is not None
 
     @abstractmethod
     def judge(self, step: int) -> Finding | None:
-        """Look at one saved step, in order."""
+        """Evaluate one saved step; steps arrive in order."""
 
     def finish(self) -> Finding | None:
-        """Judge what was still open when training ended."""
+        """Evaluate what is still pending when training has ended."""
         return None
 
-    def idle(self, seconds: float) -> Finding | None:  # noqa: ARG002 - for rules that watch the clock
-        """Called while no new step comes, with the seconds since the last."""
+    def idle(self, seconds: float) -> Finding | None:  # noqa: ARG002 - for rules on elapsed time
+        """Called while no new step arrives, with the seconds since the last one."""
         return None
 
-    def enough(self) -> bool:
-        """Whether a rule that found nothing may say so."""
+    def has_enough_data(self) -> bool:
+        """Whether a rule without a finding may report that there is no issue."""
         return self.judged >= self.NEEDED
 
-    def quiet(self) -> str:
-        """What the rule looked at without finding anything."""
+    def no_issues(self) -> str:
+        """Explains a NoIssuesFound: how often the rule was evaluated and how close its condition came."""
         times = "once" if self.judged == 1 else f"{self.judged} times"
         lost = len(self.reader.unreadable)
-        damaged = f"{lost} tensors could not be read and were left out." if lost else ""
-        return " ".join(f"Judged {times}, the condition was never met. {self.closest} {damaged}".split())
+        damaged = f"{lost} tensors could not be read and were skipped." if lost else ""
+        return " ".join(f"Evaluated {times}, the condition was never met. {self.closest} {damaged}".split())
 
-    def shortage(self) -> str:
-        """Why the rule has nothing to say."""
+    def insufficient_data(self) -> str:
+        """Explains an InsufficientData: what the rule needs and what the run saved."""
         saved = sorted(self.reader.all_names())
         shown = ", ".join(saved[:6]) + (f" and {len(saved) - 6} more" if len(saved) > 6 else "")
         if self.reader.unreadable:
@@ -266,13 +258,13 @@ class DebuggerRule(Rule):  # type: ignore[misc]
             )
         if self.judged:
             return (
-                f"It could judge {self.judged} saved step and needs {self.NEEDED}: the save_interval is "
+                f"It could evaluate {self.judged} saved step and needs {self.NEEDED}: the save_interval is "
                 "too long for this run."
             )
         return f"It needs {self.WANTS}. The run saved: {shown or 'no tensor'}."
 
     def selected(self, step: int, *, default_all: bool = False) -> list[str]:
-        """Tensors at ``step`` that ``collection_names`` or ``tensor_regex`` name; else all or none."""
+        """Tensors at ``step`` that ``collection_names`` or ``tensor_regex`` select; else all or none."""
         collections, regexes = self.parameters.get("collection_names"), self.parameters.get("tensor_regex")
         if not collections and not regexes:
             return sorted(self.reader.names(step)) if default_all else []
@@ -283,5 +275,5 @@ class DebuggerRule(Rule):  # type: ignore[misc]
 
 
 def number(value: float) -> str:
-    """A number in a sentence: four significant digits."""
+    """A number for a sentence, with four significant digits."""
     return f"{value:.4g}"

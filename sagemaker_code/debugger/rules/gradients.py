@@ -1,8 +1,6 @@
-"""Rules on the size of tensors: gradients that vanish, values that explode."""
+"""Rules on the size of values: gradients that vanish, tensors that explode."""
 
-from __future__ import annotations
-
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,18 +10,14 @@ from debugger.rules.base import DebuggerRule, Finding, Parameter, boolean, names
 class VanishingGradient(DebuggerRule):
     """Fires if the mean absolute gradient of a tensor is below ``threshold``.
 
-    Our reading: every gradient is judged by itself. Gradients of biases are judged only if nothing else is
-    saved, because a bias before a normalisation has no gradient by construction. The first saved step is not
-    judged: layers that start at zero by design pass no gradient yet.
+    Our interpretation: every gradient is evaluated on its own. Gradients of biases are evaluated only if no
+    others are saved, because a bias before a normalisation has no gradient by construction. The first saved
+    step is not evaluated, because layers that start at zero by design pass no gradient yet.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {"threshold": Parameter(positive, 1e-7)}
     WANTS = "the collection 'gradients'"
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._first: int | None = None
-        self._smallest = np.inf
+    _smallest = np.inf
 
     def judge(self, step: int) -> Finding | None:
         """Compare each gradient's mean absolute value with the threshold."""
@@ -35,8 +29,7 @@ class VanishingGradient(DebuggerRule):
         if not means:
             return None
         self.judged += 1
-        if self._first is None:
-            self._first = step
+        if self.judged == 1:
             return None
         name, mean = min(means.items(), key=lambda pair: pair[1])
         threshold = self.parameters["threshold"]
@@ -51,9 +44,9 @@ class VanishingGradient(DebuggerRule):
         return Finding(
             step,
             f"{name} has a mean absolute gradient of {number(mean)} at step {step}, below the threshold "
-            f"{threshold:g}; so have {small} of {len(means)} gradients.",
+            f"{threshold:g}; {small} of {len(means)} gradients are.",
             "use ReLU instead of sigmoid or tanh, He initialisation, normalisation layers or skip "
-            "connections; if the training loss is near zero, training is over: stop earlier",
+            "connections; if the training loss is near zero, training has converged: train fewer epochs",
         )
 
 

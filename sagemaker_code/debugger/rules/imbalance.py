@@ -1,6 +1,4 @@
-"""Rule on classes: are some too rare, and does the model neglect them?"""
-
-from __future__ import annotations
+"""Rule on classes: are some too rare, and are those mispredicted?"""
 
 from collections import deque
 from typing import Any, ClassVar
@@ -29,10 +27,10 @@ class ClassImbalance(DebuggerRule):
     ``threshold_imbalance`` times the samples of the smallest, or if more than ``threshold_misprediction`` of
     a class are mispredicted.
 
-    Our reading. PyTorch's hook names neither labels nor predictions, so where the default patterns match
-    nothing, the inputs of the loss are taken: scores (arg-max) and labels. Mispredictions count only
-    for classes that are rarer than chance explains (three standard deviations below an equal share) while the
-    largest is predicted well; in an untrained model all classes are wrong.
+    Our interpretation: PyTorch's hook names neither labels nor predictions, so if the default patterns match
+    nothing, the inputs of the loss are used: scores (arg-max) and labels. Mispredictions count only for
+    classes that are rarer than chance explains (three standard deviations below an equal share) while the
+    largest class is predicted well; an untrained model mispredicts all classes.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -53,7 +51,7 @@ class ClassImbalance(DebuggerRule):
         self._seen = 0
 
     def judge(self, step: int) -> Finding | None:
-        """Add the step's labels and judge once there are ``samples``."""
+        """Add the step's labels, and evaluate them once there are ``samples``."""
         if self.reader.mode(step) not in ("TRAIN", "GLOBAL"):
             return None
         labels = self._find(step, "labels_regex", LOSS_LABELS)
@@ -69,14 +67,14 @@ class ClassImbalance(DebuggerRule):
         self.judged += 1
         return self._verdict(step)
 
-    def shortage(self) -> str:
-        """Say how many labels were missing."""
+    def insufficient_data(self) -> str:
+        """Explains how many labels are missing."""
         if self._seen:
             return (
                 f"It saw {self._seen} labels and needs {self.parameters['samples']} (parameter samples): "
                 "save labels more often or lower it."
             )
-        return super().shortage()
+        return super().insufficient_data()
 
     def _find(self, step: int, parameter: str, fallback: str) -> Array | None:
         regexes = self.parameters[parameter]
@@ -93,7 +91,7 @@ class ClassImbalance(DebuggerRule):
         limit = self.parameters["threshold_imbalance"]
         self.closest = f"Largest to smallest class: {number(float(ratio))}, threshold {limit:g}."
         advice = (
-            "collect more pictures of the rare classes, sample them more often, or weight the loss by class"
+            "collect more images of the rare classes, sample them more often, or weight the loss by class"
         )
         if ratio > limit:
             return Finding(
@@ -131,7 +129,7 @@ class ClassImbalance(DebuggerRule):
 
 
 def _classes_of(scores: Array | None, size: int, *, argmax: bool) -> list[int]:
-    """Predicted classes; -1 where they are not known."""
+    """The predicted classes; -1 if they are not known."""
     if scores is None:
         return [-1] * size
     if argmax or scores.ndim > 1:

@@ -1,6 +1,4 @@
-"""Rule on the first steps: do the initial weights let the network learn?"""
-
-from __future__ import annotations
+"""Rule on the first steps: can the network learn from its initial weights?"""
 
 from typing import Any, ClassVar
 
@@ -11,15 +9,15 @@ from debugger.rules.losses import LossRule
 
 
 class PoorWeightInitialization(LossRule):
-    """Fires if, over the first ``steps`` saved training steps, the loss does not fall for ``patience`` of
+    """Fires if, within the first ``steps`` saved training steps, the loss does not fall for ``patience`` of
     them and the initial weights explain it: variances of activation inputs differ between layers by more than
-    ``threshold``, or the gap between the 5th and 95th percentile of a gradient is below
+    a factor of ``threshold``, or the gap between the 5th and the 95th percentile of a gradient is below
     ``distribution_range``.
 
-    Our reading. AWS's page lists three tests and does not say how they are joined; AWS's rule fires at step 0
-    on common pretrained networks, where gradients are small and training goes well. So a symptom alone is not
-    enough here: the loss must agree. Where activation inputs are saved, they decide; gradients decide where
-    none are.
+    Our interpretation: AWS's page lists three tests and does not say how they are combined. AWS's rule fires
+    at step 0 on common pretrained networks, whose gradients are small although they train well. Here a
+    symptom alone is therefore not enough; the loss must confirm it. Activation inputs decide if they are
+    saved, gradients otherwise.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -32,7 +30,7 @@ class PoorWeightInitialization(LossRule):
     WANTS = "the loss and activation inputs (.*relu_input) or gradients at the first training steps"
     NEEDED = 1
     FALL = 0.02
-    """The mean loss must fall by this part between the steps before ``patience`` and those after."""
+    """The part by which the mean loss must fall between the last ``patience`` steps and those before."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -41,12 +39,12 @@ class PoorWeightInitialization(LossRule):
         self._gap: tuple[float, str, int] | None = None
 
     def judge(self, step: int) -> Finding | None:
-        """Collect symptoms of one of the first training steps; judge once the loss has had ``patience``."""
+        """Collect the symptoms of the first training steps; evaluate after ``patience`` of them."""
         if self.reader.mode(step) not in ("TRAIN", "GLOBAL") or len(self._losses) >= self.parameters["steps"]:
             return None
         loss = self.loss(step)
-        self._look_at_activations(step)
-        self._look_at_gradients(step)
+        self._check_activations(step)
+        self._check_gradients(step)
         if loss is None:
             return None
         self._losses.append(loss)
@@ -55,7 +53,7 @@ class PoorWeightInitialization(LossRule):
         self.judged += 1
         return self._verdict(step)
 
-    def _look_at_activations(self, step: int) -> None:
+    def _check_activations(self, step: int) -> None:
         variances = {
             name: variance
             for name in sorted(self.reader.names(step))
@@ -70,7 +68,7 @@ class PoorWeightInitialization(LossRule):
             text = f"the variances of {high[0]} ({number(high[1])}) and {low[0]} ({number(low[1])})"
             self._ratio = (ratio, text, step)
 
-    def _look_at_gradients(self, step: int) -> None:
+    def _check_gradients(self, step: int) -> None:
         for name in self.reader.in_collection("gradients", step):
             value = self.reader.value(name, step)
             if value is None or not value.size or name.endswith("bias"):
@@ -111,12 +109,11 @@ class PoorWeightInitialization(LossRule):
             return f"90 % of {name} lie within {number(gap)} at step {at}, below the threshold {reach:g}"
         return None
 
-    def shortage(self) -> str:
-        """Say how many losses were missing."""
+    def insufficient_data(self) -> str:
+        """Explains how many losses are missing."""
         if self._losses and (self._ratio or self._gap):
             return (
-                f"It saw the loss of {len(self._losses)} training steps and needs "
-                f"{self.parameters['patience'] + 1} (parameter patience, and one before): save the loss "
-                "more often."
+                f"The losses of {len(self._losses)} training steps were saved; it needs "
+                f"{self.parameters['patience'] + 1} (parameter patience, plus one): save the loss more often."
             )
-        return super().shortage()
+        return super().insufficient_data()

@@ -1,11 +1,9 @@
-"""Rules on the course of the loss, and the history they keep of it.
+"""Rules on the course of the loss.
 
-Single batches say little, so the rules compare means: over a validation pass, over the training steps between
-two validation passes, over ``num_steps`` training steps. This is our reading of "mean loss" and "step" in
-AWS's page.
+The loss of a single batch says little, so the rules compare means: over a validation pass, over the training
+steps between two validation passes, over ``num_steps`` training steps. This is our interpretation of "mean
+loss" and "step" on AWS's page.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -26,13 +24,13 @@ from debugger.rules.base import (
 
 TRAIN, EVAL = "TRAIN", "EVAL"
 FEWEST_TRAINING_VALUES = 3
-"""A training mean takes in older values until it has this many."""
+"""A training mean includes older values until it has this many."""
 NEW_PASS = 4
-"""A gap this many times the usual one between saved validation steps begins a new pass."""
+"""A gap of this many times the usual one between saved validation steps starts a new pass."""
 
 
 def mode_name(text: str) -> str:
-    """A mode as smdebug names it; raises ValueError."""
+    """A mode as smdebug names it. Raises ValueError for anything else."""
     mode = text.strip().upper().removeprefix("MODES.").removeprefix("MODE.")
     if mode not in ("TRAIN", "EVAL", "PREDICT", "GLOBAL"):
         raise ValueError(text)
@@ -61,7 +59,7 @@ class Pass:
 
 
 class LossRule(DebuggerRule):
-    """A rule on the losses: the tensors that tensor_regex names, or the collection ``losses``."""
+    """A rule on the losses: the tensors that tensor_regex selects, or the collection ``losses``."""
 
     WANTS = "the loss (collection 'losses') at training and at validation steps"
 
@@ -79,7 +77,7 @@ class LossRule(DebuggerRule):
 
 
 class PassRule(LossRule):
-    """A rule that compares a finished validation pass with the training before it."""
+    """A rule that compares a complete validation pass with the training before it."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -88,7 +86,7 @@ class PassRule(LossRule):
         self._since = 0
 
     def judge(self, step: int) -> Finding | None:
-        """Add the step's loss to its pass; judge when that ends a validation pass."""
+        """Add the step's loss to its pass; evaluate if that ends a validation pass."""
         mode, loss = self.reader.mode(step), self.loss(step)
         if mode not in (TRAIN, EVAL) or loss is None:
             return None
@@ -104,7 +102,7 @@ class PassRule(LossRule):
         return finding
 
     def finish(self) -> Finding | None:
-        """Judge a validation pass that nothing follows."""
+        """Evaluate a validation pass that no step follows."""
         ended, self._current = self._current, None
         if ended is None or ended.mode != EVAL or not self._training:
             return None
@@ -114,7 +112,7 @@ class PassRule(LossRule):
         return self.compare(float(np.mean(values)), ended)
 
     def compare(self, training: float, validation: Pass) -> Finding | None:
-        """Judge a training mean against the validation pass that followed it."""
+        """Compare a training mean with the validation pass that followed it."""
         raise NotImplementedError
 
 
@@ -122,8 +120,8 @@ class Overfit(PassRule):
     """Fires if (mean validation loss - mean training loss) / mean training loss exceeds ``ratio_threshold``
     in ``patience`` consecutive comparisons from ``start_step`` on.
 
-    Our reading: one comparison a validation pass. The first does not count, because a model that has seen
-    every picture once cannot have learnt it by heart.
+    Our interpretation: one comparison per validation pass. The first does not count, because a model that has
+    seen every image once cannot have memorised them.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -132,11 +130,8 @@ class Overfit(PassRule):
         "patience": Parameter(count, 1),
         "ratio_threshold": Parameter(positive, 0.1),
     }
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._exceeded = 0
-        self._highest = -np.inf
+    _exceeded = 0
+    _highest = -np.inf
 
     def compare(self, training: float, validation: Pass) -> Finding | None:
         """Count comparisons above the threshold."""
@@ -154,10 +149,10 @@ class Overfit(PassRule):
         return Finding(
             step,
             f"the validation loss {number(validation.mean())} exceeds the training loss "
-            f"{number(training)} by the factor {number(ratio)} of it at step {step}, above the threshold "
+            f"{number(training)} by {number(ratio)} times the latter at step {step}, above the threshold "
             f"{threshold:g}.",
             "train fewer epochs or keep the best epoch, add augmentation, weight-decay or "
-            "label-smoothing, train fewer layers, or collect more pictures",
+            "label-smoothing, train fewer layers, or collect more images",
         )
 
 
@@ -165,8 +160,8 @@ class Overtraining(PassRule):
     """Fires if the training loss has not improved by ``delta`` for ``patience_train`` steps, or the
     validation loss for ``patience_validation`` steps.
 
-    Our reading: a step is one validation pass with the training before it. A training loss that never
-    improved at all is not overtrained; that is LossNotDecreasing's matter.
+    Our interpretation: a step is one validation pass with the training before it. A training loss that has
+    never improved is not overtraining; LossNotDecreasing reports it.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -217,14 +212,14 @@ class Overtraining(PassRule):
 class LossNotDecreasing(LossRule):
     """Fires if the loss does not fall by ``diff_percent`` over ``num_steps`` steps.
 
-    Our reading. The mean loss of the ``num_steps`` steps up to now is compared with the lowest such mean
-    before; with losses saved ``num_steps`` apart or more, that is the single value of AWS's page. Batches
-    differ, so a rise counts as real at once only if the noise (spread of the loss around its own trend) is
-    within ``increase_threshold_percent``. Otherwise each mean takes in five saved values or more,
-    and the loss must fail to fall three times in a row and be, over these three windows, not below the values
-    before them; or its whole course over six comparisons (three when training ends) must show no fall.
+    Our interpretation: the mean loss of the last ``num_steps`` steps is compared with the lowest such mean
+    before; if losses are saved ``num_steps`` or more apart, that is the single value of AWS's page. Because
+    batches differ, a rise counts immediately only if the noise (the spread of the loss around its trend) is
+    within ``increase_threshold_percent``. Otherwise each mean covers at least five saved values, and the rule
+    fires if three comparisons in a row show no fall and the three windows together are not below the values
+    before them, or if the whole course of six comparisons (three when training has ended) shows no fall.
     "Below" means by more than one standard error of the difference of the means. A loss that is not finite
-    fires at once. Mode GLOBAL means training losses where the run tells modes apart.
+    fires immediately. Mode GLOBAL means training losses if the run distinguishes modes.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -238,13 +233,13 @@ class LossNotDecreasing(LossRule):
     }
     WANTS = "the loss (collection 'losses') at training steps that lie num_steps apart"
     NEEDED = 1
-    NOISY_TRIES, NOISY_VALUES = 3, 5
-    """Comparisons without a fall, and values in each of the means compared, that a noisy loss is given."""
+    NOISY_COMPARISONS, NOISY_VALUES = 3, 5
+    """For a noisy loss: comparisons without a fall before the rule fires, and values in each mean."""
     ADVICE = (
-        "if it never fell, try lr ten times higher and check that labels belong to their pictures; if it "
+        "if it never fell, try lr ten times higher and check that the images have the right labels; if it "
         "rose or jumps, try lr ten times lower"
     )
-    COURSE_TRIES, COURSE_TRIES_AT_END = 6, 3
+    COURSE_COMPARISONS, COURSE_COMPARISONS_AT_END = 6, 3
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -257,7 +252,7 @@ class LossNotDecreasing(LossRule):
         self._failed = 0
 
     def judge(self, step: int) -> Finding | None:
-        """Compare the window that ends here with the best before it, every ``num_steps`` steps."""
+        """Every ``num_steps`` steps, compare the window that ends here with the best one before it."""
         mode, loss = self.reader.mode(step), self.loss(step)
         wanted = (TRAIN, "GLOBAL") if self.parameters["mode"] == "GLOBAL" else (self.parameters["mode"],)
         if mode not in wanted or loss is None:
@@ -286,22 +281,22 @@ class LossNotDecreasing(LossRule):
         return not self._noisy() or len(self._losses) - self._window >= self.NOISY_VALUES
 
     def finish(self) -> Finding | None:
-        """Judge a run too short for a second full window by what it has."""
+        """Evaluate a run that is too short for a second full window by the values it has."""
         if self.judged == 0 and np.isfinite(self._best) and self._window < len(self._steps):
             return self._compare()
-        return self._course() if self.judged >= self.COURSE_TRIES_AT_END else None
+        return self._course() if self.judged >= self.COURSE_COMPARISONS_AT_END else None
 
-    def shortage(self) -> str:
-        """Say how many losses were missing."""
+    def insufficient_data(self) -> str:
+        """Explains how many losses are missing."""
         if self._losses:
             return (
-                f"It saw {len(self._losses)} losses, too few to compare means "
+                f"{len(self._losses)} losses were saved, too few to compare means "
                 f"{self.parameters['num_steps']} steps apart: train longer or save the loss more often."
             )
-        return super().shortage()
+        return super().insufficient_data()
 
     def _compare(self) -> Finding | None:
-        """Compare the mean of the values since the last comparison with the best mean before."""
+        """Compare the mean of the values since the last comparison with the best mean so far."""
         step = self._steps[-1]
         current = float(np.mean(self._losses[self._window :]))
         self._window = len(self._steps)
@@ -318,8 +313,8 @@ class LossNotDecreasing(LossRule):
             "%)."
         )
         noisy = self._noisy()
-        if self._failed < (self.NOISY_TRIES if noisy else 1) or (noisy and self._falls_lately()):
-            return self._course() if self.judged >= self.COURSE_TRIES else None
+        if self._failed < (self.NOISY_COMPARISONS if noisy else 1) or (noisy and self._fell_recently()):
+            return self._course() if self.judged >= self.COURSE_COMPARISONS else None
         change = f"fell by only {number(fall)} %" if fall >= 0 else f"rose by {number(-fall)} %"
         return Finding(
             step,
@@ -329,15 +324,15 @@ class LossNotDecreasing(LossRule):
             self.ADVICE,
         )
 
-    def _falls_lately(self) -> bool:
-        """Whether the last windows that failed, taken together, are below as many values before them."""
-        number_of_values = self.NOISY_TRIES * self.NOISY_VALUES
+    def _fell_recently(self) -> bool:
+        """Whether the last windows without a fall, taken together, are below as many values before them."""
+        number_of_values = self.NOISY_COMPARISONS * self.NOISY_VALUES
         later = self._losses[-number_of_values:]
         earlier = self._losses[:-number_of_values][-number_of_values:]
         return _fall(earlier, later) > 1.0
 
     def _course(self) -> Finding | None:
-        """Compare the earlier and the later half of all losses so far."""
+        """Compare the first and the second half of all losses so far."""
         half = len(self._losses) // 2
         earlier, later = self._losses[:half], self._losses[half:]
         if half < 2 or _fall(earlier, later) > 1.0:
@@ -346,8 +341,8 @@ class LossNotDecreasing(LossRule):
         return Finding(
             step,
             f"the loss does not fall: its mean is {number(float(np.mean(earlier)))} up to step "
-            f"{self._steps[half - 1]} and {number(float(np.mean(later)))} from there to step {step}, no "
-            f"more apart than chance explains; it should fall by {self.parameters['diff_percent']:g} % "
+            f"{self._steps[half - 1]} and {number(float(np.mean(later)))} from there to step {step}, a "
+            f"difference that chance explains; it should fall by {self.parameters['diff_percent']:g} % "
             f"every {self.parameters['num_steps']} steps.",
             self.ADVICE,
         )
@@ -356,10 +351,10 @@ class LossNotDecreasing(LossRule):
         return bool(self._noise() > self.parameters["increase_threshold_percent"])
 
     def _noise(self) -> float:
-        """Spread of the loss around its trend, in per cent of it; infinite while it is not known.
+        """Spread of the loss around its trend in per cent of the mean; infinite for fewer than three values.
 
-        Taken from second differences, which cancel the trend; their standard deviation is the noise's times
-        the square root of six. The median makes it robust (times 1.4826 for a normal distribution).
+        Second differences cancel the trend, and their standard deviation is sqrt(6) times that of the noise.
+        It is estimated robustly from the median absolute value (times 1.4826 for a normal distribution).
         """
         losses = np.array(self._losses[-50:])
         if len(losses) < 3:
@@ -369,7 +364,7 @@ class LossNotDecreasing(LossRule):
 
 
 def _fall(earlier: list[float], later: list[float]) -> float:
-    """How far the mean fell, in standard errors of the difference; infinite for too few values."""
+    """The fall of the mean in standard errors of the difference; infinite for fewer than two values each."""
     if min(len(earlier), len(later)) < 2:
         return float("inf")
     error = np.sqrt(np.var(earlier, ddof=1) / len(earlier) + np.var(later, ddof=1) / len(later))

@@ -1,8 +1,6 @@
-"""Rule on the clock: does the job still save tensors?"""
+"""Rule on elapsed time: does the job still save tensors?"""
 
-from __future__ import annotations
-
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from debugger.rules.base import DebuggerRule, Finding, Parameter, boolean, number, positive
 
@@ -10,8 +8,8 @@ from debugger.rules.base import DebuggerRule, Finding, Parameter, boolean, numbe
 class StalledTrainingRule(DebuggerRule):
     """Fires if no new step is saved for ``threshold`` seconds while the job runs.
 
-    ``stop_training_on_fire`` asks for the job to be stopped. Our reading: before the first step, the time
-    since evaluation began counts.
+    ``stop_training_on_fire`` requests that the job be stopped. Our interpretation: before the first step, the
+    time since the start of the evaluation counts.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -20,11 +18,8 @@ class StalledTrainingRule(DebuggerRule):
     }
     WANTS = "any saved tensor"
     NEEDED = 1
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self._last: int | None = None
-        self._longest = 0.0
+    _last: int | None = None
+    _longest = 0.0
 
     def judge(self, step: int) -> Finding | None:
         """Remember the step."""
@@ -45,6 +40,6 @@ class StalledTrainingRule(DebuggerRule):
             self._last or 0,
             f"no tensor has been saved for {seconds:.0f} s since {since}, longer than the threshold "
             f"{threshold:g} s.",
-            "look at the job's log and its CPU use: a data loader that waits for its processes and a "
-            "full disk are common; if steps are merely slow, save more often or raise the threshold",
+            "check the job's log and CPU use: common causes are a data loader that waits for its workers and "
+            "a full disk; if steps are merely slow, save more often or raise the threshold",
         )

@@ -15,7 +15,7 @@ START = 1_700_000_040.0
 
 
 def golden_folder() -> Path:
-    """Folder of AWS's published reports; skips the test where the data set is not on this machine."""
+    """Folder of AWS's published reports; skips the test where the dataset is not on this machine."""
     root = Path(os.environ.get("SHARED_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
     folder = root / "aws_golden"
     if not folder.is_dir():

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from debugger.evaluator import Evaluation, EvaluatorSettings
-from debugger.rules import RULES
+from debugger.rules import MODULES
 from debugger.rules.losses import Overfit
 from debugger.statuses import StatusBoard
 
@@ -42,7 +42,7 @@ def test_no_tensors_is_said_and_is_not_no_issues(tmp_path: Path) -> None:
     ended.touch()
     statuses = evaluate(tmp_path / "missing", [rule("Overfit")], tmp_path / "out", ended_file=ended)
     assert statuses["Overfit"]["RuleEvaluationStatus"] == "Stopped"
-    assert statuses["Overfit"]["Outcome"] == "NothingToLookAt"
+    assert statuses["Overfit"]["Outcome"] == "InsufficientData"
     assert "saved no tensors under" in statuses["Overfit"]["StatusDetails"]
 
 
@@ -50,7 +50,7 @@ def test_waiting_ends_without_an_end_marker(tmp_path: Path) -> None:
     started = time.monotonic()
     statuses = evaluate(tmp_path / "missing", [rule("Overfit")], tmp_path / "out", idle_timeout=0.5)
     assert time.monotonic() - started < 20
-    assert "no end of training" in statuses["Overfit"]["StatusDetails"]
+    assert "training did not end" in statuses["Overfit"]["StatusDetails"]
 
 
 def test_a_collection_that_was_never_saved_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_a_collection_that_was_never_saved_is_named(tmp_path: Path, monkeypatch:
     names = ["VanishingGradient", "DeadRelu", "WeightUpdateRatio", "ClassImbalance", "CheckInputImages"]
     statuses = evaluate(saved, [rule(name) for name in names], tmp_path / "out")
     for name in names:
-        assert statuses[name]["Outcome"] == "NothingToLookAt", name
+        assert statuses[name]["Outcome"] == "InsufficientData", name
         assert "The run saved: CrossEntropyLoss_output_0" in statuses[name]["StatusDetails"]
     assert "gradients" in statuses["VanishingGradient"]["StatusDetails"]
 
@@ -69,7 +69,7 @@ def test_a_run_that_shows_step_0_only_is_not_judged(tmp_path: Path, monkeypatch:
     saved = train(Run(healthy_data(), epochs=1, interval=500), tmp_path / "tensors", monkeypatch)
     names = ["VanishingGradient", "Overfit", "Overtraining", "PoorWeightInitialization", "LossNotDecreasing"]
     statuses = evaluate(saved, [rule(name) for name in names], tmp_path / "out")
-    assert {one["Outcome"] for one in statuses.values()} == {"NothingToLookAt"}
+    assert {one["Outcome"] for one in statuses.values()} == {"InsufficientData"}
     assert "save_interval is too long" in statuses["VanishingGradient"]["StatusDetails"]
 
 
@@ -87,7 +87,7 @@ def test_unknown_rules_and_bad_parameters_are_errors_and_the_others_go_on(
     statuses = evaluate(tensors, rules, tmp_path / "out")
     named = {
         "NoSuchRule": "NoSuchRule",
-        "Unnamed": "no rule ''",
+        "Unnamed": "there is no rule ''",
         "BadValue": "patience cannot be 'many'",
         "BadName": "'patients'",
         "BadPattern": "tensor_regex",
@@ -114,7 +114,7 @@ def test_a_rule_that_raises_is_an_error_and_the_others_go_on(
 def test_tensors_of_another_job_are_an_error(tmp_path: Path, tensors: Path) -> None:
     statuses = evaluate(tensors, [rule("Overfit")], tmp_path / "out", started=time.time() + 60)
     assert statuses["Overfit"]["RuleEvaluationStatus"] == "Error"
-    assert "another job's" in statuses["Overfit"]["StatusDetails"]
+    assert "another job" in statuses["Overfit"]["StatusDetails"]
 
 
 @pytest.mark.parametrize("damage", ["events", "index", "collections"])
@@ -127,15 +127,15 @@ def test_a_half_written_folder_ends_with_a_reason(tmp_path: Path, tensors: Path,
     rules = [rule("VanishingGradient"), rule("LossNotDecreasing"), rule("ExplodingTensor")]
     statuses = evaluate(copy, rules, tmp_path / "out")
     for status in statuses.values():
-        assert status["Outcome"] in ("Error", "NothingToLookAt")
-        assert "read" in status["StatusDetails"] or "half-written" in status["StatusDetails"]
+        assert status["Outcome"] in ("Error", "InsufficientData")
+        assert "read" in status["StatusDetails"] or "incomplete" in status["StatusDetails"]
 
 
 def test_rules_follow_a_run_while_it_is_written(tmp_path: Path, tensors: Path) -> None:
     growing, ended = tmp_path / "growing", tmp_path / "ended"
     board = StatusBoard(tmp_path / "out")
     rules = [rule("LossNotDecreasing"), rule("StalledTrainingRule", threshold="30")]
-    evaluation = Evaluation(rules, EvaluatorSettings(str(growing), "job", ended, poll=0.05), board)
+    evaluation = Evaluation(rules, EvaluatorSettings(str(growing), ended, poll=0.05), board)
     runner = threading.Thread(target=evaluation.run)
     runner.start()
     for part in ("collections", "events", "index"):
@@ -191,7 +191,7 @@ def test_the_command_line_evaluates_every_rule_and_reports_the_profile(tmp_path:
         [one for number in range(20) for one in tick(number, cpus=[10, 30])],
     )
     file = tmp_path / "rules.json"
-    file.write_text(json.dumps([*(rule(name) for name in RULES), rule("ProfilerReport")]))
+    file.write_text(json.dumps([*(rule(name) for name in MODULES), rule("ProfilerReport")]))
     arguments = [
         "evaluate",
         "--rules",
@@ -212,7 +212,7 @@ def test_the_command_line_evaluates_every_rule_and_reports_the_profile(tmp_path:
     done = command(arguments)
     assert done.returncode == 0, done.stderr
     documents = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")]
-    assert len(documents) == len(RULES) + 1
+    assert len(documents) == len(MODULES) + 1
     assert all(one["RuleEvaluationStatus"] in ("NoIssuesFound", "Stopped") for one in documents)
     assert (tmp_path / "report" / "profiler-report.html").is_file()
     lines = done.stdout.splitlines()

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from debugger import golden
-from debugger.profiler.golden import compare_job, job_folders
+from debugger.profiler import aws_reports
+from debugger.profiler.aws_reports import compare_job, job_folders
 from debugger.profiler.rules import evaluate, read_evidence
 
 from tests.sagemaker_code.debugger.samples_support import golden_folder
@@ -23,11 +23,11 @@ def test_every_field_of_every_job_is_awss() -> None:
         outcome = compare_job(folder)
         assert outcome.differ == []
         assert outcome.fields >= 40
-        assert all(": " in line for line in outcome.left_out)
+        assert all(": " in line for line in outcome.skipped)
 
 
 def test_the_command_ends_with_the_count(capsys: pytest.CaptureFixture[str]) -> None:
-    assert golden.main([str(golden_folder())]) == 0
+    assert aws_reports.main([str(golden_folder())]) == 0
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last.endswith(" fields, 0 differ")
 
@@ -40,7 +40,7 @@ def test_a_changed_expectation_is_reported(tmp_path: Path, capsys: pytest.Captur
     expected = json.loads((source / "expected" / "LowGPUUtilization.json").read_text())
     expected["RuleTriggered"] += 1
     (job / "expected" / "LowGPUUtilization.json").write_text(json.dumps(expected))
-    assert golden.main([str(tmp_path)]) == 1
+    assert aws_reports.main([str(tmp_path)]) == 1
     printed = capsys.readouterr().out
     assert "changed/LowGPUUtilization.RuleTriggered: AWS 3, ours 2" in printed
     assert printed.strip().endswith(" 1 differ")

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from debugger import hook_config, monitor
 from debugger.hook_config import RunLength
-from debugger.statuses import read_statuses
 
 SCRIPT = Path(__file__).with_name("beside_script.py")
 ROOT = Path(__file__).parents[3]
@@ -44,8 +43,10 @@ def test_statuses_come_to_the_log_and_with_the_report_to_the_output(tmp_path: Pa
     assert all(LINE.match(line) for line in told)
     assert "[debugger] rule=Overfit status=InProgress" in told
     assert any(line.startswith("[debugger] rule=Overfit status=NoIssuesFound | ") for line in told)
-    assert any("rule=NoSuchRule status=Error | no rule 'NoSuchRule'" in line for line in told)
-    statuses = {one["RuleConfigurationName"]: one for one in read_statuses(tmp_path / "debugger" / "rules")}
+    assert any("rule=NoSuchRule status=Error | there is no rule 'NoSuchRule'" in line for line in told)
+    statuses = {
+        path.stem: json.loads(path.read_text()) for path in (tmp_path / "debugger/rules").glob("[!.]*.json")
+    }
     assert statuses["VanishingGradient"]["RuleEvaluationStatus"] == "NoIssuesFound"
     page = (tmp_path / "debugger" / "profiler-report.html").read_text()
     assert "90" in re.findall(r"<b>(\d+)</b>steps", page) or "135" in re.findall(r"<b>(\d+)</b>steps", page)

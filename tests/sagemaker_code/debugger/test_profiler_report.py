@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from debugger import profiler_report
+from debugger.profiler import write_report
 
 from tests.sagemaker_code.debugger.samples_support import golden_folder, tick, write_lines
 
@@ -32,7 +32,7 @@ class Page(HTMLParser):
 
 def test_a_gpu_job_gets_files_and_a_self_contained_page(tmp_path: Path) -> None:
     samples = golden_folder() / "jobs" / "g4dn.xlarge"
-    assert profiler_report.main([str(samples), "--output", str(tmp_path), "--job", "dog <breed>"]) == 0
+    assert write_report.main([str(samples), "--output", str(tmp_path), "--job", "dog <breed>"]) == 0
     files = sorted(path.stem for path in (tmp_path / "profiler-reports").glob("*.json"))
     assert len(files) == 11
     for path in (tmp_path / "profiler-reports").glob("*.json"):
@@ -56,18 +56,18 @@ def test_a_gpu_job_gets_files_and_a_self_contained_page(tmp_path: Path) -> None:
 
 def test_the_rhythm_of_a_job_of_three_seconds_is_enough(tmp_path: Path) -> None:
     samples = write_lines(tmp_path / "m.jsonl", [one for n in range(6) for one in tick(n, cpus=[10, 20])])
-    assert profiler_report.main([str(samples), "--output", str(tmp_path / "out")]) == 0
-    assert "the GPU rules had nothing to judge" in (tmp_path / "out" / "profiler-report.html").read_text()
+    assert write_report.main([str(samples), "--output", str(tmp_path / "out")]) == 0
+    assert "the GPU rules had insufficient data" in (tmp_path / "out" / "profiler-report.html").read_text()
 
 
 def test_missing_samples_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = str(tmp_path / "nowhere")
-    assert profiler_report.main([missing, "--output", str(tmp_path / "out")]) == 1
+    assert write_report.main([missing, "--output", str(tmp_path / "out")]) == 1
     assert missing in capsys.readouterr().err
 
 
 def test_a_bad_parameter_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     samples = write_lines(tmp_path / "m.jsonl", tick(0, cpus=[10]))
     arguments = [str(samples), "--output", str(tmp_path / "out"), "--parameter", "BatchSize_wndow=3"]
-    assert profiler_report.main(arguments) == 1
+    assert write_report.main(arguments) == 1
     assert "wndow" in capsys.readouterr().err

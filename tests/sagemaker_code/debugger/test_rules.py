@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from debugger.hook_config import COLLECTIONS
-from debugger.rules import RULES
+from debugger.rules import MODULES
 from debugger.rules.base import matches
 from torch import nn
 
@@ -19,7 +19,7 @@ from tests.sagemaker_code.debugger.training_support import (
     Run,
     evaluate,
     healthy_data,
-    pictures,
+    make_images,
     rule,
     train,
 )
@@ -34,9 +34,9 @@ def configured(name: str, **parameters: str) -> dict[str, Any]:
 
 def test_a_healthy_training_has_no_issue_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = train(Run(healthy_data()), tmp_path / "tensors", monkeypatch)
-    statuses = evaluate(tensors, [configured(name) for name in RULES], tmp_path / "statuses")
+    statuses = evaluate(tensors, [configured(name) for name in MODULES], tmp_path / "statuses")
     outcomes = {name: (one["Outcome"], one["StatusDetails"]) for name, one in statuses.items()}
-    assert set(outcomes) == set(RULES)
+    assert set(outcomes) == set(MODULES)
     assert {name: text for name, text in outcomes.items() if text[0] != "NoIssuesFound"} == {}
 
 
@@ -60,7 +60,7 @@ def dead_from_the_first_step(model: nn.Module) -> None:
 
 
 def shuffled(data: Data) -> Data:
-    """The same pictures with labels that tell nothing of them."""
+    """The same images with labels that tell nothing of them."""
     generator = torch.Generator().manual_seed(3)
     return Data(
         *(
@@ -71,21 +71,21 @@ def shuffled(data: Data) -> Data:
 
 
 def brighter(data: Data) -> Data:
-    """The same pictures as if they were never normalised."""
+    """The same images as if they were never normalised."""
     return Data((data.train[0] + 0.9, data.train[1]), (data.valid[0] + 0.9, data.valid[1]))
 
 
 def imbalanced() -> Data:
     """One class almost alone."""
-    images, labels = pictures(900, seed=1)
+    images, labels = make_images(900, seed=1)
     keep = (labels == 0) | (torch.arange(len(labels)) % 25 == 0)
-    return Data((images[keep], labels[keep]), pictures(120, seed=2))
+    return Data((images[keep], labels[keep]), make_images(120, seed=2))
 
 
 def tiny() -> Data:
-    """A handful of pictures without a pattern, to be learnt by heart."""
-    images, labels = pictures(24, seed=1, noise=3.0)
-    return Data((images, labels), pictures(160, seed=2, noise=3.0))
+    """A handful of images without a pattern, to be memorised."""
+    images, labels = make_images(24, seed=1, noise=3.0)
+    return Data((images, labels), make_images(160, seed=2, noise=3.0))
 
 
 DISEASES: list[tuple[str, str, Run, dict[str, str]]] = [

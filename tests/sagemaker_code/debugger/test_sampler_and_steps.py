@@ -68,8 +68,8 @@ def slow_loader(batches: int) -> list[torch.Tensor]:
 
 def test_steps_and_waits_are_timed_and_numbered(tmp_path: Path) -> None:
     timer = StepTimer(tmp_path, profile_from=2, profile_steps=2)
-    pictures = torch.utils.data.TensorDataset(torch.randn(40, 3, 8, 8))
-    loader = torch.utils.data.DataLoader(pictures, batch_size=4, num_workers=0)
+    images = torch.utils.data.TensorDataset(torch.randn(40, 3, 8, 8))
+    loader = torch.utils.data.DataLoader(images, batch_size=4, num_workers=0)
     weights = torch.randn(3 * 64, 64)
     for (batch,) in timer.batches(loader, "TRAIN"):
         with timer.step("TRAIN"):

@@ -45,21 +45,21 @@ class Net(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
                 nn.init.zeros_(module.get_parameter("bias"))
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Scores of shape (N, CLASSES)."""
-        scores: torch.Tensor = self.head(self.deeper(self.relu(self.conv(pictures))).mean((2, 3)))
+        scores: torch.Tensor = self.head(self.deeper(self.relu(self.conv(images))).mean((2, 3)))
         return scores
 
 
 @dataclass
 class Data:
-    """Pictures and labels for training and validation."""
+    """Images and labels for training and validation."""
 
     train: tuple[torch.Tensor, torch.Tensor]
     valid: tuple[torch.Tensor, torch.Tensor]
 
 
-def pictures(number: int, *, seed: int = 0, noise: float = 0.7) -> tuple[torch.Tensor, torch.Tensor]:
+def make_images(number: int, *, seed: int = 0, noise: float = 0.7) -> tuple[torch.Tensor, torch.Tensor]:
     """Noise around one colour a class, mean zero."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, CLASSES, (number,), generator=generator)
@@ -71,8 +71,8 @@ def pictures(number: int, *, seed: int = 0, noise: float = 0.7) -> tuple[torch.T
 
 
 def healthy_data() -> Data:
-    """Enough pictures that training generalises."""
-    return Data(pictures(480, seed=1), pictures(240, seed=2))
+    """Enough images that training generalises."""
+    return Data(make_images(480, seed=1), make_images(240, seed=2))
 
 
 @dataclass
@@ -156,5 +156,5 @@ def evaluate(
     """Evaluate ``rules`` over a finished run; the status documents by name."""
     board = StatusBoard(output)
     given = {"poll": 0.05, "idle_timeout": 30.0, **settings}
-    Evaluation(rules, EvaluatorSettings(str(tensors), "job", **given), board).run()
+    Evaluation(rules, EvaluatorSettings(str(tensors), **given), board).run()
     return {path.stem: json.loads(path.read_text()) for path in output.glob("[!.]*.json")}

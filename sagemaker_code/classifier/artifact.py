@@ -1,8 +1,8 @@
-"""The trained model as files: what a training job leaves in the model directory and an endpoint loads.
+"""The trained model as files: a training job writes them to the model directory, an endpoint loads them.
 
     model.safetensors   weights and batch statistics
-    model.json          what else it takes to answer: ModelCard
-    code/               the modules that serve it
+    model.json          architecture, classes and input: ModelCard
+    code/               inference.py and the package `classifier`
 
 The folder is complete: nothing is downloaded at serving time.
 """
@@ -17,21 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data import MEAN, STD
-from errors import ModelValueError
-from files import write_atomically
-from model import build
 from torch import nn
-from weights import read_weights, to_safetensors
+
+from classifier.errors import ModelValueError
+from classifier.files import write_atomically
+from classifier.images import MEAN, STD
+from classifier.model import build
+from classifier.weights import read_weights, to_safetensors
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
-SERVING_MODULES = ("inference", "artifact", "model", "weights", "data", "errors", "files")
+CODE = "code"
+_PACKAGE = Path(__file__).parent
+_ENTRY_POINT = _PACKAGE.with_name("inference.py")
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A model's architecture, input and classes; `classes` are in the order of its scores."""
+    """A model's architecture, input size in pixels, and classes in the order of its scores."""
 
     arch: str
     classes: tuple[str, ...]
@@ -42,7 +45,7 @@ class ModelCard:
 
     @classmethod
     def read(cls, model_dir: Path) -> "ModelCard":
-        """Raise ModelValueError if the folder holds no readable card."""
+        """Read a model folder's card. Raises ModelValueError if there is none that can be read."""
         file = model_dir / CARD
         try:
             fields: dict[str, Any] = {
@@ -55,19 +58,20 @@ class ModelCard:
 
 
 def save_model(state: Mapping[str, torch.Tensor], card: ModelCard, model_dir: Path) -> None:
-    """Write weights, card and serving code; an earlier model in the folder is replaced file by file."""
+    """Write weights, card and serving code. A model that is there already is replaced file by file."""
     content = to_safetensors(state)
     card = dataclasses.replace(card, weights_sha256=hashlib.sha256(content).hexdigest())
-    code = model_dir / "code"
-    code.mkdir(parents=True, exist_ok=True)
-    for module in SERVING_MODULES:
-        shutil.copyfile(Path(__file__).with_name(f"{module}.py"), code / f"{module}.py")
+    code = model_dir / CODE
+    shutil.copytree(
+        _PACKAGE, code / _PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+    )
+    shutil.copyfile(_ENTRY_POINT, code / _ENTRY_POINT.name)
     write_atomically(model_dir / WEIGHTS, content)
     write_atomically(model_dir / CARD, json.dumps(dataclasses.asdict(card), indent=2).encode())
 
 
 def load_model(model_dir: Path, device: torch.device) -> tuple[nn.Module, ModelCard]:
-    """The model of a folder that `save_model` wrote, in evaluation mode."""
+    """The model that `save_model` wrote, in evaluation mode on `device`. Raises ModelValueError."""
     card = ModelCard.read(model_dir)
     model = build(card.arch, len(card.classes), card.image_size)
     model.load_state_dict(read_weights(model_dir / WEIGHTS))

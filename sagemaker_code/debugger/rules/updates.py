@@ -1,6 +1,4 @@
-"""Rule on how far each update moves the weights."""
-
-from __future__ import annotations
+"""Rule on the size of weight updates."""
 
 from typing import Any, ClassVar
 
@@ -12,10 +10,10 @@ from debugger.rules.base import Array, DebuggerRule, Finding, Parameter, count, 
 class WeightUpdateRatio(DebuggerRule):
     """Fires if the ratio of update to weight is above ``large_threshold`` or below ``small_threshold``.
 
-    Our reading: the ratio is mean|w(s) - w(earlier)| / (mean|w(earlier)| + epsilon), between saved training
-    steps that lie ``num_steps`` apart or more (default: the saved step before). Judged are weights of two
-    axes or more: scales of normalisations start at zero or one by design, and from zero any step is
-    infinitely large. Weights that never moved while others did are frozen and not judged.
+    Our interpretation: the ratio is mean|w(s) - w(earlier)| / (mean|w(earlier)| + epsilon), between saved
+    training steps that are at least ``num_steps`` apart (default: the previous saved step). Only weights with
+    two or more axes are evaluated: scales of normalisations start at zero or one by design, and relative to
+    zero any update is infinite. Weights that never moved while others did are frozen and not evaluated.
     """
 
     PARAMETERS: ClassVar[dict[str, Parameter]] = {
@@ -61,8 +59,7 @@ class WeightUpdateRatio(DebuggerRule):
                 step,
                 f"{name} moved by {number(ratio)} of its own size up to step {step}, below the threshold "
                 f"{small:g}.",
-                "raise lr, and check that the optimiser was given these weights and that they require "
-                "gradients",
+                "raise lr, and check that the optimiser has these weights and that they require gradients",
             )
         return None
 

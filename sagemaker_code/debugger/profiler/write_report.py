@@ -1,11 +1,9 @@
-"""``python -m debugger.profiler_report SAMPLES --output DIR``: the profiler report of a job.
+"""``python -m debugger profiler_report SAMPLES --output DIR``: writes a job's profiler report.
 
 SAMPLES is a file of sample lines or a folder (local or ``s3://``) in AWS's layout: ``system/incremental/…``
 and ``framework/pevents/…``. DIR (local or ``s3://``) receives ``profiler-report.html`` and
 ``profiler-reports/<Rule>.json``.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -14,12 +12,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from debugger.files import is_s3, local_copy, put_folder, write_atomically
 from debugger.profiler.advice import advise
-from debugger.profiler.page import render
+from debugger.profiler.html_page import render
 from debugger.profiler.parameters import ProfilerParameterError
-from debugger.profiler.report import RuleReport
+from debugger.profiler.rule_report import RuleReport
 from debugger.profiler.rules import evaluate, read_evidence
+from debugger.storage import is_s3, local_copy, put_folder, write_atomically
 
 PAGE = "profiler-report.html"
 RULE_FOLDER = "profiler-reports"
@@ -30,8 +28,8 @@ def write_report(
 ) -> dict[str, RuleReport]:
     """Evaluate the samples and write page and rule files to ``output``.
 
-    Raises OSError (FilesMissingError, StorageError) for samples that cannot be fetched and
-    ProfilerParameterError for a bad override. Samples that are empty or damaged give a report that says so.
+    Raises FilesMissingError or StorageError for samples that cannot be read and ProfilerParameterError for a
+    bad override. Empty or damaged samples give a report that says so.
     """
     with local_copy(samples) as path:
         evidence = read_evidence(path)
@@ -54,7 +52,7 @@ def _write(folder: Path, reports: Mapping[str, RuleReport], page: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the report and print which rules fired."""
-    parser = argparse.ArgumentParser(prog="python -m debugger.profiler_report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m debugger profiler_report", description=__doc__)
     parser.add_argument("samples", help="file or folder of samples, local or s3://")
     parser.add_argument("--output", required=True, help="folder or s3:// prefix for the report")
     parser.add_argument("--job", default="", help="name for the page's title")
@@ -76,7 +74,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name}: triggered {one.triggered}, datapoints {one.datapoints}")
     print(f"report: {options.output.rstrip('/')}/{PAGE}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,14 +1,16 @@
-"""Comparison of our profiler rules with what AWS's service published for the same samples, field by field.
+"""``python -m debugger golden PATH``: compare our profiler rules with AWS's reports, field by field.
 
-A job folder holds ``system_metrics.jsonl`` (the service's samples, reduced to the mean over cores and over
-GPUs) and ``expected/<Rule>.json``. Fields that rest on samples the file does not hold are left out and listed
-with the reason.
+PATH is a job folder or any folder above some. A job folder holds ``system_metrics.jsonl`` (the service's
+samples, reduced to the mean over cores and over GPUs) and ``expected/<Rule>.json``. Fields that depend on
+samples which are not in the file are skipped and listed with the reason. The last line is ``N fields, M
+differ``; the exit status is 0 if none do.
 """
 
-from __future__ import annotations
-
+import argparse
 import json
 import math
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,25 +21,25 @@ from debugger.profiler.rules import evaluate, read_evidence
 RELATIVE_TOLERANCE = 1e-9
 """Percentiles of the same numbers differ in the last bits between numpy versions."""
 
-FRAMEWORK = "rests on framework events, which are not in the file"
-KINDS = "rests on network, memory and I/O samples, which are not in the file"
-CORES = "rests on samples of single cores, which are not in the file"
+FRAMEWORK = "depends on framework events, which are not in the file"
+KINDS = "depends on network, memory and I/O samples, which are not in the file"
+CORES = "depends on samples of single cores, which are not in the file"
 INSTANTS = "counts instants of samples of every kind, most of which are not in the file"
 
 
 @dataclass
 class Comparison:
-    """Outcome for one or several jobs."""
+    """The outcome for one or several jobs."""
 
     fields: int = 0
     differ: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
-    def add(self, other: Comparison) -> None:
-        """Take in another job's outcome."""
+    def add(self, other: "Comparison") -> None:
+        """Add another job's outcome."""
         self.fields += other.fields
         self.differ += other.differ
-        self.left_out += other.left_out
+        self.skipped += other.skipped
 
     def last_line(self) -> str:
         """``N fields, M differ``"""
@@ -67,14 +69,14 @@ def compare_job(folder: Path) -> Comparison:
 def _compare_rule(label: str, rule: str, ours: Any, expected: Any, *, has_gpu: bool) -> Comparison:
     outcome = Comparison()
     if ours is None:
-        outcome.fields, outcome.differ = 1, [f"{label}: no such rule here"]
+        outcome.fields, outcome.differ = 1, [f"{label}: there is no such rule here"]
         return outcome
     our_fields, expected_fields = dict(leaves(ours)), dict(leaves(expected))
     for name in {**expected_fields, **our_fields}:
-        reason = left_out_reason(rule, name, has_gpu=has_gpu)
+        reason = skip_reason(rule, name, has_gpu=has_gpu)
         if reason is not None:
             if name in expected_fields:
-                outcome.left_out.append(f"{label}.{name}: {reason}")
+                outcome.skipped.append(f"{label}.{name}: {reason}")
             continue
         outcome.fields += 1
         if name not in our_fields or not equal(our_fields[name], expected_fields.get(name)):
@@ -85,8 +87,8 @@ def _compare_rule(label: str, rule: str, ours: Any, expected: Any, *, has_gpu: b
     return outcome
 
 
-def left_out_reason(rule: str, name: str, *, has_gpu: bool) -> str | None:
-    """Why a field cannot be derived from reduced samples; None if it can."""
+def skip_reason(rule: str, name: str, *, has_gpu: bool) -> str | None:
+    """Why a field cannot be computed from reduced samples; None if it can."""
     if name == "RuleParameters":
         return None
     if rule in ("CPUBottleneck", "IOBottleneck"):
@@ -102,7 +104,7 @@ def left_out_reason(rule: str, name: str, *, has_gpu: bool) -> str | None:
 
 
 def leaves(document: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of a JSON document with its path; an empty object or list is a leaf."""
+    """Every leaf of a JSON document with its path; empty objects and lists are leaves."""
     if isinstance(document, dict) and document:
         for key, value in document.items():
             yield from leaves(value, f"{path}/{key}" if path else str(key))
@@ -114,7 +116,40 @@ def leaves(document: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def equal(ours: Any, expected: Any) -> bool:
-    """Equality of leaves; numbers up to rounding in the last bits."""
+    """Equality of leaves; numbers may differ by rounding."""
     if isinstance(ours, int | float) and isinstance(expected, int | float):
         return math.isclose(ours, expected, rel_tol=RELATIVE_TOLERANCE, abs_tol=1e-9)
     return bool(ours == expected)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print what differs and what was skipped; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m debugger golden", description=__doc__)
+    parser.add_argument("path", type=Path)
+    parser.add_argument(
+        "--left-out",
+        dest="skipped",
+        action="store_true",
+        help="list every skipped field, not only their number",
+    )
+    options = parser.parse_args(arguments)
+    folders = job_folders(options.path)
+    if not folders:
+        print(
+            f"no job folder (system_metrics.jsonl beside expected/) at or below {options.path}",
+            file=sys.stderr,
+        )
+        return 2
+    whole = Comparison()
+    for folder in folders:
+        outcome = compare_job(folder)
+        print(f"{folder.name}: {outcome.last_line()}, {len(outcome.skipped)} skipped")
+        whole.add(outcome)
+    for line in whole.differ:
+        print(f"differs: {line}")
+    if options.skipped:
+        print(*(f"skipped: {line}" for line in whole.skipped), sep="\n")
+    for reason, count in Counter(line.split(": ", 1)[1] for line in whole.skipped).items():
+        print(f"skipped: {count} fields: {reason}")
+    print(whole.last_line())
+    return 1 if whole.differ else 0

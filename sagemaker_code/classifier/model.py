@@ -1,6 +1,6 @@
 """Any torchvision classification architecture as a backbone and a head, with or without pretrained weights.
 
-The head is the output layer: the last one with parameters of its own, in every architecture of torchvision.
+The head is the output layer. In all of torchvision's architectures it is the last layer that has parameters.
 """
 
 import difflib
@@ -14,25 +14,27 @@ from types import ModuleType
 from typing import Any, Literal
 
 import torch
-from errors import ModelValueError
 from torch import nn
-from weights import read_weights
+
+from classifier.errors import ModelValueError
+from classifier.weights import read_weights
 
 logger = logging.getLogger(__name__)
 
 Trainable = Literal["head", "last_block", "all"]
 
 _AUXILIARY = ("googlenet", "inception_v3")
-"""Architectures with auxiliary classifiers, and with weights that expect their own input range."""
+"""Architectures with auxiliary classifiers and an input range of their own."""
 BRANCH_SCALE = 0.05
-"""What the residual branches of a ResNet with random weights start at. Near zero it learns several times
-faster (Goyal et al. 2017, section 5.1); at zero itself the branches' first gradients would be zero, too."""
+"""Initial scale of the residual branches of a ResNet with random weights. Near zero it learns several times
+faster (Goyal et al. 2017, section 5.1); at exactly zero, the first gradients of the branches would be zero
+too."""
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _SHOWN_KEYS = 3
 
 
 def _torchvision() -> ModuleType:
-    """torchvision.models, imported on first use: it takes seconds, and bad input should fail before that."""
+    """torchvision.models. The import takes seconds, and bad input should fail before that."""
     models: ModuleType = importlib.import_module("torchvision.models")
     return models
 
@@ -44,16 +46,16 @@ def architectures() -> list[str]:
 
 
 def check_architecture(arch: str) -> None:
-    """Raise ModelValueError with the nearest names unless torchvision has this architecture."""
+    """Raise ModelValueError with the nearest names if torchvision does not have this architecture."""
     names = architectures()
     if arch not in names:
         near = difflib.get_close_matches(arch.lower().replace("-", "_"), names, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(names)}"
-        raise ModelValueError(f"arch='{arch}' is no torchvision classification architecture: {hint}")
+        raise ModelValueError(f"arch='{arch}' is not a torchvision classification architecture: {hint}")
 
 
 def build(arch: str, class_count: int, image_size: int) -> nn.Module:
-    """A randomly initialised model for `class_count` classes, checked to work at `image_size`."""
+    """A random model, in evaluation mode, that works at `image_size` pixels. Raises ModelValueError."""
     check_architecture(arch)
     try:
         model = _construct(arch, class_count, image_size)
@@ -62,7 +64,7 @@ def build(arch: str, class_count: int, image_size: int) -> nn.Module:
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ModelValueError(
             f"arch='{arch}' does not work with image-size={image_size} ({_first_line(error)}): "
-            f"torchvision's own weights take {native_size(arch)} pixels or more"
+            f"torchvision's own weights accept {native_size(arch)} pixels or more"
         ) from error
     return model
 
@@ -78,13 +80,13 @@ def _construct(arch: str, class_count: int, image_size: int) -> nn.Module:
     model: nn.Module = _torchvision().get_model(arch, weights=None, num_classes=class_count, **options)
     if arch.startswith("squeezenet"):
         _drop_final_relu(model)
-    _quieten_residual_branches(model)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth to a half faster on CPUs
+    _scale_down_residual_branches(model)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 20 to 50 % faster on CPUs
     return model
 
 
-def _quieten_residual_branches(model: nn.Module) -> None:
-    """Scale the last normalisation of every residual block by BRANCH_SCALE; pretrained weights replace it."""
+def _scale_down_residual_branches(model: nn.Module) -> None:
+    """Set the last normalisation of every residual block to BRANCH_SCALE; pretrained weights overwrite it."""
     resnet = _torchvision().resnet
     for block in model.modules():
         if isinstance(block, resnet.Bottleneck):
@@ -94,10 +96,10 @@ def _quieten_residual_branches(model: nn.Module) -> None:
 
 
 def _drop_final_relu(model: nn.Module) -> None:
-    """Take SqueezeNet's ReLU off its scores.
+    """Remove the ReLU behind SqueezeNet's scores.
 
-    A class whose scores have become negative everywhere gets no gradient through it any more; at the learning
-    rates that suit a linear head all classes end so within one epoch.
+    A class whose scores are negative for every image gets no gradient through the ReLU. At the learning rates
+    that suit a linear head, all classes reach that state within one epoch.
     """
     classifier = model.get_submodule("classifier")
     for name, layer in classifier.named_children():
@@ -106,7 +108,7 @@ def _drop_final_relu(model: nn.Module) -> None:
 
 
 def native_size(arch: str) -> int:
-    """The smallest input, in pixels, that torchvision's own weights of the architecture take."""
+    """The smallest input, in pixels, for torchvision's weights of `arch`. Raises ModelValueError."""
     check_architecture(arch)
     return int(_torchvision().get_model_weights(arch).DEFAULT.meta["min_size"][0])
 
@@ -116,7 +118,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def head_name(model: nn.Module) -> str:
-    """Name of the output layer, as in `model.named_modules()`; the backbone is everything else."""
+    """Name of the output layer in `model.named_modules()`; the backbone is everything else."""
     names: list[str] = [name for name, module in model.named_modules() if _has_own_parameters(module)]
     return names[-1]
 
@@ -124,19 +126,19 @@ def head_name(model: nn.Module) -> str:
 def backbone_units(model: nn.Module) -> list[str]:
     """Names of the backbone's blocks and single layers, in forward order.
 
-    Containers are opened, and so is a module that holds nearly all of the backbone's parameters, such as a
-    transformer's encoder.
+    Containers are replaced by their children, and so is a module that holds nearly all of the backbone's
+    parameters, such as the encoder of a transformer.
     """
     head = head_name(model)
     sizes = {name: _size(module) for name, module in model.named_modules()}
-    opened_above = 0.8 * (sizes[""] - sizes[head])
+    container_size = 0.8 * (sizes[""] - sizes[head])
 
     def units(module: nn.Module, prefix: str) -> Iterator[str]:
         for child_name, child in module.named_children():
             name = prefix + child_name
             if name == head or not sizes[name]:
                 continue
-            large = sizes[name] > opened_above and _has_layers(child)
+            large = sizes[name] > container_size and _has_layers(child)
             if large or isinstance(child, _CONTAINERS):
                 yield from units(child, f"{name}.")
             else:
@@ -146,10 +148,10 @@ def backbone_units(model: nn.Module) -> list[str]:
 
 
 def last_block(model: nn.Module) -> list[str]:
-    """Names of the backbone's last block and of the layers behind it.
+    """Names of the backbone's last block and of the layers after it.
 
-    The block is a residual block, a transformer layer or the like; in networks of plain layers (AlexNet, VGG)
-    it is the last layer.
+    A block is a residual block, a transformer layer or similar. In networks of plain layers (AlexNet, VGG) it
+    is the last layer.
     """
     units = backbone_units(model)
     blocks = [index for index, name in enumerate(units) if _has_layers(model.get_submodule(name))]
@@ -157,7 +159,7 @@ def last_block(model: nn.Module) -> list[str]:
 
 
 def freeze(model: nn.Module, trainable: Trainable) -> None:
-    """Leave gradients to what `trainable` names; the rest keeps its weights."""
+    """Keep the weights of everything that `trainable` does not name."""
     if trainable == "all":
         return
     model.requires_grad_(False)
@@ -167,9 +169,9 @@ def freeze(model: nn.Module, trainable: Trainable) -> None:
 
 
 def train_mode(model: nn.Module) -> None:
-    """Training mode for the modules trained as a whole; the others keep evaluation mode.
+    """Training mode for modules whose parameters are all trained, evaluation mode for the others.
 
-    A frozen backbone thus neither updates batch statistics nor drops activations.
+    A frozen backbone therefore neither updates batch statistics nor applies dropout.
     """
     model.eval()
     for module in model.modules():
@@ -180,9 +182,9 @@ def train_mode(model: nn.Module) -> None:
 
 @torch.inference_mode()
 def head_input_energy(model: nn.Module, batches: Iterable[torch.Tensor]) -> float:
-    """Mean squared L2 norm of what the backbone gives the output layer for normalised pictures (N, 3, H, W).
+    """Mean squared L2 norm of the output layer's input for batches of normalised images (N, 3, H, W).
 
-    Feature maps in front of a convolutional head count with their mean over positions, as in its scores.
+    The feature maps before a convolutional head are averaged over positions first, as its scores are.
     """
     energies: list[torch.Tensor] = []
 
@@ -202,20 +204,21 @@ def head_input_energy(model: nn.Module, batches: Iterable[torch.Tensor]) -> floa
 def load_pretrained(model: nn.Module, arch: str, file: Path) -> None:
     """Load torchvision-layout weights (.pth state dict or .safetensors) into the backbone.
 
-    The weights' own output layer, made for other classes, is dropped, and so are auxiliary classifiers; the
-    model's output layer keeps its random initialisation.
+    The file's output layer, which was trained for other classes, and auxiliary classifiers are ignored; the
+    model's output layer keeps its random initialisation. Raises ModelValueError for weights of another
+    architecture.
     """
     weights = {_current_name(name): value for name, value in read_weights(file).items()}
     head = head_name(model)
     own = model.state_dict()
-    given = {name: value for name, value in weights.items() if not _dropped(name, head, own)}
+    given = {name: value for name, value in weights.items() if not _ignored(name, head, own)}
     expected = {name: value for name, value in own.items() if not _below(name, head)}
     _fit_positions(given, expected, arch)
     problems = _differences(given, expected)
     if problems:
         raise ModelValueError(
             f"the weights in {file.name} are not those of arch='{arch}': {'; '.join(problems)}. "
-            f"Give the channel 'pretrained' torchvision's {arch} weights, or set arch to that of the weights"
+            f"Put torchvision's {arch} weights into the channel 'pretrained', or correct arch"
         )
     model.load_state_dict(given, strict=False)
 
@@ -230,7 +233,7 @@ def _below(name: str, module: str) -> bool:
     return name.startswith(f"{module}.")
 
 
-def _dropped(name: str, head: str, own: Mapping[str, torch.Tensor]) -> bool:
+def _ignored(name: str, head: str, own: Mapping[str, torch.Tensor]) -> bool:
     auxiliary = name not in own and name.startswith(("aux1.", "aux2.", "AuxLogits."))
     return auxiliary or _below(name, head)
 
@@ -251,7 +254,7 @@ def _fit_positions(given: dict[str, torch.Tensor], expected: Mapping[str, torch.
 
 
 def _differences(given: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> list[str]:
-    """What keeps `given` from being loaded as `expected`, a few names of each kind."""
+    """Why `given` cannot be loaded as `expected`: a few names for each reason."""
     optional = {name for name in expected if name.endswith("num_batches_tracked")}
     kinds = {
         "missing": sorted(expected.keys() - given.keys() - optional),

@@ -1,6 +1,4 @@
-"""Files of a job wherever they lie: a local path or an ``s3://`` prefix, used by the same calls."""
-
-from __future__ import annotations
+"""A job's files, by the same calls for a local path and for an ``s3://`` prefix."""
 
 import os
 import shutil
@@ -12,11 +10,11 @@ from typing import Any
 
 
 class FilesMissingError(FileNotFoundError):
-    """There is nothing at the path or prefix; the text names it."""
+    """There is nothing at the path or prefix; the message names it."""
 
 
 class StorageError(OSError):
-    """S3 refused or did not answer; the text names the location and the reason."""
+    """S3 refused a request or did not respond; the message names location and reason."""
 
 
 def is_s3(location: str) -> bool:
@@ -31,7 +29,7 @@ def split_s3(uri: str) -> tuple[str, str]:
 
 
 def s3_client() -> Any:
-    """An S3 client; ``S3_ENDPOINT_URL``, which AWS's training toolkit knows, redirects it."""
+    """An S3 client. ``S3_ENDPOINT_URL`` overrides its endpoint, as in AWS's training toolkit."""
     import boto3  # noqa: PLC0415 - local paths must work where boto3 is not installed
 
     return boto3.client("s3", endpoint_url=os.environ.get("S3_ENDPOINT_URL") or None)
@@ -39,7 +37,7 @@ def s3_client() -> Any:
 
 @contextmanager
 def storage_explained(location: str) -> Iterator[None]:
-    """Turn what boto3 raises into a StorageError that names ``location``."""
+    """Raise boto3's errors as a StorageError that names ``location``."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - as above
 
     try:
@@ -50,10 +48,7 @@ def storage_explained(location: str) -> Iterator[None]:
 
 @contextmanager
 def local_copy(location: str) -> Iterator[Path]:
-    """The files at ``location`` as a local path: itself, or a download that is removed afterwards.
-
-    Raises FilesMissingError if nothing is there.
-    """
+    """``location`` itself or, from S3, a temporary copy. Raises FilesMissingError and StorageError."""
     if not is_s3(location):
         path = Path(location)
         if not path.exists():
@@ -72,7 +67,7 @@ def local_copy(location: str) -> Iterator[Path]:
 
 
 def download(uri: str, folder: Path) -> None:
-    """Fetch every object under the prefix ``uri`` into ``folder``, keeping the rest of its key."""
+    """Download every object below ``uri`` into ``folder``. Raises FilesMissingError without any."""
     bucket, prefix = split_s3(uri)
     client = s3_client()
     found = False
@@ -94,7 +89,7 @@ def _under(key: str, prefix: str) -> bool:
 
 
 def put_folder(folder: Path, location: str) -> None:
-    """Put every file under ``folder`` to ``location``, a folder or an S3 prefix."""
+    """Copy every file in ``folder`` to ``location``, a folder or an S3 prefix. Raises StorageError."""
     if not is_s3(location):
         shutil.copytree(folder, location, dirs_exist_ok=True)
         return
@@ -107,7 +102,7 @@ def put_folder(folder: Path, location: str) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text`` in one step, so that no reader sees half of it."""
+    """Replace the content of ``path`` by ``text`` atomically, creating its folder if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")

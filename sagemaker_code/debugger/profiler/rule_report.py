@@ -1,6 +1,4 @@
-"""One profiler rule's outcome in the shape of AWS's report files, and what every rule is given."""
-
-from __future__ import annotations
+"""A profiler rule's input, and its outcome in the structure of AWS's report files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +11,7 @@ from debugger.profiler.samples import SystemMetrics
 
 @dataclass
 class RuleReport:
-    """``triggered`` counts evaluations that met the condition, ``violations`` what they counted."""
+    """``triggered`` counts the evaluations that met the condition, ``violations`` what these counted."""
 
     rule: str
     parameters: Mapping[str, Any]
@@ -35,7 +33,7 @@ class RuleReport:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything a rule may look at."""
+    """Everything that a rule may use."""
 
     system: SystemMetrics
     framework: FrameworkMetrics

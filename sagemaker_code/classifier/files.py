@@ -1,13 +1,13 @@
-"""Writing files so that nobody sees half of one."""
+"""Atomic file writes: a reader sees the old file or the new one, never a part."""
 
 import tempfile
 from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a neighbouring file, then move it into place; a failure leaves an earlier file as it was.
+    """Write to a temporary file beside `path`, then rename it; a failure leaves the existing file unchanged.
 
-    Raises OSError that names the file and its size.
+    Raises OSError that names the file, its size and the fix.
     """
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         temporary = Path(file.name)

@@ -1,8 +1,8 @@
-"""Weights files: torchvision's state dicts (.pth) and safetensors, read without executing anything in them.
+"""Reads weights files, torchvision's state dicts (.pth) and safetensors, without executing code from them.
 
-Safetensors is read and written here rather than by its library because AWS's inference containers do not have
-the library, and a model must be servable without downloading anything. The format is a little-endian uint64
-header length, a JSON header of dtype, shape and byte range by name, then the bytes
+Safetensors is implemented here because AWS's inference containers lack its library and a model must be
+servable without downloads. The format: the header's length as a little-endian uint64, a JSON header with
+dtype, shape and byte range of each tensor, then the bytes
 (https://github.com/huggingface/safetensors#format).
 """
 
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from errors import ModelValueError
+
+from classifier.errors import ModelValueError
 
 _DTYPES = {
     "F64": torch.float64,
@@ -28,19 +29,19 @@ _DTYPES = {
     "BOOL": torch.bool,
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_DAMAGE = (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, struct.error, pickle.PickleError)
+"""What reading a damaged file raises."""
 
 
 def read_weights(file: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a .pth state dict or a .safetensors file by name, on the CPU."""
+    """The tensors of a .pth or .safetensors file by name, on the CPU. Raises ModelValueError."""
     try:
         weights: Any = (
             _from_safetensors(file.read_bytes())
             if file.suffix == ".safetensors"
             else torch.load(file, map_location="cpu", weights_only=True)
         )
-    except (
-        OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, struct.error, pickle.UnpicklingError
-    ) as error:  # fmt: skip
+    except _DAMAGE as error:
         raise ModelValueError(
             f"{file.name} cannot be read as weights: give a state dict saved with torch.save (.pth) "
             "or a .safetensors file"
@@ -55,7 +56,7 @@ def read_weights(file: Path) -> dict[str, torch.Tensor]:
 
 
 def to_safetensors(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    """Tensors as a safetensors file; the same tensors give the same bytes."""
+    """Tensors as the content of a safetensors file; equal tensors give equal bytes."""
     header: dict[str, Any] = {}
     chunks: list[bytes] = []
     offset = 0

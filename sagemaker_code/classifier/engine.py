@@ -5,21 +5,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from data import Loader, normalise
+from debugger.hook import Phase, TensorHook
 from debugger.steps import StepTimer
-from errors import DivergenceValueError
-from hook import Phase, TensorHook
-from model import train_mode
 from torch import nn
+
+from classifier.data import Loader
+from classifier.errors import DivergenceValueError
+from classifier.images import normalise
+from classifier.model import train_mode
+from classifier.optimisation import Optimisation
 
 
 class StopRequestedError(Exception):
-    """Training was asked to end before its last epoch."""
+    """The job was asked to stop before its last epoch."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Means over the pictures of one epoch of training, as they were seen while the weights changed."""
+    """Means over the images of one training epoch, each measured when its batch was trained."""
 
     loss: float
     accuracy: float
@@ -28,7 +31,7 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's answers on a whole data set, in the loader's order."""
+    """A model's predictions on a dataset, in the loader's order."""
 
     loss: float
     labels: torch.Tensor
@@ -38,39 +41,18 @@ class Evaluation:
 
     @property
     def predictions(self) -> torch.Tensor:
-        """The most probable class of each picture: int64, shape (N,)."""
+        """The most probable class of each image: int64, shape (N,)."""
         return self.probabilities.argmax(1)
 
     @property
     def accuracy(self) -> float:
-        """Part of the pictures whose most probable class is their label."""
+        """Part of the images whose most probable class is their label."""
         return (self.predictions == self.labels).double().mean().item()
 
     def confusion(self, class_count: int) -> torch.Tensor:
-        """Pictures of each label (rows) by predicted class (columns): int64, shape (classes, classes)."""
+        """Images of each label (rows) by predicted class (columns): int64, shape (classes, classes)."""
         pairs = self.labels * class_count + self.predictions
         return torch.bincount(pairs, minlength=class_count**2).reshape(class_count, class_count)
-
-
-@dataclass(frozen=True)
-class Optimisation:
-    """What changes the weights: optimiser, schedule per step, and the gradient scaler of mixed precision."""
-
-    optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler
-    scaler: torch.amp.GradScaler
-    max_gradient_norm: float
-    """Gradients with a larger L2 norm are shortened to it."""
-
-    def step(self, model: nn.Module, loss: torch.Tensor) -> None:
-        """Update the model once from the gradients of `loss`."""
-        self.optimizer.zero_grad()
-        torch.autograd.backward(self.scaler.scale(loss))
-        self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(model.parameters(), self.max_gradient_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.scheduler.step()
 
 
 def train_one_epoch(
@@ -86,7 +68,7 @@ def train_one_epoch(
 ) -> EpochResult:
     """Train on every batch once.
 
-    Raises StopRequestedError between two batches, and DivergenceValueError when the mean loss is not finite.
+    Raises StopRequestedError between two batches, and DivergenceValueError if the mean loss is not finite.
     """
     train_mode(model)
     if hook:
@@ -100,7 +82,9 @@ def train_one_epoch(
             raise StopRequestedError
         with timer.step(Phase.TRAIN.value):
             inputs, targets = _to(device, images), _to(device, labels)
-            with torch.autocast(device.type, torch.float16, enabled=optimisation.scaler.is_enabled()):
+            with torch.autocast(
+                device.type, optimisation.autocast, enabled=optimisation.autocast is not None
+            ):
                 scores = model(normalise(inputs))
                 loss = criterion(scores, targets)
             optimisation.step(model, loss)
@@ -124,7 +108,7 @@ def evaluate(
     timer: StepTimer | None = None,
     phase: Phase = Phase.EVAL,
 ) -> Evaluation:
-    """Ask the model about every picture; `criterion` must average over its batch."""
+    """Predict every image, in float32; `criterion` must average over its batch."""
     model.eval()
     if hook:
         hook.enter(phase)
