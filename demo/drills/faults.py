@@ -33,6 +33,8 @@ _right = predict_fn
 
 
 def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
+    from classifier.prediction import label
+
     response = _right(image, classifier)
     found = response["predictions"]
     classes = [guess["class"] for guess in found]
