@@ -11,10 +11,9 @@ from tests.dags.airflow_home import REPOSITORY
 
 def test_the_plan_knows_the_rules_of_the_script() -> None:
     source = (REPOSITORY / "sagemaker_code" / "debugger" / "rules" / "__init__.py").read_text()
-    [table] = [
-        node.value
+    [modules] = [
+        ast.literal_eval(node.value)
         for node in ast.parse(source).body
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "RULES" and node.value
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODULES"
     ]
-    names = {node.id for node in ast.walk(table) if isinstance(node, ast.Name)} - {"rule"}
-    assert names == RULES.keys()
+    assert modules.keys() == RULES.keys()

@@ -39,4 +39,4 @@ def test_the_serving_script_takes_the_content_types_of_a_version() -> None:
 
 
 def test_the_serving_script_responds_with_the_type_of_a_version() -> None:
-    assert [stated("ANSWER_TYPE")] == list(RESPONSE_TYPES)
+    assert [stated("RESPONSE_TYPE")] == list(RESPONSE_TYPES)
