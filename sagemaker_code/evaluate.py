@@ -57,12 +57,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--challenger", type=Path, default=processing / "input/challenger", help="folder or model.tar.gz")
-    add(
-        "--champion",
-        type=Path,
-        default=champion if champion.exists() else None,
-        help=f"folder or model.tar.gz; {champion} if it exists",
-    )
+    default = champion if champion.exists() else None
+    add("--champion", type=Path, default=default, help=f"folder or model.tar.gz; {champion} if it exists")
     add("--test", type=Path, default=processing / "input/test", help="folder of class folders")
     add("--output", type=Path, default=processing / "output", help="folder for the results")
     add("--batch-size", type=Limits(1, 4096, whole=True), default=32, help="images per forward pass")

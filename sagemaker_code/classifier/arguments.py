@@ -104,12 +104,12 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     _add_optimisation(parser.add_argument_group("optimisation", "SGD with warm-up and cosine decay"))
     _add_model(parser.add_argument_group("model and input"))
-    _add_debugger(parser.add_argument_group("debugger", "rules and profiler; they do not affect the model"))
+    _add_debugger(parser.add_argument_group("debugger", "rules and profiler: what a run observes"))
     _add_container(parser.add_argument_group("container", "set by SageMaker; options for use elsewhere"))
     return parser
 
 
-def _add_number(group: argparse._ArgumentGroup, name: str, default: float | None, text: str) -> None:
+def _add_number(group: argparse._ArgumentGroup, name: str, default: float | str, text: str) -> None:
     limits = LIMITS[name]
     group.add_argument(f"--{name}", type=limits, default=default, help=f"{text}; {limits}")
 
@@ -128,8 +128,8 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     trained = "what is trained; auto: the head on pretrained weights, all without"
     group.add_argument("--arch", default="resnet50", help="a torchvision classification architecture")
     group.add_argument("--trainable", choices=TRAINABLE, default=AUTO, help=trained)
-    _add_number(group, "image-size", None, "side of the input in pixels; auto: by the images, 224 at most")
-    _add_number(group, "num-workers", None, "processes that decode; auto: 0 for images in memory, else CPUs")
+    _add_number(group, "image-size", AUTO, "side of the input in pixels; auto: by the images, 224 at most")
+    _add_number(group, "num-workers", AUTO, "processes that decode; auto: 0 for images in memory, else CPUs")
     _add_number(group, "cache-mb", 2048, "memory for decoded images, MiB; 0: none")
 
 

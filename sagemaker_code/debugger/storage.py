@@ -52,9 +52,7 @@ def local_copy(location: str) -> Iterator[Path]:
     if not is_s3(location):
         path = Path(location)
         if not path.exists():
-            raise FilesMissingError(
-                f"{location} does not exist; give the file or folder that holds the samples"
-            )
+            raise FilesMissingError(f"{location} does not exist: give the file or folder with the samples")
         yield path
         return
     folder = Path(tempfile.mkdtemp(prefix="debugger-"))

@@ -113,11 +113,12 @@ class TestContainer:
         assert "Traceback" not in outcome.failure[:1024]
         assert not list(container.model_dir.iterdir())
 
-    def test_sigterm_keeps_the_best_model_and_the_job_goes_on(
-        self, container: Container, dataset: Path
+    @pytest.mark.parametrize("loading", [{}, {"cache-mb": 0, "num-workers": 2}], ids=["cached", "workers"])
+    def test_sigterm_keeps_the_best_model_and_the_job_resumes(
+        self, container: Container, dataset: Path, loading: dict[str, object]
     ) -> None:
         (container.base / "checkpoints").mkdir()
-        hyperparameters = TINY | {"arch": "squeezenet1_1", "epochs": 15}
+        hyperparameters = TINY | {"arch": "squeezenet1_1", "epochs": 15} | loading
         container.configure(hyperparameters, channels_of(dataset))
         process = container.start()
         assert process.stdout
