@@ -39,7 +39,9 @@ def locked_root(root: Path) -> Iterator[None]:
 @contextmanager
 def listening_socket(host: str, port: int) -> Iterator[socket.socket]:
     """A socket that listens already: early clients wait until the server accepts. Raises StartError."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it a response can wait 40 ms.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
