@@ -112,7 +112,7 @@ def test_rules_report_findings_and_no_findings(jobs: JobRunner) -> None:
     )
     assert found["ExplodingTensor"]["RuleEvaluationStatus"] == "NoIssuesFound"
     assert found["DeadRelu"]["RuleEvaluationStatus"] == "Stopped"
-    assert "NothingToLookAt" in found["DeadRelu"]["StatusDetails"]
+    assert "InsufficientData" in found["DeadRelu"]["StatusDetails"]
     assert found["Misspelt"]["RuleEvaluationStatus"] == "Error"
     assert "thresold" in found["Misspelt"]["StatusDetails"]
     assert all(ARN.fullmatch(one["RuleEvaluationJobArn"]) for one in found.values())
