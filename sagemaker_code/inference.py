@@ -11,7 +11,7 @@ from typing import Any
 
 from classifier.errors import ImageValueError
 from classifier.images import open_image
-from classifier.prediction import Classifier
+from classifier.prediction import Classifier, label
 from PIL import Image
 
 CONTENT_TYPES = ("image/jpeg", "image/png", "application/x-image", "application/octet-stream")
@@ -40,11 +40,24 @@ def input_fn(body: bytes | bytearray, content_type: str) -> Image.Image:
 
 
 def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
-    """The most probable classes; status 400 for a damaged image."""
+    """The most probable classes and the model that predicted them; status 400 for a damaged image."""
     try:
-        return classifier.predict(image)
+        predictions = classifier.predict(image)
     except ImageValueError as error:
         raise _http_error(400, f"the request body {error}") from error
+    card = classifier.card
+    return {
+        "predictions": [
+            {"class": name, "label": label(name), "probability": probability}
+            for name, probability in predictions
+        ],
+        "model": {
+            "arch": card.arch,
+            "classes": len(card.classes),
+            "image_size": card.image_size,
+            "weights_sha256": card.weights_sha256,
+        },
+    }
 
 
 def output_fn(response: dict[str, Any], accept: str) -> tuple[str, str]:

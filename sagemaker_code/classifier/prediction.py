@@ -1,8 +1,7 @@
-"""From one image to its most probable classes: what an endpoint responds."""
+"""From one image to its most probable classes."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -12,7 +11,7 @@ from classifier.artifact import ModelCard, load_model
 from classifier.images import center_crop, decode, normalise, to_tensor
 
 TOP = 5
-"""Classes in a response, or all if there are fewer."""
+"""Classes in a prediction, or all if there are fewer."""
 
 
 @dataclass(frozen=True)
@@ -29,30 +28,18 @@ class Classifier:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return cls(*load_model(model_dir, device), device)
 
-    def predict(self, image: Image.Image) -> dict[str, Any]:
-        """The TOP most probable classes of an opened image. Raises ImageValueError if it is damaged."""
-        card = self.card
-        crop = center_crop(decode(image, card.image_size), card.image_size)
+    def predict(self, image: Image.Image) -> list[tuple[str, float]]:
+        """The TOP most probable classes of an opened image with their probabilities, in descending order.
+
+        Uses the crop that evaluation uses. Raises ImageValueError for a damaged image.
+        """
+        crop = center_crop(decode(image, self.card.image_size), self.card.image_size)
         batch = to_tensor(crop).unsqueeze(0).to(self.device)
         with torch.inference_mode():
             probabilities = self.model(normalise(batch))[0].float().softmax(0).cpu()
-        top = probabilities.topk(min(TOP, len(card.classes)))
-        return {
-            "predictions": [
-                {
-                    "class": card.classes[index],
-                    "label": label(card.classes[index]),
-                    "probability": probability,
-                }
-                for probability, index in zip(top.values.tolist(), top.indices.tolist(), strict=True)
-            ],
-            "model": {
-                "arch": card.arch,
-                "classes": len(card.classes),
-                "image_size": card.image_size,
-                "weights_sha256": card.weights_sha256,
-            },
-        }
+        top = probabilities.topk(min(TOP, len(self.card.classes)))
+        classes = [self.card.classes[index] for index in top.indices.tolist()]
+        return list(zip(classes, top.values.tolist(), strict=True))
 
 
 def label(class_name: str) -> str:

@@ -176,6 +176,8 @@ def run_epoch(job: Job, epoch: int, progress: Progress) -> None:
     """Train and validate once, log the metrics, save a checkpoint and, if it is the best, the model."""
     started = time.monotonic()
     torch.manual_seed(1000 * job.arguments.seed + epoch)
+    # The draw of a loader without a generator of its own, so that dropout is that of earlier versions
+    torch.empty((), dtype=torch.int64).random_()
     job.sampler.set_epoch(epoch)
     trained = train_one_epoch(
         job.model,

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import torch
 import train
 from classifier import training
+from classifier.arguments import LIMITS
 from classifier.artifact import ModelCard, load_model
 from classifier.checkpoint import Progress
 from classifier.errors import (
@@ -28,7 +30,7 @@ from classifier.errors import (
 from classifier.weights import read_weights
 
 from tests.sagemaker_code.conftest import Trainer
-from tests.sagemaker_code.containers import SHARED_DATA, TINY, Container, channels_of
+from tests.sagemaker_code.containers import SHARED_DATA, SOURCE, TINY, Container, channels_of
 
 EPOCH_LINE = re.compile(
     r"^epoch=(\d+) train_loss=(\S+) train_accuracy=(\S+) valid_loss=(\S+) valid_accuracy=(\S+) "
@@ -288,6 +290,22 @@ class TestBadInput:
     ) -> None:
         with pytest.raises(HyperparameterValueError, match=f"argument --{name}: .*{allowed}"):
             train_here(dataset, **{name: value})
+
+    def test_help_states_every_limit(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            train.main(["--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        for name, limits in LIMITS.items():
+            assert re.search(rf"--{name} [^-]*; {limits} ", text), name
+
+    def test_names_and_limits_can_be_read_without_the_heavy_packages(self) -> None:
+        """Other parts of the project check their lists against these, in environments without them."""
+        program = (
+            "import sys; sys.modules.update(dict.fromkeys(['torch', 'numpy', 'smdebug']));"
+            "from classifier.arguments import LIMITS; from debugger.rules import RULE_NAMES;"
+            "assert LIMITS['epochs'].high == 1000 and 'Overfit' in RULE_NAMES"
+        )
+        subprocess.run([sys.executable, "-c", program], cwd=SOURCE, check=True)
 
     def test_unknown_hyperparameter(self, train_here: Trainer, dataset: Path) -> None:
         with pytest.raises(HyperparameterValueError, match="unrecognized arguments: --learning-rate"):

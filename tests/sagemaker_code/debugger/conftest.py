@@ -1,4 +1,4 @@
-"""smdebug, which speaks up when it is imported, kept quiet."""
+"""Silences smdebug, which logs and warns on import."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ os.environ.setdefault("SMDEBUG_LOG_LEVEL", "error")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """smdebug's generated protobuf code warns on import; that is not ours to mend."""
+    """smdebug's generated protobuf code warns on import, which this project cannot fix."""
     config.addinivalue_line("filterwarnings", "ignore:tostring:DeprecationWarning")
     config.addinivalue_line("filterwarnings", "ignore:Call to deprecated create function:DeprecationWarning")

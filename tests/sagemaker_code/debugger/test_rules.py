@@ -1,4 +1,4 @@
-"""Each debugger rule on a training with its disease, and all of them on one without."""
+"""Each debugger rule on a training with its defect, and all of them on a healthy one."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def tiny() -> Data:
     return Data((images, labels), make_images(160, seed=2, noise=3.0))
 
 
-DISEASES: list[tuple[str, str, Run, dict[str, str]]] = [
+DEFECTS: list[tuple[str, str, Run, dict[str, str]]] = [
     ("VanishingGradient", "mean absolute gradient", Run(healthy_data(), deep_sigmoids(), epochs=1), {}),
     ("ExplodingTensor", "NaN and", Run(healthy_data(), lr=1e6, epochs=2), {}),
     ("LossNotDecreasing", "the loss", Run(healthy_data(), lr=1e-7), {}),
@@ -115,11 +115,11 @@ DISEASES: list[tuple[str, str, Run, dict[str, str]]] = [
 ]
 
 
-@pytest.mark.parametrize("disease", DISEASES, ids=[f"{one[0]}-{index}" for index, one in enumerate(DISEASES)])
-def test_a_disease_is_found(
-    disease: tuple[str, str, Run, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("defect", DEFECTS, ids=[f"{one[0]}-{index}" for index, one in enumerate(DEFECTS)])
+def test_a_defect_is_found(
+    defect: tuple[str, str, Run, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, said, run, parameters = disease
+    name, text, run, parameters = defect
     run.collections = {"losses": {}, **COLLECTIONS.get(name, {})}
     if "tensor_regex" in parameters:
         run.collections["named"] = {"include_regex": parameters["tensor_regex"]}
@@ -131,7 +131,7 @@ def test_a_disease_is_found(
         "condition "
         "being met\n"
     )
-    assert said in status["Finding"]
+    assert text in status["Finding"]
     assert any(character.isdigit() for character in status["Finding"])
     assert status["Advice"]
     assert len(status["StatusDetails"]) <= 1024
