@@ -47,7 +47,10 @@ class ProfilerRule:
         if ended or self.status.ended() or self.rule == PROFILER_REPORT or not due:
             return
         self._last = time.monotonic()
-        self._evaluate()
+        try:
+            self._evaluate()
+        except OSError as error:
+            logger.warning("rule %s is evaluated again in %.0f s: %s", self.status.name, POLL_S, error)
 
     def finish(self) -> None:
         """Evaluate the whole job; never raises."""

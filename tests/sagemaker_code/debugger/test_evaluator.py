@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 from debugger.evaluator import Evaluation, EvaluatorSettings
+from debugger.profiler_watch import ProfilerRule
 from debugger.rules import MODULES
 from debugger.rules.losses import Overfit
-from debugger.statuses import StatusBoard
+from debugger.statuses import Status, StatusBoard
 
 from tests.sagemaker_code.debugger.samples_support import golden_folder, tick, write_lines
 from tests.sagemaker_code.debugger.training_support import Data, Net, Run, evaluate, healthy_data, rule, train
@@ -249,3 +250,15 @@ def test_profiler_rules_name_the_minute_as_aws_does(tmp_path: Path) -> None:
     assert statuses["ProfilerReport"]["StatusDetails"].startswith(met.format("ProfilerReport", 10))
     assert statuses["CPUBottleneck"]["RuleEvaluationStatus"] == "NoIssuesFound"
     assert statuses["BatchSize"]["RuleEvaluationStatus"] == "Error"
+
+
+def test_samples_that_cannot_be_read_now_are_read_at_the_next_poll(tmp_path: Path) -> None:
+    unreadable = tmp_path / "samples" / "1700000040.algo-1.json"
+    unreadable.mkdir(parents=True)
+    status = Status("BatchSize", "BatchSize")
+    board = StatusBoard(tmp_path / "out")
+    watched = ProfilerRule("BatchSize", {}, status, board, str(unreadable.parent), None, _last=-1e9)
+    watched.poll(ended=False)
+    assert not status.ended()
+    watched.finish()
+    assert status.status == "Error"
