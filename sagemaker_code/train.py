@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from classifier import training
-from classifier.arguments import base_dir, parse_arguments
+from classifier.arguments import base_dir, is_watched, parse_arguments
 from classifier.errors import InputValueError
 from classifier.precision import autocast_dtype
 from debugger import monitor
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
     arguments = parse_arguments(argv)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = autocast_dtype(device) or torch.float32
+    precision = autocast_dtype(device, watched=is_watched(arguments)) or torch.float32
     logger.info("training on %s in %s with PyTorch %s", _device_name(device), precision, torch.__version__)
     stop = watch_for_stop()
     make_reproducible()

@@ -159,6 +159,11 @@ def hyperparameters(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in HYPERPARAMETERS}
 
 
+def is_watched(arguments: argparse.Namespace) -> bool:
+    """Whether Debugger may watch the run that this job belongs to; its trials have no hook of their own."""
+    return bool(arguments.debugger != monitor.OFF)
+
+
 def base_dir() -> Path:
     """The container's /opt/ml, or the folder that AWS's training toolkit uses instead."""
     return Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"))

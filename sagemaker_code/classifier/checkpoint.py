@@ -54,6 +54,7 @@ def save_checkpoint(
         "model": model.state_dict(),
         "optimizer": optimisation.optimizer.state_dict(),
         "scheduler": optimisation.scheduler.state_dict(),
+        "scaler": optimisation.scaler.state_dict(),
         "history": progress.history,
         "best_epoch": progress.best_epoch,
         "best_state": None if best_is_current else progress.best_state,
@@ -87,5 +88,7 @@ def load_checkpoint(
     model.load_state_dict(content["model"])
     optimisation.optimizer.load_state_dict(content["optimizer"])
     optimisation.scheduler.load_state_dict(content["scheduler"])
+    if content.get("scaler"):
+        optimisation.scaler.load_state_dict(content["scaler"])
     best_state = content["model"] if content["best_state"] is None else content["best_state"]
     return Progress(content["history"], content["best_epoch"], best_state)

@@ -3,12 +3,14 @@
 import math
 from argparse import Namespace
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from classifier.arguments import is_watched
 from classifier.data import ImageDataset
 from classifier.images import normalise
 from classifier.model import head_input_energy
@@ -35,12 +37,19 @@ class Optimisation:
     max_gradient_norm: float
     """Gradients with a larger L2 norm are scaled down to it."""
 
+    @cached_property
+    def scaler(self) -> torch.amp.GradScaler:
+        """Scales the loss for float16, and does nothing elsewhere."""
+        return torch.amp.GradScaler(enabled=self.autocast is torch.float16)
+
     def step(self, model: nn.Module, loss: torch.Tensor) -> None:
-        """Update the model once from the gradients of `loss`."""
+        """Update the model once from the gradients of `loss`; the schedule moves on in any case."""
         self.optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        torch.autograd.backward(self.scaler.scale(loss))
+        self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), self.max_gradient_norm)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.scheduler.step()
 
 
@@ -65,7 +74,7 @@ def make_optimisation(
     return Optimisation(
         optimizer,
         torch.optim.lr_scheduler.LambdaLR(optimizer, factor),
-        autocast_dtype(device),
+        autocast_dtype(device, watched=is_watched(arguments)),
         max_gradient_norm=math.inf if arguments.trainable == "head" else MAX_GRADIENT_NORM,
     )
 

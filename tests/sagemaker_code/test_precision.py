@@ -28,25 +28,31 @@ WEIGHT = "layer1.0.conv1.weight"
 
 class TestPolicy:
     @pytest.mark.parametrize(
-        ("capability", "expected"),
+        ("capability", "watched", "expected"),
         [
-            ((7, 0), None),
-            ((7, 5), None),
-            ((8, 0), torch.bfloat16),
-            ((8, 9), torch.bfloat16),
-            ((9, 0), torch.bfloat16),
+            ((7, 0), True, None),
+            ((7, 5), True, None),
+            ((7, 5), False, torch.float16),
+            ((8, 0), True, torch.bfloat16),
+            ((8, 9), False, torch.bfloat16),
+            ((9, 0), True, torch.bfloat16),
         ],
     )
-    def test_only_gpus_with_native_bfloat16_use_it(
-        self, capability: tuple[int, int], expected: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+    def test_gpus_use_native_bfloat16_or_float16_where_nothing_watches(
+        self,
+        capability: tuple[int, int],
+        watched: bool,
+        expected: torch.dtype | None,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Emulated bfloat16 is supported by PyTorch too, but slow."""
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
-        assert autocast_dtype(torch.device("cuda")) is expected
+        assert autocast_dtype(torch.device("cuda"), watched=watched) is expected
 
-    def test_the_cpu_trains_in_float32(self) -> None:
-        assert autocast_dtype(torch.device("cpu")) is None
+    @pytest.mark.parametrize("watched", [True, False])
+    def test_the_cpu_trains_in_float32(self, watched: bool) -> None:
+        assert autocast_dtype(torch.device("cpu"), watched=watched) is None
 
 
 @pytest.fixture
@@ -134,6 +140,25 @@ def test_the_hook_sees_true_gradients_on_the_cpu(autocast: torch.dtype | None, t
 @needs_cuda
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
 def test_the_hook_sees_true_gradients_on_a_gpu(autocast: torch.dtype | None, tensors: Path) -> None:
-    if autocast and autocast_dtype(torch.device("cuda")) is None:
+    if autocast and autocast_dtype(torch.device("cuda"), watched=True) is None:
         pytest.skip("this GPU has no native bfloat16")
     two_steps(torch.device("cuda"), autocast, tensors)
+
+
+@needs_cuda
+def test_float16_scales_the_loss_and_steps_by_true_gradients_on_a_gpu() -> None:
+    device = torch.device("cuda")
+    torch.manual_seed(0)
+    model = build("resnet18", 3, 32).to(device)
+    images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8, device=device)
+    labels = torch.arange(8, device=device) % 3
+    reference = float32_gradient(copy.deepcopy(model), images, labels)
+    before = model.get_parameter(WEIGHT).detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    optimisation = Optimisation(optimizer, schedule, torch.float16, 1e9)
+    loader: DataLoader[Any] = DataLoader(TensorDataset(images.cpu(), labels.cpu()), batch_size=8)
+    train_one_epoch(model, nn.CrossEntropyLoss(), loader, optimisation, device)
+    assert optimisation.scaler.get_scale() > 1
+    moved = (before - model.get_parameter(WEIGHT).detach()) / 0.5
+    assert (moved - reference).norm() / reference.norm() < 0.25

@@ -49,6 +49,8 @@ def tuning_request(run: PlannedRun) -> CreateHyperParameterTuningJobRequestTypeD
     tuning = run.pipeline.tuning
     searched = _search_space(run)
     static = {name: value for name, value in hyperparameters(run).items() if name not in searched}
+    if run.pipeline.debugger == "off":
+        static["debugger"] = "off"  # so that trials compute as the training does, which then has no hook
     config: HyperParameterTuningJobConfigTypeDef = {
         "Strategy": tuning.strategy,
         "HyperParameterTuningJobObjective": {
