@@ -64,6 +64,7 @@ def training(s3: Any, unique: str) -> Callable[..., Any]:
             },
             "InputDataConfig": [{"ChannelName": "train", "DataSource": {"S3DataSource": source}}],
             "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/operators/out"},
+            "CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/operators/checkpoints/{unique}"},
             "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 10},
             "StoppingCondition": {"MaxRuntimeInSeconds": 600},
         }
@@ -154,7 +155,8 @@ def test_killing_a_task_that_has_no_job_yet_is_harmless(training: Callable[..., 
 def tuning(training: Callable[..., Any], unique: str) -> Any:
     """A tuning request of three trials, two at a time."""
     job = training()
-    definition = {key: value for key, value in job.items() if key != "TrainingJobName"}
+    left_out = {"TrainingJobName", "CheckpointConfig"}
+    definition = {key: value for key, value in job.items() if key not in left_out}
     definition["StaticHyperParameters"] = definition.pop("HyperParameters")
     return {
         "HyperParameterTuningJobName": unique,

@@ -329,7 +329,7 @@ def test_a_champion_whose_configuration_was_deleted_is_found_in_the_registry(
     aws.sagemaker.delete_endpoint_config(EndpointConfigName=endpoint)
     try:
         wanted = trained["challenger"]["model_artifact"], endpoint, ours.package_group, aws
-        with pytest.raises(CandidateError, match=rf"{unique} does not know it. Delete the endpoint"):
+        with pytest.raises(CandidateError, match=rf"{unique} has no version of it. Delete the endpoint"):
             find_candidates(*wanted)
         artifact = trained["champion"]["model_artifact"]
         arn = put_version(aws, ours.package_group, artifact)
