@@ -168,8 +168,8 @@ def scene(rng: np.random.Generator) -> Image.Image:
     pixels = np.where(rows < horizon, grade, 2.0 - grade)[..., None] * np.where(
         (rows < horizon)[..., None], np.array(sky), np.array(ground)
     )
-    picture = Image.fromarray(np.broadcast_to(pixels, (CANVAS, CANVAS, 3)).clip(0, 255).astype(np.uint8))
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(np.broadcast_to(pixels, (CANVAS, CANVAS, 3)).clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
     for _ in range(rng.integers(0, 4)):
         x, height = rng.uniform(0, CANVAS), rng.uniform(30, 110)
         if rng.random() < 0.5:
@@ -187,7 +187,7 @@ def scene(rng: np.random.Generator) -> Image.Image:
     for _ in range(rng.integers(0, 24)):
         spot = (rng.uniform(0, CANVAS), rng.uniform(horizon, CANVAS))
         ellipse(draw, spot, rng.uniform(2, 12), rng.uniform(2, 6), shaded(ground, rng.uniform(0.8, 1.15)))
-    return picture
+    return image
 
 
 def draw_pattern(draw: ImageDraw.ImageDraw, breed: Breed, centre: Point, rng: np.random.Generator) -> None:
@@ -327,10 +327,10 @@ def lit(pixels: np.ndarray[tuple[int, ...], np.dtype[np.float64]], rng: np.rando
 
 
 def draw_image(breed: Breed, side: int, rng: np.random.Generator) -> Image.Image:
-    picture = scene(rng)
+    image = scene(rng)
     dog = placed(draw_dog(breed, rng), breed.reach, rng)
-    picture.paste(dog, mask=dog.getchannel("A"))
-    small = picture.resize((side, side), Image.Resampling.LANCZOS)
+    image.paste(dog, mask=dog.getchannel("A"))
+    small = image.resize((side, side), Image.Resampling.LANCZOS)
     return lit(np.asarray(small, dtype=np.float64), rng)
 
 

@@ -150,16 +150,16 @@ def wait_until_ready(settings: Settings, service: Service, ready: Callable[[str]
 
 
 def sagemaker_ready(url: str) -> bool:
-    answer = httpx.get(f"{url}/_local/health", timeout=2.0)
-    return answer.status_code == 200 and answer.json().get("status") == "ready"
+    response = httpx.get(f"{url}/_local/health", timeout=2.0)
+    return response.status_code == 200 and response.json().get("status") == "ready"
 
 
 def airflow_ready(url: str) -> bool:
-    """Whether the API server answers and the scheduler, DAG processor and triggerer report in."""
-    answer = httpx.get(f"{url}/api/v2/monitor/health", timeout=5.0)
+    """Whether the API server responds and the scheduler, DAG processor and triggerer report in."""
+    response = httpx.get(f"{url}/api/v2/monitor/health", timeout=5.0)
     parts = ("scheduler", "dag_processor", "triggerer")
-    return answer.status_code == 200 and all(
-        (answer.json().get(part) or {}).get("status") == "healthy" for part in parts
+    return response.status_code == 200 and all(
+        (response.json().get(part) or {}).get("status") == "healthy" for part in parts
     )
 
 

@@ -59,9 +59,9 @@ def ask(runtime: RuntimeProcess, name: str) -> Callable[[], str]:
 def request_for(runtime: RuntimeProcess, name: str) -> Deploy:
     """The request that deploys a version; keywords are those of `put_model`."""
 
-    def make(version: int, answer: str = "woof", **behaviour: str) -> Any:
+    def make(version: int, response: str = "woof", **behaviour: str) -> Any:
         key = f"endpoint/{name}/{version}/model.tar.gz"
-        artifact = put_model(runtime.client("s3"), key, answer, **behaviour)
+        artifact = put_model(runtime.client("s3"), key, response, **behaviour)
         return deployment_request(f"{name}-v{version}", name, artifact)
 
     return make
