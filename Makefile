@@ -23,7 +23,7 @@ help:  ## this list
 	@echo
 	@echo "  Variables: DATA=folder WEIGHTS=file ARCH=name PARAMS='{\"max_jobs\": 4}' KEEP=0"
 	@echo "             AIRFLOW_PORT=8080 SAGEMAKER_PORT=4600 LOCAL_DIR=.local PYTHON=python3.11"
-	@echo "             GOLDEN=../shared/data/aws_golden"
+	@echo "             GOLDEN=../shared/data/aws_golden WORKERS=3 (test processes)"
 
 demo: setup  ## retrain, tune, deploy and serve on this machine (KEEP=0 stops everything at the end)
 	@$(DEMO) demo

@@ -37,7 +37,7 @@ def is_missing(error: ClientError) -> bool:
     """Whether a well-formed request was refused because what it names does not exist.
 
     The only place that decides this. SageMaker's stop operations refuse a job that has ended with the same
-    code, so for them "missing" includes "ended".
+    code, so for them "missing" includes "ended". A missing bucket is an error: somebody named the wrong one.
     """
     return error.response["Error"]["Code"] in _MISSING
 

@@ -6,8 +6,10 @@ import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
+from retraining.aws.responses import or_none
 from retraining.runs.results import TrainingResult
 
 if TYPE_CHECKING:
@@ -28,14 +30,13 @@ class LogTail:
 
     def lines(self) -> Iterator[str]:
         """The new lines, stream by stream. None while the group or the streams do not exist yet."""
-        try:
-            streams = self.client.describe_log_streams(
-                logGroupName=self.group, logStreamNamePrefix=self.prefix
+        streams = or_none(
+            partial(
+                self.client.describe_log_streams, logGroupName=self.group, logStreamNamePrefix=self.prefix
             )
-            for stream in streams["logStreams"]:
-                yield from self._new_lines(stream["logStreamName"])
-        except self.client.exceptions.ResourceNotFoundException:
-            return
+        )
+        for stream in streams["logStreams"] if streams else ():
+            yield from self._new_lines(stream["logStreamName"])
 
     def _new_lines(self, stream: str) -> Iterator[str]:
         while True:

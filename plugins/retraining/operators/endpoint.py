@@ -15,7 +15,7 @@ from retraining.deployment.endpoint import EndpointWatch, remember_previous, rem
 from retraining.errors import DeploymentError
 from retraining.evaluation.approval import approved_or_skip
 from retraining.jobs.logs import LogTail
-from retraining.jobs.polling import endpoint_polls
+from retraining.jobs.polling import ENDPOINT_SECONDS, endpoint_polls
 from retraining.operators.jobs import SageMakerOperator
 from retraining.planning.deployment import alarms_of, longest_seconds, with_alarms
 from retraining.registry.registry import reject_or_log
@@ -204,7 +204,9 @@ class EndpointOperator(SageMakerOperator[EndpointResult], SageMakerEndpointOpera
             return description
         self.log.info("The endpoint %s failed earlier and is created anew", watch.endpoint)
         self.client.delete_endpoint(EndpointName=watch.endpoint)
-        self.hook.get_waiter("endpoint_deleted").wait(EndpointName=watch.endpoint, WaiterConfig={"Delay": 2})
+        self.hook.get_waiter("endpoint_deleted").wait(
+            EndpointName=watch.endpoint, WaiterConfig={"Delay": int(ENDPOINT_SECONDS)}
+        )
         return None
 
     def _alarms_to_trust(self, watch: EndpointWatch) -> list[str]:
