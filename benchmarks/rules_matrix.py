@@ -137,7 +137,13 @@ SCENARIOS = [
     Scenario("healthy"),
     Scenario("healthy, lr 0.01", arguments=("--lr", "0.01"), epochs=8),
     Scenario("healthy, no momentum", arguments=("--momentum", "0", "--lr", "0.1")),
-    Scenario("healthy, larger batch", arguments=("--lr", "0.08"), batch=32, epochs=8),
+    Scenario(
+        "healthy, larger batch",
+        images=Images(train=(96,) * CLASSES),
+        arguments=("--lr", "0.08"),
+        batch=32,
+        epochs=5,
+    ),
     Scenario(
         "lr far too high",
         arguments=("--lr", "10", "--momentum", "0.99"),
@@ -155,10 +161,7 @@ SCENARIOS = [
     Scenario(
         "lr far too low",
         arguments=("--lr", "1e-6"),
-        found={
-            "LossNotDecreasing": "next to nothing is learned",
-            "VanishingGradient": "residual branches start near a scale of zero and stay there at this lr",
-        },
+        found={"LossNotDecreasing": "next to nothing is learned"},
         open={"WeightUpdateRatio": "updates are about as small as a float's resolution of the weights"},
     ),
     Scenario(
