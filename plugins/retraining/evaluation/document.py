@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 from retraining.aws.s3 import read_json
 from retraining.planning.evaluation import DOCUMENT
+from retraining.runs.results import Difference
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -53,17 +54,6 @@ class Bootstrap(TypedDict):
     samples: int
     confidence: float
     seed: int
-
-
-class Difference(TypedDict):
-    """Challenger minus champion; the interval is two-sided, each bound one-sided, all at one confidence."""
-
-    challenger: float
-    champion: float
-    difference: float
-    interval: list[float]
-    lower_bound: float
-    upper_bound: float
 
 
 RecallDifference = TypedDict(

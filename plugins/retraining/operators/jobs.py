@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerBaseOperator
@@ -45,7 +45,7 @@ class SageMakerOperator(Returns[R_co], SageMakerBaseOperator):
     def __init__(self, *, aws_conn_id: str = CONNECTION, **kwargs: Any) -> None:
         super().__init__(aws_conn_id=aws_conn_id, botocore_config=CLIENT_CONFIG, **kwargs)
 
-    @property
+    @cached_property
     def aws(self) -> Aws:
         """The services, over the operator's connection."""
         return Aws(self.aws_conn_id or CONNECTION)
@@ -189,7 +189,7 @@ class LoggedJobOperator(JobOperator[R_co]):
     def show_rest(self, description: Mapping[str, Any]) -> None:
         """The last lines reach CloudWatch a little after the end."""
         time.sleep(1)
-        LoggedJobOperator.show(self, description)
+        self.show(description)
 
 
 def failure_reason(description: Mapping[str, Any]) -> str:

@@ -252,19 +252,24 @@ class TuningResult(TypedDict):
     best: Trial
 
 
-class TrainingResult(TypedDict):
-    """Of `train`. `output` is the folder of the job's request; `Training` is SageMaker's own description, as
-    the provider's operator returns it.
-    """
+class ReportedTraining(TypedDict):
+    """What the report keeps of TrainingResult."""
 
     job: str
-    arn: str
     status: str
     seconds: float | None
     billable_seconds: float | None
     metrics: dict[str, float]
-    hyperparameters: dict[str, str]
     model_artifact: str
+
+
+class TrainingResult(ReportedTraining):
+    """Of `train`. `output` is the folder of the job's request; `Training` is SageMaker's own description, as
+    the provider's operator returns it.
+    """
+
+    arn: str
+    hyperparameters: dict[str, str]
     output: str
     Training: Mapping[str, Any]
 
@@ -282,13 +287,18 @@ class RuleResult(TypedDict):
     details: str
 
 
-class DebuggerResult(TypedDict):
-    """Of `debugger_status`. `blocking` names the rules that stop the run; `report` is the profiler's page."""
+class ReportedRules(TypedDict):
+    """What the report keeps of DebuggerResult; `report` is the profiler's page."""
 
     mode: str
     rules: list[RuleResult]
-    blocking: list[str]
     report: str | None
+
+
+class DebuggerResult(ReportedRules):
+    """Of `debugger_status`. `blocking` names the rules that stop the run."""
+
+    blocking: list[str]
     report_url: str | None
 
 
@@ -348,8 +358,8 @@ class ModelFigures(TypedDict):
     parameters: int
 
 
-class Improvement(TypedDict):
-    """Accuracy of the challenger minus the champion's; `lower_bound` is one-sided at `confidence` percent."""
+class Difference(TypedDict):
+    """Challenger minus champion; the interval is two-sided, each bound one-sided, all at one confidence."""
 
     challenger: float
     champion: float
@@ -357,6 +367,11 @@ class Improvement(TypedDict):
     interval: list[float]
     lower_bound: float
     upper_bound: float
+
+
+class Improvement(Difference):
+    """The difference of accuracies; `confidence` in percent."""
+
     confidence: float
 
 
@@ -598,25 +613,6 @@ class ReportedDataset(TypedDict):
     changes: DatasetChanges | None
     warnings: list[str]
     report: str
-
-
-class ReportedTraining(TypedDict):
-    """What the report keeps of TrainingResult."""
-
-    job: str
-    status: str
-    seconds: float | None
-    billable_seconds: float | None
-    metrics: dict[str, float]
-    model_artifact: str
-
-
-class ReportedRules(TypedDict):
-    """What the report keeps of DebuggerResult."""
-
-    mode: str
-    rules: list[RuleResult]
-    report: str | None
 
 
 class RunReport(TypedDict):
