@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHON_VERSION = (3, 11)  # the version the requirement files are compiled for
+PYTHON_VERSION = "3.11"  # of the product's own environments
 UV_VERSION = "0.13.9"
 DEVELOPMENT_PINS = Path("requirements-dev.txt")
 STAMP = ".installed.json"
@@ -37,7 +37,8 @@ class Environment:
     """A virtual environment, named after its folder.
 
     `pins` are requirement files and `project` is the folder of a package installed in editable mode, all as
-    paths from the repository root; `disk_gb` is the space that a new environment needs.
+    paths from the repository root; `constraints` are files of versions that apply to what is installed;
+    `disk_gb` is the space that a new environment needs, `python` its version of Python.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Environment:
     pins: tuple[Path, ...]
     disk_gb: float
     project: Path | None = None
+    constraints: tuple[Path, ...] = ()
+    python: str = PYTHON_VERSION
 
 
 ENVIRONMENTS = {
@@ -74,13 +77,41 @@ ENVIRONMENTS = {
 
 
 def check_python() -> None:
-    """Raise SetupError unless this is the Python that the requirement files are compiled for."""
-    if sys.version_info[:2] != PYTHON_VERSION:
-        needed = ".".join(map(str, PYTHON_VERSION))
+    """Raise SetupError unless this is the Python of the product's own environments."""
+    if _version_of_this_python() != PYTHON_VERSION:
         raise SetupError(
-            f"Python {needed} is needed, and {sys.executable} is {sys.version.split()[0]}. "
-            f"Install Python {needed}, or name it: make PYTHON=/path/to/python{needed}"
+            f"Python {PYTHON_VERSION} is needed, and {sys.executable} is {sys.version.split()[0]}. "
+            f"Install Python {PYTHON_VERSION}, or name it: make PYTHON=/path/to/python{PYTHON_VERSION}"
         )
+
+
+def find_python(version: str, uv: Path) -> Path:
+    """An interpreter of this version: this one, or one that uv finds (its own, pyenv's, on the PATH).
+
+    Raises SetupError where there is none.
+    """
+    if version == _version_of_this_python():
+        return Path(sys.executable)
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for python in sorted(pyenv.glob(f"{version}.*/bin/python")):
+        if works(python):
+            return python
+    found = subprocess.run(
+        [uv, "python", "find", "--no-project", "--no-python-downloads", version],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if found.returncode:
+        raise SetupError(
+            f"Python {version} was not found, with pyenv, uv or on the PATH: "
+            f"`uv python install {version}` installs it."
+        )
+    return Path(found.stdout.strip())
+
+
+def _version_of_this_python() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def pin_hashes(files: Sequence[Path]) -> dict[str, str]:
@@ -204,9 +235,10 @@ def check_disk(local: Path, environment: Environment) -> None:
 def build(environment: Environment, local: Path, *, development: bool) -> bool:
     """Bring one environment up to date; False where it already was."""
     files = environment.pins + ((DEVELOPMENT_PINS,) if development else ())
+    constraints = environment.constraints
     folder, log = local / "envs" / environment.name, local / "logs" / "setup.log"
     project = [] if environment.project is None else [environment.project]
-    wanted = pin_hashes([*files, *(path / "pyproject.toml" for path in project)])
+    wanted = pin_hashes([*files, *constraints, *(path / "pyproject.toml" for path in project)])
     present = installed(folder)
     if wanted.items() <= present.items():
         return False
@@ -214,9 +246,11 @@ def build(environment: Environment, local: Path, *, development: bool) -> bool:
     with step(f"{environment.title}, {package_count(files)} packages"):
         if not works(environment_python(folder)):
             check_disk(local, environment)
-            run([uv, "venv", "--clear", "--seed", "--python", sys.executable, folder], log, "")
+            python = find_python(environment.python, uv)
+            run([uv, "venv", "--clear", "--seed", "--python", python, folder], log, "")
         (folder / STAMP).unlink(missing_ok=True)
         requirements = [part for file in files for part in ("--requirements", str(file))]
+        requirements += [part for file in constraints for part in ("--constraints", str(file))]
         run(
             [
                 uv,
@@ -248,7 +282,9 @@ def set_up(names: Sequence[str], local: Path, *, development: bool = False) -> N
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", default=list(ENVIRONMENTS), help=f"of {', '.join(ENVIRONMENTS)}")
+    parser.add_argument(
+        "names", nargs="+", choices=list(ENVIRONMENTS), metavar="name", help=f"of {', '.join(ENVIRONMENTS)}"
+    )
     parser.add_argument("--local", type=Path, default=Path(os.environ.get("LOCAL_DIR") or ROOT / ".local"))
     parser.add_argument("--development", action="store_true", help="with the tools that `make test` needs")
     options = parser.parse_args(arguments)

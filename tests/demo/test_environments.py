@@ -98,6 +98,13 @@ def test_a_full_disk_is_known_before_anything_is_installed(local: Path, tiny: En
 
 
 def test_another_python_is_refused_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environments, "PYTHON_VERSION", (3, 9))
+    monkeypatch.setattr(environments, "PYTHON_VERSION", "3.9")
     with pytest.raises(SetupError, match=r"Python 3\.9 is needed.*make PYTHON=/path/to/python3\.9"):
         check_python()
+
+
+def test_another_python_is_found_or_its_absence_says_how_to_install_it() -> None:
+    uv = TOOLS / "bin" / "uv"
+    assert environments.find_python(environments.PYTHON_VERSION, uv) == Path(sys.executable)
+    with pytest.raises(SetupError, match=r"uv python install 3\.99"):
+        environments.find_python("3.99", uv)
