@@ -16,7 +16,7 @@ export LOCAL_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development python \
-	test lint types test-training test-sagemaker test-airflow test-end-to-end drills rules-matrix pins
+	aws-tables test lint types test-training test-sagemaker test-airflow test-end-to-end drills rules-matrix pins
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ rules-matrix: setup  ## which Debugger rule finds which fault, on real runs; and
 	@PYTHONPATH=sagemaker_code $(TRAINING_PYTHON) benchmarks/rules_matrix.py
 	@if [ -d "$(GOLDEN)" ]; then PYTHONPATH=sagemaker_code $(TRAINING_PYTHON) -m debugger golden "$(GOLDEN)"; \
 		else echo "no reports of real AWS jobs at $(GOLDEN): name their folder in GOLDEN"; fi
+
+aws-tables: setup-development  ## write what the SageMaker SDK knows of AWS's images and rules into a table
+	@$(AIRFLOW_PYTHON) -m demo.aws_tables
 
 COMPILE = $(UV) pip compile --quiet --python-version 3.11 --no-emit-index-url --custom-compile-command 'make pins'
 pins: setup  ## compile the requirement files from their .in files and local_sagemaker/pyproject.toml

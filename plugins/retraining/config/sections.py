@@ -15,12 +15,28 @@ Policy = Literal["ignore", "warn", "fail"]
 DeploymentStrategy = Literal["all_at_once", "canary", "linear"]
 Scaling = Literal["Auto", "Linear", "Logarithmic", "ReverseLogarithmic"]
 InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+ImageUri = Annotated[str, Field(pattern=r"^[^\s/]+/[^\s:@]+[:@]\S+$", max_length=255)]
 
 
 class Section(BaseModel):
     """What all sections share: unknown keys are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageSection(Section):
+    """A section that names a container image."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_uri(cls, values: Any) -> Any:
+        old = {"framework_version", "py_version"}.intersection(values) if isinstance(values, dict) else ()
+        if old:
+            raise ValueError(
+                f"{' and '.join(sorted(old))} no longer choose the image: leave them out for AWS's newest "
+                "one, or name an image by its URI in image_uri"
+            )
+        return values
 
 
 class Continuous(Section):
@@ -100,7 +116,7 @@ class Model(Section):
     )
 
 
-class Job(Section):
+class Job(ImageSection):
     """The machine and the container of training jobs."""
 
     instance_type: InstanceType = Field(
@@ -113,8 +129,10 @@ class Job(Section):
     max_runtime_seconds: int = Field(
         default=4 * 3600, ge=60, le=28 * 24 * 3600, description="Limit of one training job."
     )
-    framework_version: str = Field(default="2.6", description="PyTorch version of AWS's container.")
-    py_version: str = Field(default="py312", description="Python version of AWS's container.")
+    image_uri: ImageUri | None = Field(
+        default=None,
+        description="Image of training and evaluation; null: AWS's newest for PyTorch.",
+    )
     spot: bool = Field(
         default=False,
         title="Spot capacity",
@@ -273,7 +291,7 @@ class DataCapture(Section):
     percent: int = Field(default=100, ge=1, le=100, description="Share of the requests that is kept.")
 
 
-class Endpoint(Section):
+class Endpoint(ImageSection):
     """The endpoint that serves the model."""
 
     name: str | None = Field(
@@ -290,8 +308,11 @@ class Endpoint(Section):
     instance_count: int = Field(
         default=1, ge=1, le=100, title="Endpoint instances", description="Number of these machines."
     )
-    framework_version: str = Field(default="2.6", description="PyTorch version of AWS's inference container.")
-    py_version: str = "py312"
+    image_uri: ImageUri | None = Field(
+        default=None,
+        description="Image that serves the model; null: AWS's for Ray Serve. One for TorchServe "
+        "(pytorch-inference) works, too.",
+    )
     data_capture: DataCapture = DataCapture()
 
 

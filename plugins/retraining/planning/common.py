@@ -1,4 +1,4 @@
-"""What the requests of one run share: names, role, code, channels, images and hyperparameters."""
+"""What the requests of one run share: names, role, code, channels and hyperparameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, cast
 from retraining.config.hyperparameters import Value
 from retraining.config.params import RunSettings
 from retraining.config.pipeline import Pipeline
-from retraining.errors import PlanError
 from retraining.runs.context import RunLocation
 
 if TYPE_CHECKING:
@@ -100,33 +99,6 @@ def as_strings(run: PlannedRun, values: Mapping[str, Value]) -> dict[str, str]:
         "sagemaker_container_log_level": "20",
         "sagemaker_region": run.region,
     }
-
-
-def image_uri(run: PlannedRun, scope: str, version: str, py_version: str, instance_type: str) -> str:
-    """URI of AWS's PyTorch container. Raises PlanError where AWS has none."""
-    from sagemaker.core import image_uris  # takes seconds
-
-    try:
-        uri: str = image_uris.retrieve(
-            "pytorch",
-            run.region,
-            version=version,
-            py_version=py_version,
-            instance_type=instance_type,
-            image_scope=scope,
-        )
-    except (ValueError, KeyError) as error:
-        raise PlanError(
-            f"AWS has no PyTorch {scope} container {version} {py_version} for {instance_type} in "
-            f"{run.region}: {error} Correct framework_version, py_version or the instance type."
-        ) from error
-    return uri
-
-
-def training_image(run: PlannedRun, instance_type: str) -> str:
-    """The container that training and evaluation run in."""
-    job = run.pipeline.job
-    return image_uri(run, "training", job.framework_version, job.py_version, instance_type)
 
 
 def resources(run: PlannedRun) -> ResourceConfigTypeDef:

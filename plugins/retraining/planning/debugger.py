@@ -1,27 +1,15 @@
-"""The Debugger and profiler parts of a training request, built with the SageMaker SDK.
-
-The SDK takes seconds to import, so import this module inside a task only.
-"""
+"""The Debugger and profiler parts of a training request, equal to what the SageMaker SDK builds."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from sagemaker.core.debugger import (
-    CollectionConfig,
-    DebuggerHookConfig,
-    FrameworkProfile,
-    ProfilerConfig,
-    ProfilerRule,
-    Rule,
-    rule_configs,
-)
-from sagemaker.core.debugger.debugger import get_rule_container_image_uri
-
+from retraining.aws.images import rules_image, sdk_tables
 from retraining.config.hyperparameters import near_match
 from retraining.config.pipeline import Pipeline
-from retraining.config.sections import Profiler, Tensors
+from retraining.config.sections import DebuggerRule, Profiler
 from retraining.errors import PlanError
 
 if TYPE_CHECKING:
@@ -29,26 +17,33 @@ if TYPE_CHECKING:
         CreateTrainingJobRequestTypeDef,
         DebugHookConfigTypeDef,
         ProfilerConfigTypeDef,
-        ProfilerRuleConfigurationTypeDef,
     )
 
 PROFILER_REPORT = "ProfilerReport"
 
-# AWS's names; `sagemaker_code/debugger/rules` implements the same ones, and a test compares both lists.
-RULES = {
-    "AllZero": rule_configs.all_zero,
-    "CheckInputImages": rule_configs.check_input_images,
-    "ClassImbalance": rule_configs.class_imbalance,
-    "DeadRelu": rule_configs.dead_relu,
-    "ExplodingTensor": rule_configs.exploding_tensor,
-    "LossNotDecreasing": rule_configs.loss_not_decreasing,
-    "Overfit": rule_configs.overfit,
-    "Overtraining": rule_configs.overtraining,
-    "PoorWeightInitialization": rule_configs.poor_weight_initialization,
-    "StalledTrainingRule": rule_configs.stalled_training_rule,
-    "VanishingGradient": rule_configs.vanishing_gradient,
-    "WeightUpdateRatio": rule_configs.weight_update_ratio,
+# Of the profiler in the framework, as the SDK writes them: not JSON, because of the commas at the end.
+_STEPS = '{"StartStep": 0, "NumSteps": %d, }'
+_PROFILING = {
+    "LocalPath": "/opt/ml/output/profiler",
+    "RotateMaxFileSizeInBytes": "10485760",
+    "RotateFileCloseIntervalInSeconds": "60",
+    "FileOpenFailThreshold": "50",
+    "DetailedProfilingConfig": _STEPS,
+    "DataloaderProfilingConfig": '{"StartStep": 0, "NumSteps": %d, "MetricsRegex": ".*", }',
+    "PythonProfilingConfig": '{"StartStep": 0, "NumSteps": %d, "ProfilerName": "cprofile", "cProfileTimer": '
+    '"total_time", }',
+    "HorovodProfilingConfig": _STEPS,
+    "SMDataParallelProfilingConfig": _STEPS,
 }
+
+
+def known_rules() -> Mapping[str, Any]:
+    """AWS's built-in rules by name: `parameters`, and `collections` that they read.
+
+    `sagemaker_code/debugger/rules` implements the same ones; a test compares both lists.
+    """
+    rules: Mapping[str, Any] = sdk_tables()["rules"]
+    return rules
 
 
 def with_debugger(
@@ -56,25 +51,40 @@ def with_debugger(
 ) -> CreateTrainingJobRequestTypeDef:
     """The request with hook, rules and profiler, whose files go to the job's output path.
 
-    Only mode `service` asks for any of them. Raises PlanError for a rule that does not exist, in every mode.
+    Only mode `service` asks for any of them. Raises PlanError for a rule that does not exist, in every mode,
+    and in mode `service` for a region in which AWS evaluates no rules.
     """
+    known = known_rules()
     for name in pipeline.rules:
-        if name not in RULES:
+        if name not in known:
             raise PlanError(
-                f"Pipeline {pipeline.name}: there is no Debugger rule {name!r}{near_match(name, RULES)}."
+                f"Pipeline {pipeline.name}: there is no Debugger rule {name!r}{near_match(name, known)}."
             )
     if pipeline.debugger != "service":
         return {**request, "ProfilerConfig": {"DisableProfiler": True}}
     output = request["OutputDataConfig"]["S3OutputPath"]
-    rules = [_rule(name, pipeline, request["TrainingJobName"], region) for name in pipeline.rules]
+    image = rules_image(region)
     watched: CreateTrainingJobRequestTypeDef = {
         **request,
-        "DebugHookConfig": _hook(pipeline.tensors, rules, output),
-        "DebugRuleConfigurations": [rule.to_debugger_rule_config_dict() for rule in rules],
+        "DebugHookConfig": _hook(pipeline, output),
+        "DebugRuleConfigurations": [
+            {
+                "RuleConfigurationName": name,
+                "RuleEvaluatorImage": image,
+                "RuleParameters": _parameters(name, rule, request["TrainingJobName"]),
+            }
+            for name, rule in pipeline.rules.items()
+        ],
         "ProfilerConfig": _profiler(pipeline.profiler, output),
     }
     if pipeline.profiler.report:
-        watched["ProfilerRuleConfigurations"] = [_profiler_report(region)]
+        watched["ProfilerRuleConfigurations"] = [
+            {
+                "RuleConfigurationName": PROFILER_REPORT,
+                "RuleEvaluatorImage": image,
+                "RuleParameters": {"rule_to_invoke": PROFILER_REPORT},
+            }
+        ]
     return watched
 
 
@@ -85,73 +95,77 @@ def debugger_hyperparameters(pipeline: Pipeline) -> dict[str, str]:
     if pipeline.debugger == "off":
         return {"debugger": "off"}
     rules = [
-        {
-            "RuleConfigurationName": name,
-            "RuleParameters": {
-                "rule_to_invoke": name,
-                **rule.parameters,
-                **({"stop_training_on_fire": "true"} if rule.stop_training else {}),
-            },
-        }
+        _in_job(
+            name, {**rule.parameters, **({"stop_training_on_fire": "true"} if rule.stop_training else {})}
+        )
         for name, rule in pipeline.rules.items()
     ]
     if pipeline.profiler.report:
-        rules.append(
-            {"RuleConfigurationName": PROFILER_REPORT, "RuleParameters": {"rule_to_invoke": PROFILER_REPORT}}
-        )
+        rules.append(PROFILER_REPORT)
     return {
         "debugger": "in_job",
-        # JSON in JSON: AWS's toolkit decodes JSON once and passes structures on in a form of its own
-        "debugger-rules": json.dumps(json.dumps(rules, separators=(",", ":"))),
+        "debugger-rules": ",".join(rules),
         "debugger-sampling-ms": str(pipeline.profiler.system_interval_ms),
         "debugger-profile-steps": str(pipeline.profiler.framework_steps),
     }
 
 
-def _rule(name: str, pipeline: Pipeline, job: str, region: str) -> Rule:
-    settings = pipeline.rules[name]
-    actions = rule_configs.ActionList(rule_configs.StopTraining()) if settings.stop_training else None
-    rule = Rule.sagemaker(RULES[name](), rule_parameters=settings.parameters or None, actions=actions)
-    rule.image_uri = get_rule_container_image_uri(name, region)
-    rule.prepare_actions(job)
-    return rule
+def _in_job(name: str, parameters: Mapping[str, str]) -> str:
+    """A rule as a hyperparameter: `NAME:parameter=value:...`, values percent-encoded.
+
+    AWS's images put hyperparameters into a shell command without quotes (sagemaker-training-toolkit #128), so
+    none may have a character that means something to a shell.
+    """
+    return ":".join([name, *(f"{key}={_encoded(value)}" for key, value in parameters.items())])
 
 
-def _hook(tensors: Tensors, rules: list[Rule], output: str) -> DebugHookConfigTypeDef:
+def _encoded(value: str) -> str:
+    return quote(value, safe="").replace("~", "%7E")
+
+
+def _parameters(name: str, rule: DebuggerRule, job: str) -> dict[str, str]:
+    parameters = {**known_rules()[name]["parameters"], **rule.parameters}
+    if rule.stop_training:
+        # AWS reads the quotes with their backslashes
+        parameters["action_json"] = (
+            f'[{{\\"name\\": \\"stoptraining\\", \\"training_job_prefix\\": \\"{job}\\"}}]'
+        )
+    return parameters
+
+
+def _hook(pipeline: Pipeline, output: str) -> DebugHookConfigTypeDef:
     """The hook saves what any of the rules reads.
 
     The rules' own collections carry a save interval of 500 steps, which would override the hook's; it is left
     out.
     """
     collections: dict[str, dict[str, str]] = {"losses": {}}
-    for rule in rules:
-        for collection in rule.collection_configs:
-            wanted = {
-                k: v for k, v in (collection.parameters or {}).items() if not k.endswith("save_interval")
-            }
-            collections.setdefault(collection.name, {}).update(wanted)
-    hook = DebuggerHookConfig(
-        s3_output_path=output,
-        hook_parameters={
-            "train.save_interval": str(tensors.train_save_interval),
-            "eval.save_interval": str(tensors.eval_save_interval),
+    for name in pipeline.rules:
+        for collection, parameters in known_rules()[name]["collections"].items():
+            wanted = {key: value for key, value in parameters.items() if not key.endswith("save_interval")}
+            collections.setdefault(collection, {}).update(wanted)
+    return {
+        "S3OutputPath": output,
+        "HookParameters": {
+            "train.save_interval": str(pipeline.tensors.train_save_interval),
+            "eval.save_interval": str(pipeline.tensors.eval_save_interval),
         },
-        collection_configs=[CollectionConfig(name, wanted or None) for name, wanted in collections.items()],
-    )
-    return cast("DebugHookConfigTypeDef", hook._to_request_dict())
+        "CollectionConfigurations": [
+            {"CollectionName": name, **({"CollectionParameters": wanted} if wanted else {})}
+            for name, wanted in collections.items()
+        ],
+    }
 
 
 def _profiler(profiler: Profiler, output: str) -> ProfilerConfigTypeDef:
-    framework = FrameworkProfile(num_steps=profiler.framework_steps) if profiler.framework_steps else None
-    config = ProfilerConfig(
-        s3_output_path=output,
-        system_monitor_interval_millis=profiler.system_interval_ms,
-        framework_profile_params=framework,
-    )
-    return cast("ProfilerConfigTypeDef", config._to_request_dict())
-
-
-def _profiler_report(region: str) -> ProfilerRuleConfigurationTypeDef:
-    rule = ProfilerRule.sagemaker(rule_configs.ProfilerReport())
-    rule.image_uri = get_rule_container_image_uri(rule.name, region)
-    return cast("ProfilerRuleConfigurationTypeDef", rule.to_profiler_rule_config_dict())
+    config: ProfilerConfigTypeDef = {
+        "S3OutputPath": output,
+        "DisableProfiler": False,
+        "ProfilingIntervalInMilliseconds": profiler.system_interval_ms,
+    }
+    if profiler.framework_steps:
+        config["ProfilingParameters"] = {
+            name: value % profiler.framework_steps if "%d" in value else value
+            for name, value in _PROFILING.items()
+        }
+    return config

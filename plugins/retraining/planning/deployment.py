@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, cast
 from retraining.config.params import RunSettings
 from retraining.config.sections import Alarms, Deployment
 from retraining.errors import PlanError
-from retraining.planning.common import PlannedRun, image_uri
+from retraining.planning.common import PlannedRun
+from retraining.planning.images import serving_image
 from retraining.runs.context import RunLocation
 from retraining.runs.naming import attempt_name
 from retraining.runs.results import DeploymentRequest
@@ -76,9 +77,7 @@ def deployment_request(run: PlannedRun, alarms: list[str]) -> DeploymentRequest:
         "Model": {
             "ModelName": name,
             "PrimaryContainer": {
-                "Image": image_uri(
-                    run, "inference", endpoint.framework_version, endpoint.py_version, instance
-                ),
+                "Image": serving_image(run),
                 "Environment": {
                     "SAGEMAKER_PROGRAM": "inference.py",
                     "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",

@@ -11,7 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
-from retraining.planning.common import PlannedRun, training_image
+from retraining.planning.common import PlannedRun
+from retraining.planning.images import training_image
 from retraining.runs.naming import attempt_name
 
 if TYPE_CHECKING:

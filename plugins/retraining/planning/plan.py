@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowSkipException
 from botocore.exceptions import ClientError
 
 from retraining.aws.clients import Aws
+from retraining.aws.images import patch_warning
 from retraining.aws.responses import is_missing, or_none
 from retraining.aws.s3 import split_uri
 from retraining.config.hyperparameters import Value
@@ -117,8 +119,22 @@ def plan_run(
         "deployment": deployment_request(run, [alarm["AlarmName"] for alarm in alarms]),
         "alarms": alarms,
     }
+    _warn_of_images(plan)
     log.info("The run's requests:\n%s", json.dumps(plan, indent=2))
     return plan
+
+
+def _warn_of_images(plan: Plan) -> None:
+    """Log which images AWS patches no more, or not for long."""
+    images = [
+        plan["training"]["AlgorithmSpecification"]["TrainingImage"],
+        plan["evaluation"]["AppSpecification"]["ImageUri"],
+        plan["deployment"]["Model"]["PrimaryContainer"]["Image"],
+    ]
+    today = datetime.now(UTC).date()
+    for image in dict.fromkeys(images):
+        if warning := patch_warning(image, today):
+            log.warning(warning)
 
 
 def _skip_unchanged(

@@ -18,8 +18,9 @@ from retraining.planning.common import (
     hyperparameters,
     resources,
     time_limits,
-    training_image,
 )
+from retraining.planning.debugger import debugger_hyperparameters, with_debugger
+from retraining.planning.images import training_image
 from retraining.runs.naming import attempt_name
 from retraining.runs.results import TuningResult
 
@@ -39,8 +40,6 @@ def training_request(run: PlannedRun) -> CreateTrainingJobRequestTypeDef:
 
     Raises PlanError for a container or a Debugger rule that does not exist.
     """
-    from retraining.planning.debugger import debugger_hyperparameters, with_debugger  # imports the SDK
-
     request: CreateTrainingJobRequestTypeDef = {
         "TrainingJobName": attempt_name(run.name, 1),
         "AlgorithmSpecification": {

@@ -19,8 +19,8 @@ from retraining.planning.common import (
     hyperparameters,
     resources,
     time_limits,
-    training_image,
 )
+from retraining.planning.images import training_image
 from retraining.runs.results import Fingerprint, ModelSettings, Search
 
 if TYPE_CHECKING:

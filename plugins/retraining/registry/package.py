@@ -11,6 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from retraining.aws.images import pytorch_version
 from retraining.config.pipeline import Pipeline
 from retraining.planning.evaluation import MODEL_QUALITY
 from retraining.runs.results import DeploymentRequest, RunFacts, RunResults, TrainingResult
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         InferenceSpecificationTypeDef,
         MetadataPropertiesTypeDef,
         MetricsSourceTypeDef,
+        ModelPackageContainerDefinitionTypeDef,
     )
 
 CONTENT_TYPES = ("image/jpeg", "image/png", "application/x-image")
@@ -47,7 +49,7 @@ def package_request(
         "ModelApprovalStatus": status,
         "ModelPackageGroupName": pipeline.package_group,
         "ModelPackageDescription": description(f"{run['name']}: {results['gate']['sentence']}"),
-        "InferenceSpecification": _inference(pipeline, results["plan"]["deployment"], training),
+        "InferenceSpecification": _inference(results["plan"]["deployment"], training),
         "ModelMetrics": {"ModelQuality": {"Statistics": quality}},
         "CustomerMetadataProperties": _metadata(results, rules),
         "MetadataProperties": _lineage(run, training),
@@ -67,20 +69,18 @@ def _token(group: str, run: str, artifact: str) -> str:
     return hashlib.sha256(f"{group} {run} {artifact}".encode()).hexdigest()[:36]
 
 
-def _inference(
-    pipeline: Pipeline, deployment: DeploymentRequest, training: TrainingResult
-) -> InferenceSpecificationTypeDef:
+def _inference(deployment: DeploymentRequest, training: TrainingResult) -> InferenceSpecificationTypeDef:
     planned = deployment["Model"]["PrimaryContainer"]
+    container: ModelPackageContainerDefinitionTypeDef = {
+        "Image": planned["Image"],
+        "Environment": planned["Environment"],
+        "ModelDataUrl": training["model_artifact"],
+        "Framework": "PYTORCH",
+    }
+    if version := pytorch_version(planned["Image"]):
+        container["FrameworkVersion"] = version
     return {
-        "Containers": [
-            {
-                "Image": planned["Image"],
-                "Environment": planned["Environment"],
-                "ModelDataUrl": training["model_artifact"],
-                "Framework": "PYTORCH",
-                "FrameworkVersion": pipeline.endpoint.framework_version,
-            }
-        ],
+        "Containers": [container],
         "SupportedContentTypes": CONTENT_TYPES,
         "SupportedResponseMIMETypes": RESPONSE_TYPES,
     }

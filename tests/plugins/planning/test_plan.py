@@ -185,8 +185,8 @@ def test_the_instance_type_chooses_the_container(make_plan: MakePlan) -> None:
         plan = make_plan(instance_type=instance_type)
         return str(plan["training"]["AlgorithmSpecification"]["TrainingImage"])
 
-    assert image("ml.m5.xlarge").endswith("pytorch-training:2.6-cpu-py312")
-    assert image("ml.g4dn.xlarge").endswith("pytorch-training:2.6-gpu-py312")
+    assert image("ml.m5.xlarge").endswith("/pytorch:2.13-cpu-amzn2023-sagemaker")
+    assert image("ml.g4dn.xlarge").endswith("/pytorch:2.13-cu133-amzn2023-sagemaker")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_the_instance_type_chooses_the_container(make_plan: MakePlan) -> None:
             {"rules": {"Overfitt": {}}, "debugger": "in_job"},
             r"no Debugger rule 'Overfitt' \(did you mean 'Overfit'\?\)",
         ),
-        ({"job": {"framework_version": "9.9"}}, "AWS has no PyTorch training container 9.9"),
+        ({"evaluation": {"instance_type": "ml.c7g.large"}}, "has ARM processors"),
     ],
 )
 def test_what_would_fail_later_fails_now(make_plan: MakePlan, of: dict[str, Any], message: str) -> None:
