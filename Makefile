@@ -16,10 +16,10 @@ export LOCAL_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development python \
-	aws-tables test lint types test-training test-sagemaker test-airflow test-end-to-end drills rules-matrix pins
+	aws-tables mwaa test-airflow-versions test lint types test-training test-sagemaker test-airflow test-end-to-end drills rules-matrix pins
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: DATA=folder WEIGHTS=file ARCH=name PARAMS='{\"max_jobs\": 4}' KEEP=0"
 	@echo "             AIRFLOW_PORT=8080 SAGEMAKER_PORT=4600 LOCAL_DIR=.local PYTHON=python3.11"
@@ -67,7 +67,7 @@ lint: setup-development  ## check format, style and the rules of what may import
 	@PYTHONPATH=plugins:sagemaker_code:local_sagemaker/src $(LOCAL_DIR)/envs/airflow/bin/lint-imports --no-logo
 
 types: setup-development  ## check the types
-	@$(AIRFLOW_PYTHON) -m mypy plugins dags demo tests/plugins tests/dags tests/demo tests/end_to_end
+	@$(AIRFLOW_PYTHON) -m mypy plugins dags demo tests/plugins tests/dags tests/demo tests/end_to_end tests/airflow_versions
 	@$(SAGEMAKER_PYTHON) -m mypy local_sagemaker/src tests/local_sagemaker
 	@$(AIRFLOW_PYTHON) -m mypy --python-executable $(TRAINING_PYTHON) sagemaker_code tests/sagemaker_code
 
@@ -83,6 +83,10 @@ test-airflow: setup-development  ## everything else but the whole run, in Airflo
 test-end-to-end: setup-development  ## one whole run on real images, where they are available
 	@$(AIRFLOW_PYTHON) -m pytest tests/end_to_end
 
+test-airflow-versions: setup-development  ## install and import on Python 3.12 and 3.13, and as managed Airflow does
+	@$(PYTHON) -m demo.environments --skip-missing-python airflow-3.12 airflow-3.13 mwaa-3.0.6 mwaa-3.2.1 mwaa-3.3.1
+	@$(AIRFLOW_PYTHON) -m pytest tests/airflow_versions
+
 drills: setup  ## what can go wrong, for real: bad data, bad models, bad deployments, under traffic
 	@$(DEMO) drills
 
@@ -92,12 +96,15 @@ rules-matrix: setup  ## which Debugger rule finds which fault, on real runs; and
 	@if [ -d "$(GOLDEN)" ]; then PYTHONPATH=sagemaker_code $(TRAINING_PYTHON) -m debugger golden "$(GOLDEN)"; \
 		else echo "no reports of real AWS jobs at $(GOLDEN): name their folder in GOLDEN"; fi
 
+mwaa: python  ## pack the project for managed Airflow into dist/mwaa
+	@$(PYTHON) -m demo.mwaa
+
 aws-tables: setup-development  ## write what the SageMaker SDK knows of AWS's images and rules into a table
 	@$(AIRFLOW_PYTHON) -m demo.aws_tables
 
 COMPILE = $(UV) pip compile --quiet --python-version 3.11 --no-emit-index-url --custom-compile-command 'make pins'
 pins: setup  ## compile the requirement files from their .in files and local_sagemaker/pyproject.toml
-	@$(COMPILE) requirements.in -o requirements.txt
+	@$(COMPILE) --universal requirements.in -o requirements.txt
 	@$(COMPILE) -c requirements.txt local_sagemaker/pyproject.toml -o local_sagemaker/requirements.txt
 	@$(COMPILE) local_sagemaker/images/pytorch/requirements.in -o local_sagemaker/images/pytorch/requirements.txt
 	@$(COMPILE) -c requirements.txt requirements-compose.in -o requirements-compose.txt

@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+from retraining import OLDEST_AIRFLOW  # noqa: F401  # isort: skip (first: it refuses an older Airflow)
+
 import airflow.providers.amazon.aws.operators.sagemaker  # as in retraining.py
 import airflow.providers.standard.decorators.python  # noqa: F401
 from airflow.sdk import DAG, Param, dag

@@ -32,6 +32,10 @@ class SetupError(Exception):
     """An environment cannot be built; the text says what is missing and what to do."""
 
 
+class PythonMissingError(SetupError):
+    """The version of Python that an environment needs is not on this machine."""
+
+
 @dataclass(frozen=True)
 class Environment:
     """A virtual environment, named after its folder.
@@ -72,6 +76,27 @@ ENVIRONMENTS = {
             (Path("local_sagemaker/images/pytorch/requirements.txt"),),
             disk_gb=9.0,
         ),
+        *(
+            Environment(
+                f"airflow-{python}",
+                f"Airflow's environment on Python {python}",
+                (Path("requirements.txt"),),
+                disk_gb=2.3,
+                python=python,
+            )
+            for python in ("3.12", "3.13")
+        ),
+        *(
+            Environment(
+                f"mwaa-{version}",
+                f"managed Airflow {version}",
+                (Path("requirements-mwaa.txt"),),
+                disk_gb=2.0,
+                constraints=(Path(f"tests/airflow_versions/mwaa-{version}.txt"),),
+                python="3.12",
+            )
+            for version in ("3.0.6", "3.2.1", "3.3.1")
+        ),
     )
 }
 
@@ -88,7 +113,7 @@ def check_python() -> None:
 def find_python(version: str, uv: Path) -> Path:
     """An interpreter of this version: this one, or one that uv finds (its own, pyenv's, on the PATH).
 
-    Raises SetupError where there is none.
+    Raises PythonMissingError where there is none.
     """
     if version == _version_of_this_python():
         return Path(sys.executable)
@@ -103,7 +128,7 @@ def find_python(version: str, uv: Path) -> Path:
         text=True,
     )
     if found.returncode:
-        raise SetupError(
+        raise PythonMissingError(
             f"Python {version} was not found, with pyenv, uv or on the PATH: "
             f"`uv python install {version}` installs it."
         )
@@ -269,13 +294,25 @@ def build(environment: Environment, local: Path, *, development: bool) -> bool:
     return True
 
 
-def set_up(names: Sequence[str], local: Path, *, development: bool = False) -> None:
-    """Build what is missing of the named environments under `local`; quick where nothing is."""
+def set_up(
+    names: Sequence[str], local: Path, *, development: bool = False, skip_missing_python: bool = False
+) -> None:
+    """Build what is missing of the named environments under `local`; quick where nothing is.
+
+    Raises SetupError for one that cannot be built, unless only its Python is missing and that may be skipped.
+    """
     check_python()
     local.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with exclusively(local / "setup.lock"):
-        built = [build(ENVIRONMENTS[name], local, development=development) for name in names]
+        built = []
+        for name in names:
+            try:
+                built.append(build(ENVIRONMENTS[name], local, development=development))
+            except PythonMissingError as error:
+                if not skip_missing_python:
+                    raise
+                print(f"  skipped {ENVIRONMENTS[name].title}: {error}", flush=True)
     if any(built):
         print(f"  environments ready in {time.monotonic() - started:.1f} s", flush=True)
 
@@ -287,9 +324,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--local", type=Path, default=Path(os.environ.get("LOCAL_DIR") or ROOT / ".local"))
     parser.add_argument("--development", action="store_true", help="with the tools that `make test` needs")
+    parser.add_argument(
+        "--skip-missing-python", action="store_true", help="leave out those whose Python is not here"
+    )
     options = parser.parse_args(arguments)
     try:
-        set_up(options.names, options.local.absolute(), development=options.development)
+        set_up(
+            options.names,
+            options.local.absolute(),
+            development=options.development,
+            skip_missing_python=options.skip_missing_python,
+        )
     except SetupError as error:
         print(f"\nSet-up failed: {error}", file=sys.stderr)
         return 1

@@ -22,18 +22,21 @@ _LEFT_OUT = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", "test
 
 
 def source_folder() -> Path:
-    """The folder of the training code: RETRAINING_SOURCE_DIR, else `sagemaker_code` beside `plugins`.
+    """The folder of the training code: RETRAINING_SOURCE_DIR, else `sagemaker_code` beside `plugins`, or in it
+    as `make mwaa` packs it.
 
     Raises PlanError where there is no train.py in it.
     """
     named = os.environ.get(FOLDER_VARIABLE)
-    folder = Path(named) if named else Path(__file__).resolve().parents[3] / "sagemaker_code"
-    if not (folder / "train.py").is_file():
-        raise PlanError(
-            f"No train.py in {folder}: the training code was not found. Set {FOLDER_VARIABLE} to its folder "
-            "in Airflow's environment."
-        )
-    return folder
+    plugins = Path(__file__).resolve().parents[2]
+    folders = [Path(named)] if named else [parent / "sagemaker_code" for parent in (plugins.parent, plugins)]
+    for folder in folders:
+        if (folder / "train.py").is_file():
+            return folder
+    raise PlanError(
+        f"No train.py in {' or '.join(map(str, folders))}: the training code was not found. Set "
+        f"{FOLDER_VARIABLE} to its folder in Airflow's environment."
+    )
 
 
 def digest_of(folder: Path) -> str:
