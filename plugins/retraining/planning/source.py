@@ -22,7 +22,7 @@ _LEFT_OUT = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", "test
 
 
 def source_folder() -> Path:
-    """The folder of the training code: RETRAINING_SOURCE_DIR, else `sagemaker_code` beside `plugins`, or in it
+    """The training code's folder: RETRAINING_SOURCE_DIR, else `sagemaker_code` beside `plugins`, or in it
     as `make mwaa` packs it.
 
     Raises PlanError where there is no train.py in it.
