@@ -14,12 +14,17 @@ COPY requirements.txt requirements-compose.txt ./
 RUN uv venv /opt/envs/airflow \
     && uv pip install --compile-bytecode --python /opt/envs/airflow/bin/python -r requirements.txt -r requirements-compose.txt
 
+FROM base AS wheels
+COPY sagemaker_code/wheels.txt ./
+RUN pip download --no-cache-dir --no-deps --require-hashes --only-binary=:all: --dest /wheels --requirement wheels.txt
+
 FROM base AS airflow
 COPY --from=airflow-environment /opt/envs/airflow /opt/envs/airflow
 ENV PATH=/opt/envs/airflow/bin:$PATH AIRFLOW_HOME=/airflow
 RUN mkdir /airflow && chown app:app /airflow
 COPY demo demo
 COPY sagemaker_code sagemaker_code
+COPY --from=wheels /wheels sagemaker_code/wheels
 COPY plugins plugins
 COPY dags dags
 USER app
@@ -44,6 +49,7 @@ ENV LOCAL_SAGEMAKER_ENVIRONMENTS=/opt/envs
 RUN mkdir /sagemaker && chown app:app /sagemaker
 COPY local_sagemaker/images local_sagemaker/images
 COPY sagemaker_code sagemaker_code
+COPY --from=wheels /wheels sagemaker_code/wheels
 USER app
 CMD ["/opt/envs/sagemaker/bin/python", "-m", "local_sagemaker", "--root", "/sagemaker", "--host", "0.0.0.0", \
     "--images", "local_sagemaker/images/images.yaml"]

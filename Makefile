@@ -15,7 +15,7 @@ WORKERS ?= 3
 export LOCAL_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development python \
+.PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development wheels python \
 	aws-tables mwaa test-airflow-versions test lint types test-training test-sagemaker test-airflow test-end-to-end drills rules-matrix pins
 
 help:  ## this list
@@ -49,10 +49,13 @@ dataset: setup  ## download Udacity's dogImages (1.1 GB, resumable)
 weights: setup  ## download torchvision's ImageNet weights for ARCH (resnet50)
 	@$(DEMO) weights
 
-setup: python  ## build the environments of Airflow, the local SageMaker and the training container
+wheels: python  ## download what travels with the code to SageMaker into sagemaker_code/wheels
+	@$(PYTHON) -m demo.wheels
+
+setup: wheels  ## build the environments of Airflow, the local SageMaker and the training container
 	@$(PYTHON) -m demo.environments airflow sagemaker training
 
-setup-development: python  ## the same with the tools for tests, lint and types
+setup-development: wheels  ## the same with the tools for tests, lint and types
 	@$(PYTHON) -m demo.environments --development airflow sagemaker training
 
 python:
@@ -96,7 +99,7 @@ rules-matrix: setup  ## which Debugger rule finds which fault, on real runs; and
 	@if [ -d "$(GOLDEN)" ]; then PYTHONPATH=sagemaker_code $(TRAINING_PYTHON) -m debugger golden "$(GOLDEN)"; \
 		else echo "no reports of real AWS jobs at $(GOLDEN): name their folder in GOLDEN"; fi
 
-mwaa: python  ## pack the project for managed Airflow into dist/mwaa
+mwaa: wheels  ## pack the project for managed Airflow into dist/mwaa
 	@$(PYTHON) -m demo.mwaa
 
 aws-tables: setup-development  ## write what the SageMaker SDK knows of AWS's images and rules into a table

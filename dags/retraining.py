@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from retraining import OLDEST_AIRFLOW  # noqa: F401  # isort: skip (first: it refuses an older Airflow)
+import retraining.airflow_version  # noqa: F401  # isort: skip (first: it refuses an older Airflow)
 
 # Before the DAG processor forks a process for each parse, it imports what DAG files import of Airflow. So the
 # bases of our operators and tasks, named here, cost a parse nothing.

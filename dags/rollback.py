@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from retraining import OLDEST_AIRFLOW  # noqa: F401  # isort: skip (first: it refuses an older Airflow)
+import retraining.airflow_version  # noqa: F401  # isort: skip (first: it refuses an older Airflow)
 
 import airflow.providers.amazon.aws.operators.sagemaker  # as in retraining.py
 import airflow.providers.standard.decorators.python  # noqa: F401

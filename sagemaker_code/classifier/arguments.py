@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from debugger import monitor
-from debugger.configurations import RuleConfigurationsError, check_rule_names, parse_rules
+from debugger.configurations import (
+    NO_RULES,
+    RuleConfigurationsError,
+    check_rule_names,
+    rules_from_hyperparameter,
+)
 
 from classifier.errors import DatasetValueError, HyperparameterValueError
 
@@ -135,10 +140,10 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
 
 def _add_debugger(group: argparse._ArgumentGroup) -> None:
     modes = "who evaluates rules: the platform, if it has a debugger (service); this job itself; nobody"
-    rules = "for in_job: a list of DebugRuleConfiguration objects"
+    rules = f"for in_job: NAME:parameter=value:...,NAME...; values percent-encoded; {NO_RULES} for none"
     add = group.add_argument
     add("--debugger", choices=monitor.MODES, default=monitor.SERVICE, help=modes)
-    add("--debugger-rules", type=_rules, default=monitor.default_rules(), metavar="JSON", help=rules)
+    add("--debugger-rules", type=_rules, default=monitor.default_rules(), metavar="RULES", help=rules)
     _add_number(group, "debugger-sampling-ms", 500, "for in_job: milliseconds between two system samples")
     _add_number(group, "debugger-profile-steps", 0, "for in_job: training steps whose operators are profiled")
 
@@ -198,7 +203,7 @@ def _require_channel(channel: str, folder: Path | None) -> None:
 def _rules(text: str) -> list[dict[str, Any]]:
     """Convert text to rule configurations; refuses unknown rules before the job does any work."""
     try:
-        rules = parse_rules(text, repr(text))
+        rules = rules_from_hyperparameter(text)
         check_rule_names(rules)
     except RuleConfigurationsError as error:
         raise argparse.ArgumentTypeError(str(error)) from error

@@ -56,7 +56,9 @@ def open_hook(configuration: Path | None, model: "nn.Module", criterion: "nn.Mod
         hook.register_module(model)
         hook.register_loss(criterion)
     except ImportError as error:
-        logger.warning("no tensors are saved: smdebug cannot be imported (%s); see requirements.txt", error)
+        logger.warning(
+            "no tensors are saved: smdebug cannot be imported (%s); see debugger/library.py", error
+        )
         return None
     except Exception as error:  # noqa: BLE001 - a third party's hook decides what it raises
         logger.warning("no tensors are saved: smdebug's hook failed (%s: %s)", type(error).__name__, error)

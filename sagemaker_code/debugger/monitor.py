@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import Any
 
 from debugger import hook_config
-from debugger.configurations import invoked_rule
+from debugger.configurations import invoked_rule, rule_configuration
 from debugger.hook import close_hook
 from debugger.hook_config import RunLength
 from debugger.statuses import STOP_TRAINING
@@ -60,11 +60,6 @@ DEFAULT_RULES = ("VanishingGradient", "Overfit", "Overtraining", "PoorWeightInit
 def default_rules() -> list[dict[str, Any]]:
     """Configurations of DEFAULT_RULES."""
     return [rule_configuration(name) for name in DEFAULT_RULES]
-
-
-def rule_configuration(name: str, **parameters: str) -> dict[str, Any]:
-    """A DebugRuleConfiguration that invokes the rule ``name``."""
-    return {"RuleConfigurationName": name, "RuleParameters": {"rule_to_invoke": name, **parameters}}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from retraining import OLDEST_AIRFLOW
+from retraining.airflow_version import OLDEST_AIRFLOW
 
 from demo import mwaa
 from demo.environments import ENVIRONMENTS, ROOT

@@ -12,8 +12,8 @@ import yaml
 
 from demo.environments import ROOT
 
-# Of chart/values.yaml in https://github.com/apache/airflow, chart 1.22.0, 2026-11-26. A mapping that users fill
-# themselves ends in a star.
+# Of chart/values.yaml in https://github.com/apache/airflow, chart 1.22.0, 2026-11-26. A mapping that users
+# fill themselves ends in a star.
 CHART_KEYS = {
     "executor",
     "airflowVersion",

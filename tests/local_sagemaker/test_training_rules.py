@@ -20,9 +20,13 @@ from tests.local_sagemaker.training_support import ENDED, JobRunner, read_log
 RULES_IMAGE = "503895931360.dkr.ecr.us-east-1.amazonaws.com/sagemaker-debugger-rules:latest"
 ARN = re.compile(r"arn:aws:sagemaker:us-east-1:123456789012:processing-job/[a-z0-9-]+-[0-9a-f]{8}")
 
+CODE = Path(__file__).parents[2] / "sagemaker_code"
+
 # A single layer with gradients of a chosen size; runs on until a file appears or the steps are done.
-SCRIPT = """
-import os, pathlib, time
+SCRIPT = f"""
+import os, pathlib, sys, time
+sys.path.append({str(CODE)!r})
+import debugger  # makes smdebug importable
 import smdebug.pytorch as smd, torch
 model = torch.nn.Linear(4, 1)
 loss_function = torch.nn.MSELoss()
@@ -34,7 +38,7 @@ for step in range(int(os.environ.get("STEPS", "30"))):
     output = loss_function(model(torch.randn(8, 4)) * scale, torch.randn(8, 1))
     model.zero_grad()
     output.backward()
-    print(f"step={step}", flush=True)
+    print(f"step={{step}}", flush=True)
     time.sleep(float(os.environ.get("PAUSE", "0")))
 """
 

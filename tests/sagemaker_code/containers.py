@@ -103,8 +103,7 @@ class Container:
             env={
                 **os.environ,
                 "SAGEMAKER_BASE_DIR": str(self.base),
-                "SAGEMAKER_TRAINING_MODULE": "pytorch_container:main",
-                "PYTHONPATH": str(Path(__file__).parent),
+                "SAGEMAKER_TRAINING_MODULE": "sagemaker_pytorch_container.training:main",
                 "SM_STUDIO_LOCAL_MODE": "true",
                 "AWS_DEFAULT_REGION": "us-east-1",
                 "AWS_ACCESS_KEY_ID": "test",

@@ -276,13 +276,9 @@ class TestBadInput:
             ("image-size", "8", "whole number from 16 to 1,024"),
             ("seed", "-1", "whole number"),
             ("trainable", "tail", "choose from"),
-            ("debugger-rules", "Overfit", "is not JSON"),
-            ("debugger-rules", '["Overfit"]', "must be a list of DebugRuleConfiguration objects"),
-            (
-                "debugger-rules",
-                '[{"RuleParameters": {"rule_to_invoke": "Overfitt"}}]',
-                r"there is no rule 'Overfitt': did you mean Overfit\?",
-            ),
+            ("debugger-rules", "Overfit,", "'' is no rule: write NAME or NAME:parameter=value"),
+            ("debugger-rules", "Overfit:patience", "'Overfit:patience' is no rule"),
+            ("debugger-rules", "Overfitt", r"there is no rule 'Overfitt': did you mean Overfit\?"),
         ],
     )
     def test_hyperparameter_out_of_range(

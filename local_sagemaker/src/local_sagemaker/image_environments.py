@@ -7,6 +7,7 @@ The mapping is a YAML file (`images/images.yaml`) in which the first match wins:
       - match: '.*/pytorch-training:.*'    # a regular expression over the whole image URI
         environment: training              # a folder there, or an absolute path, with bin/python
         python_path: ../../code            # optional, relative to the file: code in the image
+        variables: {NAME: value}           # optional: what the image's Dockerfile sets
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,15 @@ class ImagesFileError(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """The Python environment that stands for a container image. `python_path` is code in the image."""
+    """The Python environment that stands for a container image.
+
+    `python_path` is code in the image, `variables` are the environment variables of its Dockerfile.
+    """
 
     image: str
     folder: Path
     python_path: Path | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def python(self) -> Path:
@@ -49,6 +54,7 @@ class _Entry:
     match: re.Pattern[str]
     folder: Path
     python_path: Path | None
+    variables: Mapping[str, str]
 
 
 class Images:
@@ -66,7 +72,7 @@ class Images:
                 f"The image {image!r} has no environment on this machine: no 'match' in {self._path} fits. "
                 "Add an entry there, or use an image that it names."
             )
-        environment = Environment(image, entry.folder, entry.python_path)
+        environment = Environment(image, entry.folder, entry.python_path, entry.variables)
         if not environment.python.exists():
             raise ValidationError(
                 f"The environment of the image {image!r} is not built: {environment.python} is missing. "
@@ -97,7 +103,7 @@ def overlay(environment: Environment, folder: Path) -> Environment:
         f"import site; site.addsitedir({path!r})\n" for path in facts["site_packages"].split(os.pathsep)
     )
     (site_packages / "image.pth").write_text(lines)
-    return Environment(environment.image, folder)
+    return replace(environment, folder=folder, python_path=None)
 
 
 @cache
@@ -135,6 +141,7 @@ def _entry(path: Path, base: Path, item: Any) -> _Entry:
             re.compile(item["match"]),
             Path(os.path.normpath(base / item["environment"])),
             None if code is None else (path.resolve().parent / code).resolve(),
+            {str(name): str(value) for name, value in item.get("variables", {}).items()},
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise ImagesFileError(f"{path}: each image needs 'match' and 'environment', got {item!r}") from error

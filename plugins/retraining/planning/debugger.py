@@ -104,7 +104,7 @@ def debugger_hyperparameters(pipeline: Pipeline) -> dict[str, str]:
         rules.append(PROFILER_REPORT)
     return {
         "debugger": "in_job",
-        "debugger-rules": ",".join(rules),
+        "debugger-rules": ",".join(rules) or "none",  # an empty one would be lost in the shell command
         "debugger-sampling-ms": str(pipeline.profiler.system_interval_ms),
         "debugger-profile-steps": str(pipeline.profiler.framework_steps),
     }

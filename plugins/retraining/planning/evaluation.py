@@ -1,7 +1,7 @@
 """The processing job that evaluates a run's models on the test split, as a request.
 
-SageMaker starts a processing container without unpacking code and without installing requirements, so the
-entry point does both. Every path is in the request, so that a platform without containers can replace it.
+SageMaker starts a processing container without unpacking code, so the entry point does. Every path is in the
+request, so that a platform without containers can replace it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ PREDICTIONS = "predictions.jsonl"
 MODEL_QUALITY = "model_quality.json"
 _SEED = 0  # of the bootstrap, so that the same models on the same images get the same decision
 
-# At most 256 characters, as each word of an entry point. Pip needs no network where all requirements are met.
+# At most 256 characters, as each word of an entry point.
 _START = (
     f'set -e; mkdir -p "{FOLDER}/code"; cd "{FOLDER}/code"; '
     f'tar -xzf "{FOLDER}/input/code/sourcedir.tar.gz"; '
-    "python3 -m pip install -q --root-user-action=ignore -r requirements.txt; "
     'exec python3 evaluate.py "$@"'
 )
 

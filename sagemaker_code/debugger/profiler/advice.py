@@ -225,8 +225,8 @@ def _initialization(reports: Mapping[str, RuleReport]) -> list[Advice]:
             "act",
             "The job was slow to start",
             f"{minutes:.0f} minutes passed before the first step (limit "
-            f"{report.parameters['threshold']}). Use FastFile input mode or fewer, larger files, and keep "
-            "requirements.txt short.",
+            f"{report.parameters['threshold']}). Use FastFile input mode or fewer, larger files, and install "
+            "little at the start.",
         )
     ]
 

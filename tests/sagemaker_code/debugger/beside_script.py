@@ -10,9 +10,11 @@ import sys
 import threading
 from pathlib import Path
 
+import debugger  # noqa: F401  (makes smdebug importable)
 import smdebug.pytorch as smd
 import torch
 from debugger import monitor
+from debugger.configurations import rule_configuration
 from debugger.hook_config import RunLength
 from torch import nn
 
@@ -29,7 +31,7 @@ def main(output: Path, lr: float, epochs: int, stop_rules: list[str]) -> None:
     settings = monitor.MonitorSettings(
         monitor.IN_JOB,
         output,
-        [monitor.rule_configuration(name) for name in names],
+        [rule_configuration(name) for name in names],
         stop_rules,
         sampling_ms=100,
     )

@@ -1,7 +1,7 @@
 """A training container's start: its command, the files in `/opt/ml/input/config`, and its variables.
 
 Formats: "How Amazon SageMaker AI Provides Training Information" (developer guide), the readers in AWS's
-`sagemaker-training` toolkit 4.9 and, for Debugger, `smdebug/core/json_config.py` and
+`sagemaker-training` toolkit 5.1 and, for Debugger, `smdebug/core/json_config.py` and
 `smdebug/profiler/profiler_config_parser.py`.
 """
 
@@ -149,7 +149,7 @@ def environment_variables(
     job: Document, folders: TrainingFolders, environment: Environment, settings: Settings
 ) -> dict[str, str]:
     """The container's variables: AWS's, the request's `Environment`, and the paths on this machine."""
-    variables = default_variables()
+    variables = {**default_variables(), **environment.variables}
     variables["USE_SMDEBUG"] = str(int("DebugHookConfig" in job))  # "0": the toolkit skips importing PyTorch
     variables |= job.get("Environment", {})
     variables |= platform_variables(folders.base, environment, variables.get("PATH", os.defpath), settings)
