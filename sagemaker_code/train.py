@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = autocast_dtype(device, watched=is_watched(arguments)) or torch.float32
     logger.info("training on %s in %s with PyTorch %s", _device_name(device), precision, torch.__version__)
-    stop = watch_for_stop()
+    stop = threading.Event()
     make_reproducible()
     settings = MonitorSettings(
         mode=arguments.debugger,
@@ -37,13 +36,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     with monitor.beside(settings, on_stop=stop.set) as watch:
         training.train(training.prepare(arguments, device, stop, watch))
-
-
-def watch_for_stop() -> threading.Event:
-    """An event that SIGTERM sets. SageMaker sends it when a job is stopped or loses its spot instance."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    return stop
 
 
 def make_reproducible() -> None:

@@ -256,15 +256,9 @@ class LoaderOptions:
             "batch_size": self.batch_size,
             "num_workers": workers,
             "persistent_workers": workers > 0,
-            "worker_init_fn": _leave_process_group,
             "pin_memory": self.pin_memory,
             "generator": torch.Generator(),  # else each new iterator draws from the model's random numbers
         }
-
-
-def _leave_process_group(_worker: int) -> None:
-    """Keep a worker from the SIGTERM that stops a job's process group: the job ends its workers itself."""
-    os.setpgid(0, 0)
 
 
 def evaluation_loader(dataset: ImageDataset, options: LoaderOptions) -> Loader:

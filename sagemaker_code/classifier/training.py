@@ -1,5 +1,8 @@
 """A training job: prepare, train epoch by epoch, test the best model, write the results.
 
+Every epoch leaves the best model so far, the metrics and, where the job has one, a checkpoint: a job that is
+stopped or loses its spot instance is killed without a signal to this script.
+
 Reads the channels `train`, `valid`, `test` and, if present, `pretrained`. Logs one line of metrics per epoch,
 from which SageMaker takes the objective metric, and keeps the model of the best epoch.
 """
@@ -149,15 +152,15 @@ def make_model(arguments: Namespace, class_count: int) -> nn.Module:
 
 
 def train(job: Job) -> None:
-    """Train to the last epoch, or until the job is asked to stop, and write the results."""
+    """Train to the last epoch, or until a Debugger rule asks to stop, and test the best model."""
     progress = resume(job)
     epochs = job.arguments.epochs
     try:
         for epoch in range(len(progress.history) + 1, epochs + 1):
             run_epoch(job, epoch, progress)
     except StopRequestedError:
-        logger.warning("stopped on request after %d of %d epochs", len(progress.history), epochs)
-        write_results(job, progress)
+        logger.warning("stopped by a rule after %d of %d epochs", len(progress.history), epochs)
+        write_results(job, progress)  # of the epochs of an earlier attempt, if there was none since
     else:
         write_results(job, progress, test_best(job, progress))
 
@@ -173,7 +176,7 @@ def resume(job: Job) -> Progress:
 
 
 def run_epoch(job: Job, epoch: int, progress: Progress) -> None:
-    """Train and validate once, log the metrics, save a checkpoint and, if it is the best, the model."""
+    """Train and validate once; log the metrics and write all that a job that ends here should leave."""
     started = time.monotonic()
     torch.manual_seed(1000 * job.arguments.seed + epoch)
     # The draw of a loader without a generator of its own, so that dropout is that of earlier versions
@@ -210,6 +213,7 @@ def run_epoch(job: Job, epoch: int, progress: Progress) -> None:
         save_model(progress.best_state, job.card, job.arguments.model_dir)
     if job.checkpoints:
         save_checkpoint(job.checkpoints, job.identity, job.model, job.optimisation, progress)
+    write_results(job, progress)
 
 
 def evaluate_on(job: Job, channel: str, phase: Phase) -> Evaluation:
@@ -240,7 +244,7 @@ def test_best(job: Job, progress: Progress) -> dict[str, Any]:
 
 
 def write_results(job: Job, progress: Progress, final: dict[str, Any] | None = None) -> None:
-    """Write history.csv and metrics.json, whose `final` is null if the job was stopped before the test."""
+    """Write history.csv and metrics.json, whose `final` is null before the test."""
     folder: Path = job.arguments.output_data_dir
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {

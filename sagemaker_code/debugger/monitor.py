@@ -17,7 +17,7 @@ change of a rule's status is one line on stdout (see ``statuses.Status.line``)::
 
 The results are ``<output_data>/debugger/rules/<Rule>.json`` and
 ``<output_data>/debugger/profiler-report.html``. A finding of a rule with the action stop_training calls
-``on_stop``, which should have the effect of SIGTERM on the script. ``service``: the platform evaluates; the
+``on_stop``, which should end the training after the present step. ``service``: the platform evaluates; the
 script only writes tensors and traces to where the platform's configuration files say. ``off``: nothing.
 
 The monitor only observes: its errors are logged and never end the training.

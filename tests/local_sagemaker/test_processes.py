@@ -98,21 +98,6 @@ def test_stop_kills_what_does_not_end_in_time(start_script: Starter, tmp_path: P
     assert group.stop(grace=0.2) == 128 + signal.SIGKILL
 
 
-def test_terminating_only_the_script_spares_its_launcher(start_script: Starter, tmp_path: Path) -> None:
-    launcher = (
-        "import subprocess, sys\n"
-        f"code = subprocess.call([sys.executable, '-c', {READY + 'import time; time.sleep(60)'!r}])\n"
-        "print('script ended with', code)\nsys.exit(5)"
-    )
-    group = start_script(launcher)
-    wait_for_text(tmp_path / "log", "ready")
-    asked = group.terminate_script()
-    assert len(asked) == 1
-    assert group.terminate_script(asked) == set()
-    assert group.wait(20) == 5
-    assert f"script ended with {-signal.SIGTERM}" in (tmp_path / "log").read_text()
-
-
 def test_processes_that_a_command_leaves_running_are_killed(start_script: Starter, tmp_path: Path) -> None:
     group = start_script(
         "import subprocess, sys\n"

@@ -24,7 +24,7 @@ while not (base / "go").exists() or step < 100:
     print(f"step={step} loss={1 / step}")
     time.sleep(0.02)
 (base / "model" / "steps").write_text(str(step))
-print("steps", step)
+print(f"steps {step}")
 """
 METRICS = {
     "TrainingImage": IMAGE,
@@ -133,18 +133,11 @@ def test_a_job_of_a_machine_that_went_down_has_failed(jobs: JobRunner) -> None:
 
 
 def test_a_stop_survives_a_restart(jobs: JobRunner) -> None:
-    script = "import signal, time\nsignal.signal(signal.SIGTERM, lambda *_: print('asked'))\n"
-    script += "print('running')\nfor _ in range(100): time.sleep(1)"
-    jobs.create("stops", script)
+    jobs.create("stops", "import time\nprint('running')\ntime.sleep(300)")
     jobs.wait_for_line("stops", "running")
     jobs.sagemaker.stop_training_job(TrainingJobName="stops")
-    jobs.wait_for_line("stops", "asked")
     jobs.runtime.kill()
     jobs.runtime.start()
-    assert jobs.describe("stops")["TrainingJobStatus"] == "Stopping"
-    group = processes.find(folder(jobs, "stops") / "process")
-    assert group is not None
-    group.kill()
     assert jobs.wait("stops")["TrainingJobStatus"] == "Stopped"
 
 

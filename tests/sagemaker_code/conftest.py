@@ -1,6 +1,5 @@
 """Fixtures of the container side's tests."""
 
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,7 +44,6 @@ def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trai
     twice is the same folder.
     """
     monkeypatch.delenv("SMDEBUG_CONFIG_FILE_PATH", raising=False)
-    handler = signal.getsignal(signal.SIGTERM)
     deterministic = torch.are_deterministic_algorithms_enabled()
 
     def run(
@@ -61,5 +59,4 @@ def train_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trai
         return base
 
     yield run
-    signal.signal(signal.SIGTERM, handler)
     torch.use_deterministic_algorithms(deterministic)

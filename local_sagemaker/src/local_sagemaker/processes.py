@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,25 +56,6 @@ class ProcessGroup:
         """Send SIGTERM to the command."""
         with contextlib.suppress(psutil.Error):
             psutil.Process(self.group).terminate()
-
-    def terminate_script(self, asked: Set[int] = frozenset()) -> set[int]:
-        """Send SIGTERM to the command's children and return their process ids.
-
-        The command itself is a launcher, which stays to report how its script ended; it gets the signal only
-        if it has not started a script. `asked` are process ids that had the signal before and are left alone.
-        """
-        try:
-            leader = psutil.Process(self.group)
-            targets = leader.children() or ([] if asked else [leader])
-        except psutil.Error:
-            return set()
-        now_asked = set()
-        for process in targets:
-            if process.pid not in asked:
-                with contextlib.suppress(psutil.Error):
-                    process.terminate()
-                    now_asked.add(process.pid)
-        return now_asked
 
     def kill(self) -> None:
         """Send SIGKILL to the group, or to what is left of it where the shim has ended."""

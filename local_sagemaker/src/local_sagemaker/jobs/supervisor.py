@@ -31,7 +31,7 @@ from local_sagemaker.store import Change, Document
 logger = logging.getLogger(__name__)
 
 ENDED = frozenset({"Completed", "Failed", "Stopped"})
-GRACE_SECONDS = 120.0  # between SIGTERM and SIGKILL (StopTrainingJob; AWS documents none for others)
+GRACE_SECONDS = 120.0  # between a signal and SIGKILL (StopTrainingJob; AWS documents none for others)
 
 _POLL_SECONDS = 0.25
 _KILL_SECONDS = 10.0
@@ -134,7 +134,7 @@ class Supervisor(ABC):
 
     @abstractmethod
     def _ask_to_end(self, group: ProcessGroup) -> None:
-        """Ask the process to end. Called repeatedly while the job is stopping, during its grace period."""
+        """Make the process end. Called repeatedly while the job is stopping, during its grace period."""
 
     @abstractmethod
     def _time_out(self, job: Document, now: float) -> None:
@@ -196,7 +196,7 @@ class Supervisor(ABC):
             self._pause()
 
     def _enforce(self, group: ProcessGroup) -> None:
-        """Stop the process on request or after its maximum runtime: SIGTERM, later SIGKILL."""
+        """Stop the process on request or after its maximum runtime, at the latest after the grace period."""
         job = self._job()
         now = self._context.clock()
         if job[self._kind.status] != "Stopping":

@@ -36,7 +36,6 @@ class TrainingSupervisor(Supervisor):
         self._folders = TrainingFolders(services.context.folder(TRAINING_JOB.resource_type, name))
         super().__init__(TRAINING_JOB, name, services, self._folders)
         self._rules = rules
-        self._asked: set[int] = set()
 
     # -- the phases --------------------------------------------------------------------------------------
 
@@ -92,7 +91,12 @@ class TrainingSupervisor(Supervisor):
         self._keep_metrics(events, known=len(self._context.store.metrics(self._name)))
 
     def _ask_to_end(self, group: ProcessGroup) -> None:
-        self._asked |= group.terminate_script(self._asked)
+        """Kill the container without a warning to the script.
+
+        On AWS, SIGTERM goes to the first process of the container, a shell that does not pass it on
+        (sagemaker-training-toolkit #125, #173), and SIGKILL follows after 120 s.
+        """
+        group.kill()
 
     def _time_out(self, job: Document, now: float) -> None:
         job_document.request_stop(job, now, "MaxRuntimeExceeded")
