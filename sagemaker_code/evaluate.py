@@ -14,11 +14,11 @@ from pathlib import Path
 from classifier.arguments import Limits, base_dir
 from classifier.errors import InputValueError
 from classifier.prediction import Classifier
+from classifier.requests import RESPONSE_TYPE, answer
 from evaluation import job
 from evaluation.bootstrap import Resampling
 from evaluation.comparison import compare
 from evaluation.scoring import read_test_set
-from inference import RESPONSE_TYPE, input_fn, output_fn, predict_fn
 
 logger = logging.getLogger("evaluate")
 
@@ -72,7 +72,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def respond(classifier: Classifier, body: bytes) -> None:
     """Handle one request as the endpoint does, from the bytes of an image to the JSON response."""
-    output_fn(predict_fn(input_fn(body, "application/octet-stream"), classifier), RESPONSE_TYPE)
+    answer(classifier, body, "application/octet-stream", RESPONSE_TYPE)
 
 
 def leave_message(text: str) -> None:

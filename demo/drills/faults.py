@@ -5,45 +5,52 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+_IMPORT = """
+
+from classifier.prediction import Classifier
+
+_right = Classifier.predict
+"""
+
 FAULTS = {
     "fails to load": """
 
-def model_fn(model_dir: str) -> Classifier:
+def _load(model_dir):
     raise RuntimeError("drill: this model does not load")
+
+
+Classifier.load = _load
 """,
     "is slow": """
 
-_quick = predict_fn
-
-
-def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
+def _predict(self, image):
     import time
 
     time.sleep({slow_seconds})
-    return _quick(image, classifier)
+    return _right(self, image)
+
+
+Classifier.predict = _predict
 """,
     "responds with 5xx": """
 
-def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
+def _predict(self, image):
     raise RuntimeError("drill: this model fails every request")
+
+
+Classifier.predict = _predict
 """,
     "predicts wrongly": """
 
-_right = predict_fn
+def _predict(self, image):
+    classes, probabilities = zip(*_right(self, image))
+    return list(zip(classes[1:] + classes[:1], probabilities))
 
 
-def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
-    from classifier.prediction import label
-
-    response = _right(image, classifier)
-    found = response["predictions"]
-    classes = [guess["class"] for guess in found]
-    for guess, name in zip(found, classes[1:] + classes[:1]):
-        guess["class"], guess["label"] = name, label(name)
-    return response
+Classifier.predict = _predict
 """,
 }
-"""Python that is appended to inference.py, by what the model then does."""
+"""Python that is appended to deployment.py, by what the model then does."""
 
 SLOW_SECONDS = 3.0
 
@@ -54,7 +61,7 @@ def write_source(original: Path, folder: Path, fault: str | None) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(original, partial, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     if fault is not None:
-        with (partial / "inference.py").open("a") as script:
-            script.write(FAULTS[fault].replace("{slow_seconds}", str(SLOW_SECONDS)))
+        with (partial / "deployment.py").open("a") as script:
+            script.write(_IMPORT + FAULTS[fault].replace("{slow_seconds}", str(SLOW_SECONDS)))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

@@ -2,9 +2,11 @@
 
     model.safetensors   weights and batch statistics
     model.json          architecture, classes and input: ModelCard
-    code/               inference.py and the package `classifier`
+    config.yaml         for Ray Serve: which application to run
+    deployment.py       for Ray Serve: the application
+    code/               inference.py, for TorchServe, and the package `classifier`
 
-The folder is complete: nothing is downloaded at serving time.
+The folder is complete: nothing is downloaded or installed at serving time.
 """
 
 import dataclasses
@@ -29,7 +31,9 @@ WEIGHTS = "model.safetensors"
 CARD = "model.json"
 CODE = "code"
 _PACKAGE = Path(__file__).parent
-_ENTRY_POINT = _PACKAGE.with_name("inference.py")
+_SOURCE = _PACKAGE.parent
+_SERVING = {"inference.py": CODE, "deployment.py": "", "config.yaml": ""}
+"""Files for the model servers, and where they lie in the model's folder."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ def save_model(state: Mapping[str, torch.Tensor], card: ModelCard, model_dir: Pa
     shutil.copytree(
         _PACKAGE, code / _PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
     )
-    shutil.copyfile(_ENTRY_POINT, code / _ENTRY_POINT.name)
+    for name, folder in _SERVING.items():
+        shutil.copyfile(_SOURCE / name, model_dir / folder / name)
     write_atomically(model_dir / WEIGHTS, content)
     write_atomically(model_dir / CARD, json.dumps(dataclasses.asdict(card), indent=2).encode())
 

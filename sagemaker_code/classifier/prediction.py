@@ -1,5 +1,6 @@
-"""From one image to its most probable classes."""
+"""From images to their most probable classes; knows no model server."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from classifier.images import center_crop, decode, normalise, to_tensor
 
 TOP = 5
 """Classes in a prediction, or all if there are fewer."""
+
+Prediction = list[tuple[str, float]]
+"""The TOP most probable classes with their probabilities, in descending order."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +32,32 @@ class Classifier:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return cls(*load_model(model_dir, device), device)
 
-    def predict(self, image: Image.Image) -> list[tuple[str, float]]:
-        """The TOP most probable classes of an opened image with their probabilities, in descending order.
+    def warm_up(self) -> None:
+        """Predict once: the first prediction is slower, as kernels are chosen and memory is allocated."""
+        side = self.card.image_size
+        self.probabilities(torch.zeros(1, 3, side, side, dtype=torch.uint8))
 
-        Uses the crop that evaluation uses. Raises ImageValueError for a damaged image.
-        """
-        crop = center_crop(decode(image, self.card.image_size), self.card.image_size)
-        batch = to_tensor(crop).unsqueeze(0).to(self.device)
+    def predict(self, image: Image.Image) -> Prediction:
+        """The prediction for an opened image. Raises ImageValueError for a damaged one."""
+        return self.predict_batch([image])[0]
+
+    def predict_batch(self, images: Sequence[Image.Image]) -> list[Prediction]:
+        """The predictions for opened images, in their order. Raises ImageValueError for a damaged one."""
+        return [
+            self._top(row) for row in self.probabilities(torch.stack([self.read(image) for image in images]))
+        ]
+
+    def read(self, image: Image.Image) -> torch.Tensor:
+        """An opened image as uint8 (3, side, side), cropped as in evaluation. Raises ImageValueError."""
+        return to_tensor(center_crop(decode(image, self.card.image_size), self.card.image_size))
+
+    def probabilities(self, batch: torch.Tensor) -> torch.Tensor:
+        """Softmax scores, float32 (N, classes) on the CPU, of uint8 (N, 3, side, side)."""
         with torch.inference_mode():
-            probabilities = self.model(normalise(batch))[0].float().softmax(0).cpu()
+            scores: torch.Tensor = self.model(normalise(batch.to(self.device)))
+        return scores.float().softmax(1).cpu()
+
+    def _top(self, probabilities: torch.Tensor) -> Prediction:
         top = probabilities.topk(min(TOP, len(self.card.classes)))
         classes = [self.card.classes[index] for index in top.indices.tolist()]
         return list(zip(classes, top.values.tolist(), strict=True))

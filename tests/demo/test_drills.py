@@ -69,12 +69,12 @@ def test_leaking_pictures_stand_in_two_splits(folder: Path, drawn: Path) -> None
 def test_a_fault_is_python_that_replaces_one_function(fault: str, tmp_path: Path) -> None:
     write_source(ROOT / "sagemaker_code", tmp_path / "source", fault)
     sound, broken = (
-        (folder / "inference.py").read_text() for folder in (ROOT / "sagemaker_code", tmp_path / "source")
+        (folder / "deployment.py").read_text() for folder in (ROOT / "sagemaker_code", tmp_path / "source")
     )
     assert broken.startswith(sound)
-    compile(broken, "inference.py", "exec")
+    compile(broken, "deployment.py", "exec")
     write_source(ROOT / "sagemaker_code", tmp_path / "source", None)
-    assert (tmp_path / "source" / "inference.py").read_text() == sound
+    assert (tmp_path / "source" / "deployment.py").read_text() == sound
 
 
 def test_the_drills_pipeline_is_valid(tmp_path: Path) -> None:

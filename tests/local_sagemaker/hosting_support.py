@@ -17,20 +17,60 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
 
-IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312"
+IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/ray:serve-ml-sagemaker-cpu-v1.4"
 UNKNOWN_IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/nobody-knows-this:1"
 READY_SECONDS = 200.0
 POLL_SECONDS = 0.2
 WAITING = {"Delay": POLL_SECONDS, "MaxAttempts": int(READY_SECONDS / POLL_SECONDS)}
 
-INFERENCE = """
+TORCHSERVE_IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312"
+
+CONFIG = """
+applications: [{name: model, route_prefix: /, import_path: "deployment:app"}]
+"""
+
+DEPLOYMENT = """
+import sys
+from pathlib import Path
+
+from ray import serve
+from starlette.responses import JSONResponse, PlainTextResponse
+
+sys.path.append(str(Path(__file__).parent / "code"))
+from model import input_fn, model_fn, predict_fn, Refused
+
+ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+
+
+@serve.deployment(num_replicas=1)
+class Model:
+    def __init__(self, folder):
+        self.model = model_fn(folder)
+
+    async def __call__(self, request):
+        try:
+            data = input_fn(await request.body(), request.headers["content-type"])
+        except Refused as error:
+            return PlainTextResponse(str(error), 400)
+        response = {**predict_fn(data, self.model), "accept": request.headers.get("accept")}
+        seen = request.headers.get(ATTRIBUTES)
+        return JSONResponse(response, headers={ATTRIBUTES: seen + ";seen"} if seen else {})
+
+
+app = Model.bind(str(Path(__file__).parent))
+"""
+
+MODEL = """
 import json
 import os
 import time
 from pathlib import Path
 
 import torch
-from sagemaker_inference.errors import GenericInferenceToolkitError
+
+
+class Refused(Exception):
+    pass
 
 
 def model_fn(model_dir):
@@ -42,13 +82,13 @@ def model_fn(model_dir):
     layer = torch.nn.Linear(1, 1)
     torch.nn.init.ones_(layer.weight)
     torch.nn.init.zeros_(layer.bias)
-    print("loaded version", settings["version"])
+    print(f"loaded version {settings['version']}")
     return layer, settings
 
 
 def input_fn(body, content_type):
     if content_type != "application/json":
-        raise GenericInferenceToolkitError(400, f"cannot read {content_type}")
+        raise Refused(f"cannot read {content_type}")
     return json.loads(body)
 
 
@@ -66,6 +106,21 @@ def predict_fn(request, model):
         value = layer(torch.tensor([float(request.get("value", 1))])).item()
     facts = {"pid": os.getpid(), "threads": torch.get_num_threads(), "variable": os.environ.get("VARIABLE")}
     return {"value": value, "version": settings["version"], **facts}
+"""
+
+INFERENCE = """
+import json
+
+from model import Refused, model_fn, predict_fn
+from model import input_fn as _input_fn
+from sagemaker_inference.errors import GenericInferenceToolkitError
+
+
+def input_fn(body, content_type):
+    try:
+        return _input_fn(body, content_type)
+    except Refused as error:
+        raise GenericInferenceToolkitError(400, str(error))
 
 
 def output_fn(prediction, accept, context):
@@ -107,14 +162,19 @@ class HostingClient:
         key = f"models/{unique(version)}/model.tar.gz"
         files = {
             "settings.json": json.dumps({"version": version, **settings}),
+            "config.yaml": CONFIG,
+            "deployment.py": DEPLOYMENT,
+            "code/model.py": MODEL,
             "code/inference.py": INFERENCE,
         }
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=archive(files))
         return f"s3://{self.bucket}/{key}"
 
-    def model(self, version: str, environment: dict[str, str] | None = None, **settings: Any) -> str:
+    def model(
+        self, version: str, environment: dict[str, str] | None = None, image: str = IMAGE, **settings: Any
+    ) -> str:
         name = unique(f"model-{version}")
-        container = {"Image": IMAGE, "ModelDataUrl": self.upload(version, **settings)}
+        container = {"Image": image, "ModelDataUrl": self.upload(version, **settings)}
         self.sagemaker.create_model(
             ModelName=name,
             ExecutionRoleArn=self.role_arn,

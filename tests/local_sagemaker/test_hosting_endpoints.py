@@ -14,7 +14,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.local_sagemaker.hosting_support import (
+    CONFIG,
+    IMAGE,
     INFERENCE,
+    MODEL,
+    TORCHSERVE_IMAGE,
     HostingClient,
     archive,
     traffic,
@@ -59,7 +63,7 @@ def test_an_endpoint_is_described_as_on_aws(hosting: HostingClient, endpoint: st
     variant = response["ProductionVariants"][0]
     assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (1, 1)
     assert (variant["CurrentWeight"], variant["DesiredWeight"]) == (1.0, 1.0)
-    assert "pytorch-inference" in variant["DeployedImages"][0]["ResolvedImage"]
+    assert "ray:serve-ml" in variant["DeployedImages"][0]["ResolvedImage"]
     assert not [member for member in response if member.startswith("_")]
     listed = hosting.sagemaker.list_endpoints(NameContains=endpoint, StatusEquals="InService")["Endpoints"]
     assert [item["EndpointName"] for item in listed] == [endpoint]
@@ -82,7 +86,7 @@ def test_a_refused_input_is_a_client_error_and_the_worker_stays(
 def test_an_exception_of_the_model_is_a_server_error(hosting: HostingClient, endpoint: str) -> None:
     response = refused(hosting, endpoint, {"error": "the weights are upside down"})
     assert response["OriginalStatusCode"] == 500
-    assert "the weights are upside down" in response["OriginalMessage"]
+    assert response["OriginalMessage"] == "Internal Server Error"  # Ray Serve's; the reason is in the log
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 424
 
 
@@ -223,13 +227,71 @@ def test_an_invalid_archive_fails_the_endpoint(hosting: HostingClient) -> None:
 
 def test_program_and_submit_directory_are_honoured(hosting: HostingClient) -> None:
     key = f"models/{unique('code')}/sourcedir.tar.gz"
-    hosting.s3.put_object(Bucket=hosting.bucket, Key=key, Body=archive({"server_side.py": INFERENCE}))
+    files = {"server_side.py": INFERENCE, "model.py": MODEL}
+    hosting.s3.put_object(Bucket=hosting.bucket, Key=key, Body=archive(files))
     environment = {
         "SAGEMAKER_PROGRAM": "server_side.py",
         "SAGEMAKER_SUBMIT_DIRECTORY": f"s3://{hosting.bucket}/{key}",
     }
-    endpoint = hosting.endpoint(hosting.config(hosting.model("elsewhere", environment=environment)))
+    endpoint = hosting.endpoint(hosting.config(hosting.model("elsewhere", environment, TORCHSERVE_IMAGE)))
     assert hosting.invoke(endpoint)["version"] == "elsewhere"
+    hosting.delete(endpoint)
+
+
+def test_torchserve_is_in_service_before_its_model_loads_and_requests_wait(
+    hosting: HostingClient, tmp_path: Path, logs: Any
+) -> None:
+    """As on AWS: /ping is healthy while the model fails to load, again and again."""
+    blocker = tmp_path / "blocker"
+    blocker.touch()
+    model = hosting.model("late", image=TORCHSERVE_IMAGE, load_once=str(blocker))
+    endpoint = hosting.endpoint(hosting.config(model))
+    group = f"/aws/sagemaker/Endpoints/{endpoint}"
+
+    def failed() -> bool:
+        [stream] = logs.describe_log_streams(logGroupName=group)["logStreams"]
+        events = logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])["events"]
+        return any("The model does not load" in event["message"] for event in events)
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(hosting.invoke, endpoint, CustomAttributes="trace=7")
+        wait_for(failed, 60, "an attempt to load the model that fails")
+        assert not waiting.done()
+        blocker.unlink()
+        result = waiting.result()
+    assert result["version"] == "late"
+    assert result["response"]["CustomAttributes"] == "trace=7;seen"
+    hosting.delete(endpoint)
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({}, "has no config.yaml at its top, and SM_RAYSERVE_APP is not set"),
+        ({"config.yaml": "applications: []"}, "config.yaml must list one application"),
+        (
+            {"config.yaml": CONFIG, "deployment.py": "from ray import serve\nserve.batch"},
+            "serve.batch is not",
+        ),
+        (
+            {"config.yaml": CONFIG, "deployment.py": "app = 1"},
+            "is no application made by a deployment's bind",
+        ),
+    ],
+)
+def test_an_archive_that_ray_serve_cannot_run_says_why(
+    hosting: HostingClient, files: dict[str, str], reason: str
+) -> None:
+    name = unique("model")
+    key = f"models/{name}/model.tar.gz"
+    hosting.s3.put_object(Bucket=hosting.bucket, Key=key, Body=archive({"a": "b", **files}))
+    container = {"Image": IMAGE, "ModelDataUrl": f"s3://{hosting.bucket}/{key}"}
+    hosting.sagemaker.create_model(
+        ModelName=name, ExecutionRoleArn=hosting.role_arn, PrimaryContainer=container
+    )
+    endpoint = unique("endpoint")
+    hosting.sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=hosting.config(name))
+    assert reason in hosting.settled(endpoint)["FailureReason"]
     hosting.delete(endpoint)
 
 
@@ -274,7 +336,7 @@ resource = Endpoint.get(endpoint_name=sys.argv[1], region="us-east-1")
 resource.wait_for_status("InService", poll=1, timeout=30)
 assert resource.endpoint_status == "InService"
 response = resource.invoke(body=b'{"value": 4}', content_type="application/json")
-assert b'"value": 4.0' in response.body.read()
+assert b'"value":4.0' in response.body.read()
 """
 
 

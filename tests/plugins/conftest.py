@@ -19,7 +19,7 @@ from retraining.config.pipeline import Pipeline, load_pipeline  # noqa: E402
 
 from tests.local_sagemaker.runtime_process import RuntimeProcess  # noqa: E402
 
-INFERENCE_IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6-cpu-py312"
+INFERENCE_IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/ray:serve-ml-sagemaker-cpu-v1.4"
 TRAINING_IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.6-cpu-py312"
 
 MakeSettings = Callable[..., RunSettings]

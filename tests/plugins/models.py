@@ -15,31 +15,34 @@ from tests.dags.airflow_home import BUCKET, ROLE_ARN
 from tests.plugins.conftest import INFERENCE_IMAGE, archive
 
 VARIANT = "AllTraffic"
-ENVIRONMENT = {"SAGEMAKER_PROGRAM": "inference.py"}
+ENVIRONMENT = {"SM_RAYSERVE_APP": "deployment:app"}
 
 # Responds with `response`, or with the request if that is None. `load` and `predict` are statements.
 _SCRIPT = """
 import time
 
-def model_fn(model_dir, context=None):
-    {load}
-    return {response!r}
+from ray import serve
+from starlette.responses import Response
 
-def input_fn(body, content_type):
-    return body
 
-def predict_fn(data, model):
-    {predict}
-    return bytes(data).decode() if model is None else model
+@serve.deployment
+class Model:
+    def __init__(self):
+        {load}
 
-def output_fn(prediction, accept):
-    return prediction
+    async def __call__(self, request):
+        body = await request.body()
+        {predict}
+        return Response({response!r} or body, media_type="application/json")
+
+
+app = Model.bind()
 """
 
 
 def model_archive(response: str | None = None, *, load: str = "pass", predict: str = "pass") -> bytes:
     """A model.tar.gz of a model that echoes, or always responds with `response`."""
-    return archive(code__inference=_SCRIPT.format(response=response, load=load, predict=predict))
+    return archive(deployment=_SCRIPT.format(response=response, load=load, predict=predict))
 
 
 def put_model(

@@ -8,6 +8,7 @@ The mapping is a YAML file (`images/images.yaml`) in which the first match wins:
         environment: training              # a folder there, or an absolute path, with bin/python
         python_path: ../../code            # optional, relative to the file: code in the image
         variables: {NAME: value}           # optional: what the image's Dockerfile sets
+        server: ray-serve                  # of images for inference: ray-serve, or torchserve (the default)
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from local_sagemaker.errors import ValidationError
 ENVIRONMENTS_VARIABLE = "LOCAL_SAGEMAKER_ENVIRONMENTS"
 
 
+TORCHSERVE = "torchserve"
+
+
 class ImagesFileError(Exception):
     """The images file cannot be used; the message names the file and the fault."""
 
@@ -36,13 +40,15 @@ class ImagesFileError(Exception):
 class Environment:
     """The Python environment that stands for a container image.
 
-    `python_path` is code in the image, `variables` are the environment variables of its Dockerfile.
+    `python_path` is code in the image, `variables` are the environment variables of its Dockerfile, `server`
+    is the model server in it.
     """
 
     image: str
     folder: Path
     python_path: Path | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    server: str = TORCHSERVE
 
     @property
     def python(self) -> Path:
@@ -55,6 +61,7 @@ class _Entry:
     folder: Path
     python_path: Path | None
     variables: Mapping[str, str]
+    server: str
 
 
 class Images:
@@ -72,7 +79,7 @@ class Images:
                 f"The image {image!r} has no environment on this machine: no 'match' in {self._path} fits. "
                 "Add an entry there, or use an image that it names."
             )
-        environment = Environment(image, entry.folder, entry.python_path, entry.variables)
+        environment = Environment(image, entry.folder, entry.python_path, entry.variables, entry.server)
         if not environment.python.exists():
             raise ValidationError(
                 f"The environment of the image {image!r} is not built: {environment.python} is missing. "
@@ -142,6 +149,7 @@ def _entry(path: Path, base: Path, item: Any) -> _Entry:
             Path(os.path.normpath(base / item["environment"])),
             None if code is None else (path.resolve().parent / code).resolve(),
             {str(name): str(value) for name, value in item.get("variables", {}).items()},
+            str(item.get("server", TORCHSERVE)),
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise ImagesFileError(f"{path}: each image needs 'match' and 'environment', got {item!r}") from error

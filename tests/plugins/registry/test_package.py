@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from itertools import chain
 from pathlib import Path
 
 from retraining.deployment import predictions
@@ -16,10 +15,8 @@ SCRIPTS = REPOSITORY / "sagemaker_code"
 
 def stated(name: str) -> object:
     """The value of a constant of the serving script, which cannot be imported without PyTorch."""
-    sources = chain([SCRIPTS / "inference.py"], sorted((SCRIPTS / "classifier").glob("*.py")))
-    found = [value for source in sources for value in _assigned(source, name)]
-    assert len(found) == 1, f"{name} is assigned {len(found)} times in inference.py and classifier/"
-    return found[0]
+    [value] = _assigned(SCRIPTS / "classifier" / "requests.py", name)
+    return value
 
 
 def _assigned(source: Path, name: str) -> list[object]:

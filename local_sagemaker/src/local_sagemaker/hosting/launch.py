@@ -55,7 +55,13 @@ class Launcher:
             log = self._context.folder(LOG_KIND, endpoint) / variant.name / f"{name}.log"
             log.parent.mkdir(parents=True, exist_ok=True)
             return Instance(
-                name, folder / name, log, environment.python, variables, float(variant.startup_seconds)
+                name,
+                folder / name,
+                log,
+                environment.python,
+                environment.server,
+                variables,
+                float(variant.startup_seconds),
             )
 
         return instance

@@ -1,20 +1,23 @@
-"""The model server of the local PyTorch inference image: the program that `serve` starts in AWS's container.
+"""The model server of the local images for inference: the program that `serve` starts in AWS's containers.
 
-Implements the container contract (`GET /ping`, `POST /invocations`) around AWS's own inference toolkit, so
-that the same code as on AWS calls a user's `inference.py` (`model_fn`, `input_fn`, `predict_fn`, `output_fn`
-or `transform_fn`): the Transformer of `sagemaker_inference` with the PyTorch handler of
-`sagemaker_pytorch_serving_container`.
+Implements the container contract (`GET /ping`, `POST /invocations`) for two of them:
 
-It stands in for TorchServe with one backend worker, which AWS's image starts around the same toolkit:
-connections are served by threads, but only the main thread loads and calls the model, one request at a time,
+- `torchserve` (AWS's PyTorch 2.6): AWS's own inference toolkit around a user's `inference.py` (`model_fn`,
+  `input_fn`, `predict_fn`, `output_fn` or `transform_fn`): the Transformer of `sagemaker_inference` with the
+  PyTorch handler of `sagemaker_pytorch_serving_container`. As with TorchServe, `/ping` is healthy from the
+  start, a model that does not load is loaded again for ever, and requests wait for it.
+- `ray-serve`: the application that the archive's `config.yaml` names (ray_serve.py). As with Ray Serve,
+  `/ping` is healthy once the application is there, and the server ends where it cannot be made.
+
+Connections are served by threads, but only the main thread loads and calls the model, one request at a time,
 so that a handler need not be thread-safe and `/ping` responds while a prediction runs. Requests wait in a
 queue of 100, TorchServe's `job_queue_size`; further ones get status 503.
 
 Runs in the image's environment and imports nothing of the local runtime:
 
-    python -P serve.py --port 0 --port-file FILE --failure-file FILE
+    python -P serve.py --server ray-serve --port 0 --port-file FILE --failure-file FILE
 
-The toolkit reads `SAGEMAKER_BASE_DIR` (the model lies in `<base>/model`), `SAGEMAKER_PROGRAM` and
+Reads `SAGEMAKER_BASE_DIR` (the model lies in `<base>/model`), `SAGEMAKER_PROGRAM` (the toolkit) and
 `SAGEMAKER_MODEL_SERVER_TIMEOUT` from the process's environment.
 """
 
@@ -36,11 +39,12 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 QUEUE_LENGTH = 100
 SHUTDOWN_POLL_SECONDS = 0.1
 EXIT_STUCK = 75  # EX_TEMPFAIL: a prediction exceeded the timeout and cannot be interrupted
+MAX_LOAD_PAUSE_SECONDS = 8.0
 FAILURE_CHARACTERS = 900  # leaves room in a FailureReason of 1,024
 
 logger = logging.getLogger("serve")
@@ -118,35 +122,107 @@ class Job:
     done: threading.Event = field(default_factory=threading.Event)
 
 
-class ModelServer:
-    """The queue between the connection threads and the main thread, which owns the model."""
+class Model(Protocol):
+    """A model behind its server."""
 
-    def __init__(self, model_dir: Path, timeout: float) -> None:
-        self.ready = False
-        self.stuck = False
-        self._timeout = timeout
-        # Reentrant, because `stop` runs in a signal handler.
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._places = threading.BoundedSemaphore(QUEUE_LENGTH)
+    def load(self) -> None:
+        """Get ready for requests. Raises what the user's code raises."""
+
+    def predict(self, headers: Mapping[str, str], body: bytes) -> Response:
+        """The response to one request."""
+
+
+class ToolkitModel:
+    """A user's `inference.py` in AWS's toolkit."""
+
+    def __init__(self, model_dir: Path) -> None:
         self._context = Context(str(model_dir))
         self._transform: Any = None
 
     def load(self) -> None:
-        """Import the user's module and call its `model_fn`. Raises what that raises."""
         transformer = _transformer()
         transformer.validate_and_initialize(model_dir=self._context.model_dir, context=self._context)
         self._transform = transformer.transform
-        self.ready = True
+
+    def predict(self, headers: Mapping[str, str], body: bytes) -> Response:
+        self._context.begin(headers)
+        result = self._transform([{"body": body}], self._context)[0]
+        try:
+            content = _encoded(result)
+        except TypeError as error:
+            logger.exception("output_fn returned a value that cannot be sent")
+            return Response.error(
+                HTTPStatus.INTERNAL_SERVER_ERROR, f"output_fn returned a value that cannot be sent: {error}"
+            )
+        return Response(
+            self._context.status, content, {"Content-Type": "text/plain", **self._context.response_headers}
+        )
+
+
+class RayServeModel:
+    """An application of Ray Serve, without Ray."""
+
+    def __init__(self, model_dir: Path) -> None:
+        self._model_dir = model_dir
+        self._respond: Any = None
+
+    def load(self) -> None:
+        sys.path.append(str(Path(__file__).parents[2]))
+        from local_sagemaker.hosting import ray_serve  # noqa: PLC0415 - found by the line above
+
+        self._respond = ray_serve.load(self._model_dir)
+
+    def predict(self, headers: Mapping[str, str], body: bytes) -> Response:
+        try:
+            return Response(*self._respond(headers, body))
+        except Exception:
+            logger.exception("The application raised an exception")
+            return Response(500, b"Internal Server Error", {"Content-Type": "text/plain"})
+
+
+class ModelServer:
+    """The queue between the connection threads and the main thread, which owns the model.
+
+    `eager` servers are healthy, and take requests, before the model is loaded.
+    """
+
+    def __init__(self, model: Model, timeout: float, *, eager: bool) -> None:
+        self.ready = eager
+        self.stuck = False
+        self._eager = eager
+        self._model = model
+        self._timeout = timeout
+        # Reentrant, because `stop` runs in a signal handler.
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._places = threading.BoundedSemaphore(QUEUE_LENGTH)
+        self._stopped = threading.Event()
+
+    def load(self) -> None:
+        """Load the model. An eager server tries for ever; another one raises what the user's code raises."""
+        pause = 1.0
+        while not self._stopped.is_set():
+            try:
+                self._model.load()
+            except Exception:
+                if not self._eager:
+                    raise
+                logger.exception("The model does not load; the next attempt is in %g s", pause)
+                self._stopped.wait(pause)
+                pause = min(2 * pause, MAX_LOAD_PAUSE_SECONDS)
+            else:
+                self.ready = True
+                return
 
     def run(self) -> None:
         """Process jobs until `stop`, including those queued before it."""
         while (job := self._jobs.get()) is not None:
             job.started = time.monotonic()
-            job.response = self._predict(job)
+            job.response = self._model.predict(job.headers, job.body)
             job.done.set()
 
     def stop(self) -> None:
         self.ready = False
+        self._stopped.set()
         self._jobs.put(None)
 
     def respond(self, headers: Mapping[str, str], body: bytes) -> Response:
@@ -170,19 +246,6 @@ class ModelServer:
                 message = f"The prediction took longer than {self._timeout:g} s"
                 return Response.error(HTTPStatus.INTERNAL_SERVER_ERROR, message)
         return job.response or Response.error(HTTPStatus.INTERNAL_SERVER_ERROR, "The prediction was lost")
-
-    def _predict(self, job: Job) -> Response:
-        self._context.begin(job.headers)
-        result = self._transform([{"body": job.body}], self._context)[0]
-        try:
-            body = _encoded(result)
-        except TypeError as error:
-            logger.exception("output_fn returned a value that cannot be sent")
-            return Response.error(
-                HTTPStatus.INTERNAL_SERVER_ERROR, f"output_fn returned a value that cannot be sent: {error}"
-            )
-        headers = {"Content-Type": "text/plain", **self._context.response_headers}
-        return Response(self._context.status, body, headers)
 
 
 def _transformer() -> Any:
@@ -276,7 +339,8 @@ def publish(path: Path, text: str) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Serve a model as AWS's PyTorch inference container does.")
+    parser = argparse.ArgumentParser(description="Serve a model as AWS's images for inference do.")
+    parser.add_argument("--server", choices=("torchserve", "ray-serve"), required=True)
     parser.add_argument("--port", type=int, default=int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080")))
     parser.add_argument("--port-file", type=Path, required=True, help="file for the port, once it is bound")
     parser.add_argument(
@@ -291,7 +355,12 @@ def main() -> None:
     record_failure(arguments.failure_file)
     model_dir = Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")) / "model"
     sys.path.insert(0, str(model_dir / "code"))
-    model = ModelServer(model_dir, float(os.environ.get("SAGEMAKER_MODEL_SERVER_TIMEOUT", "60")))
+    eager = arguments.server == "torchserve"
+    model = ModelServer(
+        ToolkitModel(model_dir) if eager else RayServeModel(model_dir),
+        float(os.environ.get("SAGEMAKER_MODEL_SERVER_TIMEOUT", "60")),
+        eager=eager,
+    )
     server = Server(arguments.port, model)
     threading.Thread(
         target=server.serve_forever, args=(SHUTDOWN_POLL_SECONDS,), name="http", daemon=True

@@ -48,6 +48,7 @@ class Instance:
     folder: Path
     log: Path
     python: Path
+    server: str
     environment: Mapping[str, str]
     startup_seconds: float
 
@@ -133,7 +134,7 @@ class Worker:
         instance = self.instance
         folder.mkdir(parents=True)
         command = [
-            *(str(instance.python), "-P", str(SERVER)),
+            *(str(instance.python), "-P", str(SERVER), "--server", instance.server),
             *("--port", "0", "--port-file", str(folder / "port"), "--failure-file", str(folder / "failure")),
         ]
         return processes.start(
