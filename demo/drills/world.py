@@ -26,7 +26,7 @@ from demo.upload import create_bucket_and_role, dataset_files, sync
 PIPELINE = "drills"
 RETRAINING = f"{PIPELINE}_retraining"
 ROLLBACK = f"{PIPELINE}_rollback"
-CANARY_PERCENT = 10
+CANARY_PERCENT = 50  # one of two instances
 RUN_SECONDS = 900.0
 POLL_SECONDS = 0.5
 # A person's time to think. Airflow 3.3.2 loses a response that arrives before it has noted that the task
@@ -41,6 +41,7 @@ CHANGES: Mapping[str, Any] = {
     "tuning": {"max_jobs": 2, "max_parallel_jobs": 1},
     "evaluation": {"latency_images": 0, "bootstrap_samples": 1000},  # untimed: faults show in service only
     "gate": {"min_improvement": -0.1, "max_class_regression": 0.3},
+    "endpoint": {"instance_count": 2},  # traffic moves with whole instances
     "deployment": {
         "strategy": "canary",
         "share_percent": CANARY_PERCENT,

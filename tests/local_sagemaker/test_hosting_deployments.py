@@ -60,8 +60,8 @@ def alarm(cloudwatch: Any, endpoint: str, metric: str, statistic: str, threshold
 
 
 def test_a_canary_gets_its_share_before_all_traffic_moves(hosting: HostingClient) -> None:
-    endpoint = hosting.endpoint(hosting.config(hosting.model("old")))
-    config = hosting.config(hosting.model("new"))
+    endpoint = hosting.endpoint(hosting.config(hosting.model("old"), 2))
+    config = hosting.config(hosting.model("new"), 2)
     hosting.sagemaker.update_endpoint(
         EndpointName=endpoint, EndpointConfigName=config, DeploymentConfig=blue_green(canary(3))
     )
@@ -73,9 +73,9 @@ def test_a_canary_gets_its_share_before_all_traffic_moves(hosting: HostingClient
 
     during = wait_for(baking, 60, "the canary")
     status = during["PendingDeploymentSummary"]["ProductionVariants"][0]["VariantStatus"][0]
-    assert status["StatusMessage"] == "25% of the traffic goes to the new fleet"
+    assert status["StatusMessage"] == "50% of the traffic goes to the new fleet"
     seen = Counter(hosting.invoke(endpoint)["version"] for _ in range(40))
-    assert seen == {"old": 30, "new": 10}
+    assert seen == {"old": 20, "new": 20}
     after = hosting.settled(endpoint)
     assert after["EndpointConfigName"] == config
     assert after["LastDeploymentConfig"] == blue_green(canary(3))
@@ -84,8 +84,8 @@ def test_a_canary_gets_its_share_before_all_traffic_moves(hosting: HostingClient
 
 
 def test_linear_steps_lead_to_all_traffic(hosting: HostingClient) -> None:
-    endpoint = hosting.endpoint(hosting.config(hosting.model("old", sleep=0.02)))
-    config = hosting.config(hosting.model("new", sleep=0.02))
+    endpoint = hosting.endpoint(hosting.config(hosting.model("old", sleep=0.02), 2))
+    config = hosting.config(hosting.model("new", sleep=0.02), 2)
     linear = {"Type": "LINEAR", "WaitIntervalInSeconds": 1, "LinearStepSize": percent(50)}
     with traffic(hosting, endpoint) as seen:
         hosting.sagemaker.update_endpoint(
@@ -98,9 +98,9 @@ def test_linear_steps_lead_to_all_traffic(hosting: HostingClient) -> None:
 
 
 def test_server_errors_of_the_canary_roll_it_back(hosting: HostingClient, cloudwatch: Any) -> None:
-    old = hosting.config(hosting.model("old", sleep=0.02))
+    old = hosting.config(hosting.model("old", sleep=0.02), 2)
     endpoint = hosting.endpoint(old)
-    bad = hosting.config(hosting.model("bad", error="wrong shape", sleep=0.02))
+    bad = hosting.config(hosting.model("bad", error="wrong shape", sleep=0.02), 2)
     name = alarm(cloudwatch, endpoint, "Invocation5XXErrors", "Sum", 3)
     with traffic(hosting, endpoint) as seen:
         before = seen.requests
@@ -116,7 +116,7 @@ def test_server_errors_of_the_canary_roll_it_back(hosting: HostingClient, cloudw
         wait_for(lambda: seen.requests > count + 40, 30, "traffic after the rollback")
     assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", old)
     assert f"the alarm {name} is in state ALARM" in after["FailureReason"]
-    assert 0 < failed <= 0.25 * seen.requests
+    assert 0 < failed <= 0.5 * seen.requests
     assert len(seen.failures) <= failed + 4  # what was in flight when the traffic went back
     [state] = cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
     assert state["StateValue"] == "ALARM"
@@ -132,9 +132,9 @@ def test_server_errors_of_the_canary_roll_it_back(hosting: HostingClient, cloudw
 
 
 def test_a_slow_canary_is_rolled_back(hosting: HostingClient, cloudwatch: Any) -> None:
-    old = hosting.config(hosting.model("old", sleep=0.02))
+    old = hosting.config(hosting.model("old", sleep=0.02), 2)
     endpoint = hosting.endpoint(old)
-    slow = hosting.config(hosting.model("slow", sleep=0.5))
+    slow = hosting.config(hosting.model("slow", sleep=0.5), 2)
     microseconds = 300_000
     name = alarm(cloudwatch, endpoint, "ModelLatency", "Maximum", microseconds)
     with traffic(hosting, endpoint, clients=2) as seen:
@@ -191,14 +191,18 @@ def test_invocations_are_metrics(hosting: HostingClient, cloudwatch: Any) -> Non
     ("config", "reason"),
     [
         (blue_green({"Type": "CANARY", "WaitIntervalInSeconds": 0}), "needs CanarySize"),
-        (blue_green(canary(0, share=80)), "80% of the new fleet"),
+        (blue_green(canary(0, share=80)), "80% requested"),
+        (blue_green(canary(0, share=10)), "1 of the new fleet's 1 instances"),
         (
             blue_green(
                 {"Type": "LINEAR", "WaitIntervalInSeconds": 0, "LinearStepSize": percent(5)},
             ),
             "10% to 50%",
         ),
-        (blue_green(canary(0), ["nobody"]), "nobody does not exist"),
+        (
+            blue_green({"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}, ["nobody"]),
+            "nobody does not exist",
+        ),
         (
             {"RollingUpdatePolicy": {"MaximumBatchSize": percent(50), "WaitIntervalInSeconds": 0}},
             "no rolling",

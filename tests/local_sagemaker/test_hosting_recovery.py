@@ -81,8 +81,8 @@ def test_an_endpoint_that_was_being_created_gets_into_service(hosting: HostingCl
 
 
 def test_an_interrupted_update_is_continued(hosting: HostingClient) -> None:
-    endpoint = hosting.endpoint(hosting.config(hosting.model("old")))
-    new = hosting.config(hosting.model("new"))
+    endpoint = hosting.endpoint(hosting.config(hosting.model("old"), 2))
+    new = hosting.config(hosting.model("new"), 2)
     hosting.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=new)
     crash(hosting)
     assert hosting.invoke(endpoint)["version"] in {"old", "new"}
@@ -94,8 +94,8 @@ def test_an_interrupted_update_is_continued(hosting: HostingClient) -> None:
 
 
 def test_a_canary_in_bake_time_starts_again_and_keeps_its_alarm(hosting: HostingClient) -> None:
-    endpoint = hosting.endpoint(hosting.config(hosting.model("old")))
-    new = hosting.config(hosting.model("new"))
+    endpoint = hosting.endpoint(hosting.config(hosting.model("old"), 2))
+    new = hosting.config(hosting.model("new"), 2)
     cloudwatch = hosting.runtime.client("cloudwatch")
     cloudwatch.put_metric_alarm(
         AlarmName="errors",

@@ -20,8 +20,9 @@ from retraining.errors import PlanError
 WARNING_DAYS = 60
 """How long before its end of patch an image is warned of."""
 
-SERVING_REPOSITORIES = {"pytorch-inference": "torchserve", "ray": "ray-serve"}
-"""The model server in AWS's images for inference, by repository."""
+RAY_SERVE, TORCHSERVE = "Ray Serve", "TorchServe"
+
+_MODEL_SERVERS = {"ray": RAY_SERVE, "pytorch-inference": TORCHSERVE}  # by repository of AWS's images
 
 _TABLES = Path(__file__).with_name("sdk_tables.yaml")
 _IMAGES = Path(__file__).with_name("images.yaml")
@@ -81,9 +82,9 @@ def has_gpu(instance_type: str) -> bool:
 
 
 def model_server(uri: str) -> str | None:
-    """`ray-serve` or `torchserve` for AWS's images for inference, None for any other image."""
+    """RAY_SERVE or TORCHSERVE for AWS's images for inference, None for any other image."""
     match = _URI.match(uri)
-    return SERVING_REPOSITORIES.get(match["repository"]) if match else None
+    return _MODEL_SERVERS.get(match["repository"]) if match else None
 
 
 def pytorch_version(uri: str) -> str | None:

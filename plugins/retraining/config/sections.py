@@ -12,7 +12,7 @@ from retraining.config.hyperparameters import IMAGE_SIZE, Trainable, Value, prob
 log = logging.getLogger(__name__)
 
 Policy = Literal["ignore", "warn", "fail"]
-DeploymentStrategy = Literal["all_at_once", "canary", "linear"]
+DeploymentStrategy = Literal["auto", "all_at_once", "canary", "linear"]
 Scaling = Literal["Auto", "Linear", "Logarithmic", "ReverseLogarithmic"]
 InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 ImageUri = Annotated[str, Field(pattern=r"^[^\s/]+/[^\s:@]+[:@]\S+$", max_length=255)]
@@ -332,12 +332,16 @@ class Deployment(Section):
     """How traffic moves from the old model to the new one."""
 
     strategy: DeploymentStrategy = Field(
-        default="canary",
+        default="auto",
         title="Traffic shifting",
-        description="How traffic moves to the new model. The alarms roll back in every case.",
+        description="How traffic moves to the new model; auto: a canary, or all at once with one instance. "
+        "The alarms roll back in every case.",
     )
     share_percent: int = Field(
-        default=10, ge=5, le=50, description="Size of the canary, or of each step of a linear shift."
+        default=10,
+        ge=5,
+        le=50,
+        description="Size of the canary, or of each step of a linear shift, in whole instances.",
     )
     bake_seconds: int = Field(
         default=120,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
+from retraining.aws.images import RAY_SERVE, TORCHSERVE, has_gpu, model_server
 from retraining.config.params import RunSettings
 from retraining.config.sections import Alarms, Deployment
 from retraining.errors import PlanError
@@ -41,6 +42,9 @@ VARIANT = "AllTraffic"
 STARTUP_SECONDS = 1800
 """How long a fleet may take to start, in addition to the deployment's own time."""
 
+_GPU_AMI: Literal["al2-ami-sagemaker-inference-gpu-3-1"] = "al2-ami-sagemaker-inference-gpu-3-1"
+"""The host's image for AWS's Ray Serve image on GPUs: the default one's NVIDIA drivers are too old for it."""
+
 _SMALLEST_STEP = 10  # percent of the fleet, of LinearStepSize
 _CAPTURE_FOLDER = "data-capture"
 
@@ -57,7 +61,7 @@ def deployment_request(run: PlannedRun, alarms: list[str]) -> DeploymentRequest:
     """
     endpoint, settings = run.pipeline.endpoint, run.settings
     name = attempt_name(run.name, 1)
-    instance = settings.endpoint_instance_type
+    image = serving_image(run)
     config: CreateEndpointConfigInputTypeDef = {
         "EndpointConfigName": name,
         "ProductionVariants": [
@@ -65,19 +69,21 @@ def deployment_request(run: PlannedRun, alarms: list[str]) -> DeploymentRequest:
                 "VariantName": VARIANT,
                 "ModelName": name,
                 "InitialInstanceCount": settings.endpoint_instance_count,
-                "InstanceType": cast("ProductionVariantInstanceTypeType", instance),
+                "InstanceType": cast("ProductionVariantInstanceTypeType", settings.endpoint_instance_type),
                 "InitialVariantWeight": 1.0,
             }
         ],
         "Tags": run.tags,
     }
+    if model_server(image) == RAY_SERVE and has_gpu(settings.endpoint_instance_type):
+        config["ProductionVariants"][0]["InferenceAmiVersion"] = _GPU_AMI
     if settings.data_capture:
         config["DataCaptureConfig"] = _data_capture(endpoint.data_capture.percent, run.location)
     return {
         "Model": {
             "ModelName": name,
             "PrimaryContainer": {
-                "Image": serving_image(run),
+                "Image": image,
                 "Environment": {
                     "SAGEMAKER_PROGRAM": "inference.py",
                     "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
@@ -92,16 +98,20 @@ def deployment_request(run: PlannedRun, alarms: list[str]) -> DeploymentRequest:
         "Endpoint": {
             "EndpointName": run.pipeline.endpoint_name,
             "EndpointConfigName": name,
-            "DeploymentConfig": deployment_config(run.pipeline.deployment, settings, alarms),
+            "DeploymentConfig": deployment_config(
+                run.pipeline.deployment, settings, alarms, periods=alarm_periods(image)
+            ),
             "Tags": [{"Key": "pipeline", "Value": run.pipeline.name}],
         },
     }
 
 
 def deployment_config(
-    deployment: Deployment, settings: RunSettings, alarms: list[str]
+    deployment: Deployment, settings: RunSettings, alarms: list[str], *, periods: int = 1
 ) -> DeploymentConfigTypeDef:
     """SageMaker's DeploymentConfig: a blue/green update that the alarms of these names roll back.
+
+    The alarms judge so many `periods`.
 
     Raises PlanError for a combination that AWS refuses.
     """
@@ -114,7 +124,8 @@ def deployment_config(
             f"{deployment.max_runtime_seconds} s in all: lower bake_seconds or raise "
             "deployment.max_runtime_seconds."
         )
-    _warn_of_blind_alarms(deployment, settings, alarms)
+    if alarms:
+        _warn_of_blind_alarms(deployment.alarms.period_seconds * periods, settings.bake_seconds)
     config: DeploymentConfigTypeDef = {
         "BlueGreenUpdatePolicy": {
             "TrafficRoutingConfiguration": routing,
@@ -158,12 +169,24 @@ def longest_seconds(config: AnyDeploymentConfig | None) -> int:
 
 
 def _routing(deployment: Deployment, settings: RunSettings) -> tuple[TrafficRoutingConfigTypeDef, int]:
-    """The TrafficRoutingConfiguration and its number of steps."""
-    share, wait = deployment.share_percent, settings.bake_seconds
-    if settings.deployment_strategy == "all_at_once":
+    """The TrafficRoutingConfiguration and its number of steps. SageMaker moves whole instances."""
+    share, wait, instances = (
+        deployment.share_percent,
+        settings.bake_seconds,
+        settings.endpoint_instance_count,
+    )
+    strategy = settings.deployment_strategy
+    if strategy == "auto":
+        strategy = "canary" if instances > 1 else "all_at_once"
+    if strategy == "all_at_once":
         return {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": wait}, 1
-    _warn_of_small_fleet(share, settings.endpoint_instance_count)
-    if settings.deployment_strategy == "canary":
+    if instances == 1:
+        raise PlanError(
+            f"The deployment strategy {strategy} needs two or more endpoint instances: SageMaker moves whole "
+            "instances, at most half of them in the first step. Raise endpoint.instance_count, or choose "
+            "auto or all_at_once."
+        )
+    if strategy == "canary":
         canary: TrafficRoutingConfigTypeDef = {
             "Type": "CANARY",
             "WaitIntervalInSeconds": wait,
@@ -183,26 +206,23 @@ def _routing(deployment: Deployment, settings: RunSettings) -> tuple[TrafficRout
     return linear, math.ceil(100 / share)
 
 
-def _warn_of_small_fleet(share: int, instances: int) -> None:
-    if instances * share < 100:
-        log.warning(
-            "%d %% of %d instances is less than one instance. SageMaker counts traffic steps in instances, "
-            "so the first step may be larger than that; %d endpoint instances make it exact.",
-            share,
-            instances,
-            math.ceil(100 / share),
-        )
-
-
-def _warn_of_blind_alarms(deployment: Deployment, settings: RunSettings, alarms: list[str]) -> None:
-    period = deployment.alarms.period_seconds
-    if alarms and settings.bake_seconds < period:
+def _warn_of_blind_alarms(watched: int, bake: int) -> None:
+    if bake < watched:
         log.warning(
             "A bake time of %d s is shorter than the alarms' period of %d s: CloudWatch evaluates whole "
             "periods and may notice a fault too late to roll it back.",
-            settings.bake_seconds,
-            period,
+            bake,
+            watched,
         )
+
+
+def alarm_periods(image: str) -> int:
+    """How many periods in a row must be bad, by the model server in the image.
+
+    TorchServe responds to /ping while it still loads the model, so the first requests of a sound model wait,
+    and the first period shows a latency that says nothing.
+    """
+    return 2 if model_server(image) == TORCHSERVE else 1
 
 
 def _data_capture(percent: int, location: RunLocation) -> DataCaptureConfigTypeDef:
@@ -215,8 +235,10 @@ def _data_capture(percent: int, location: RunLocation) -> DataCaptureConfigTypeD
     }
 
 
-def alarm_requests(alarms: Alarms, endpoint: str, variant: str) -> list[PutMetricAlarmInputTypeDef]:
-    """PutMetricAlarm requests for the alarms that are wanted on a variant.
+def alarm_requests(
+    alarms: Alarms, endpoint: str, variant: str, *, periods: int = 1
+) -> list[PutMetricAlarmInputTypeDef]:
+    """PutMetricAlarm requests for the alarms that are wanted on a variant, over so many periods.
 
     A period without requests raises no alarm: an endpoint without traffic is not a broken one.
     """
@@ -228,7 +250,8 @@ def alarm_requests(alarms: Alarms, endpoint: str, variant: str) -> list[PutMetri
             {"Name": "VariantName", "Value": variant},
         ],
         "Period": alarms.period_seconds,
-        "EvaluationPeriods": 1,
+        "EvaluationPeriods": periods,
+        "DatapointsToAlarm": periods,
         "ComparisonOperator": "GreaterThanThreshold",
         "TreatMissingData": "notBreaching",
     }

@@ -26,8 +26,9 @@ from retraining.config.pipeline import Pipeline
 from retraining.costs.estimate import check_budget, estimate
 from retraining.errors import PlanError
 from retraining.planning.common import PlannedRun
-from retraining.planning.deployment import VARIANT, alarm_requests, deployment_request
+from retraining.planning.deployment import VARIANT, alarm_periods, alarm_requests, deployment_request
 from retraining.planning.evaluation import evaluation_request
+from retraining.planning.images import serving_image
 from retraining.planning.source import digest_of, source_folder, upload
 from retraining.planning.training import best_hyperparameters, find_weights, training_request
 from retraining.planning.tuning import tuning_request, warm_start
@@ -90,7 +91,12 @@ def plan_run(
             tuning = warm_start(tuning, search, model, identity, aws.sagemaker)
     costs = estimate(pipeline, settings, run.region, last["costs"] if last else None)
     check_budget(costs, settings.max_cost_usd)
-    alarms = alarm_requests(pipeline.deployment.alarms, pipeline.endpoint_name, VARIANT)
+    alarms = alarm_requests(
+        pipeline.deployment.alarms,
+        pipeline.endpoint_name,
+        VARIANT,
+        periods=alarm_periods(serving_image(run)),
+    )
     plan: Plan = {
         "run": {
             "name": run.name,

@@ -101,5 +101,5 @@ def test_an_image_tells_its_server_and_version() -> None:
     ray = default_image("serving", "us-east-1", "ml.m5.large")
     torchserve = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312"
     own = "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:latest"
-    assert [model_server(uri) for uri in (ray, torchserve, own)] == ["ray-serve", "torchserve", None]
+    assert [model_server(uri) for uri in (ray, torchserve, own)] == ["Ray Serve", "TorchServe", None]
     assert [pytorch_version(uri) for uri in (ray, torchserve, own)] == ["2.10", "2.6", None]

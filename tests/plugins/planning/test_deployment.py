@@ -52,6 +52,7 @@ def test_every_strategy_is_a_request_that_sagemaker_takes(
     plan = make_plan(
         of={"deployment": changed},
         deployment_strategy=routing["Type"].lower(),
+        endpoint_instance_count=2,
         bake_seconds=60,
         data_capture=True,
     )
@@ -81,15 +82,21 @@ def test_data_capture_is_left_out_where_it_is_off(make_plan: MakePlan) -> None:
 @pytest.mark.parametrize(
     ("deployment", "settings", "reason"),
     [
-        ({"share_percent": 5}, {"deployment_strategy": "linear"}, "too small for linear steps"),
+        ({}, {"deployment_strategy": "canary"}, "canary needs two or more endpoint instances"),
+        ({}, {"deployment_strategy": "linear"}, "linear needs two or more endpoint instances"),
+        (
+            {"share_percent": 5},
+            {"deployment_strategy": "linear", "endpoint_instance_count": 10},
+            "too small for linear steps",
+        ),
         (
             {"share_percent": 10, "max_runtime_seconds": 3600},
-            {"deployment_strategy": "linear", "bake_seconds": 360},
+            {"deployment_strategy": "linear", "bake_seconds": 360, "endpoint_instance_count": 2},
             r"waits 3600 s \(10 steps of 360 s .*lower bake_seconds or raise",
         ),
         (
             {"max_runtime_seconds": 600, "termination_wait_seconds": 400},
-            {"deployment_strategy": "canary", "bake_seconds": 100},
+            {"deployment_strategy": "canary", "bake_seconds": 100, "endpoint_instance_count": 2},
             r"but has only 600 s in all",
         ),
     ],
@@ -105,19 +112,43 @@ def test_what_sagemaker_would_refuse_is_a_plan_error(
         deployment_config(changed(pipeline, **deployment), make_settings(**settings), [])
 
 
-def test_what_may_surprise_is_a_warning(
+def test_a_bake_time_that_the_alarms_cannot_use_is_a_warning(
     pipeline: Pipeline, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    deployment, alarms = changed(pipeline, share_percent=25), ["dogs-5xx"]
-    deployment_config(deployment, make_settings(deployment_strategy="canary", bake_seconds=300), alarms)
-    assert "25 % of 1 instances is less than one instance" in caplog.text
-    assert "4 endpoint instances" in caplog.text
+    settings = make_settings(bake_seconds=100)
+    deployment_config(pipeline.deployment, settings, ["dogs-5xx"])
     assert "period" not in caplog.text
-    caplog.clear()
-    settings = make_settings(deployment_strategy="canary", bake_seconds=5, endpoint_instance_count=4)
-    deployment_config(deployment, settings, alarms)
-    assert "bake time of 5 s is shorter than the alarms' period of 60 s" in caplog.text
-    assert "less than one instance" not in caplog.text
+    deployment_config(pipeline.deployment, settings, ["dogs-5xx"], periods=2)
+    assert "bake time of 100 s is shorter than the alarms' period of 120 s" in caplog.text
+
+
+@pytest.mark.parametrize(("instances", "routing"), [(1, "ALL_AT_ONCE"), (2, "CANARY"), (10, "CANARY")])
+def test_by_itself_traffic_moves_all_at_once_with_one_instance_else_by_a_canary(
+    pipeline: Pipeline, make_settings: MakeSettings, instances: int, routing: str
+) -> None:
+    config = deployment_config(pipeline.deployment, make_settings(endpoint_instance_count=instances), [])
+    assert config["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["Type"] == routing
+
+
+def test_the_image_decides_about_alarms_and_the_hosts_drivers(make_plan: MakePlan) -> None:
+    def planned(instance_type: str, image: str | None = None) -> tuple[str, str | None, set[int]]:
+        plan = make_plan(of={"endpoint": {"image_uri": image}}, endpoint_instance_type=instance_type)
+        [variant] = plan["deployment"]["EndpointConfig"]["ProductionVariants"]
+        assert plan["alarms"][0]["EvaluationPeriods"] == plan["alarms"][0]["DatapointsToAlarm"]
+        return (
+            plan["deployment"]["Model"]["PrimaryContainer"]["Image"].partition("/")[2],
+            variant.get("InferenceAmiVersion"),
+            {alarm["EvaluationPeriods"] for alarm in plan["alarms"]},
+        )
+
+    torchserve = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-gpu-py312"
+    assert planned("ml.m5.large") == ("ray:serve-ml-sagemaker-cpu-v1.4", None, {1})
+    assert planned("ml.g5.xlarge") == (
+        "ray:serve-ml-sagemaker-cuda-v1.4",
+        "al2-ami-sagemaker-inference-gpu-3-1",
+        {1},
+    )
+    assert planned("ml.g5.xlarge", torchserve) == ("pytorch-inference:2.6.0-gpu-py312", None, {2})
 
 
 def test_alarms_watch_errors_and_latency_of_the_variant() -> None:

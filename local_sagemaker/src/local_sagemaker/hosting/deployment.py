@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -43,11 +42,11 @@ def plan(config: Document | None, instances: int) -> list[Step]:
     routing = policy["TrafficRoutingConfiguration"]
     wait = float(routing["WaitIntervalInSeconds"])
     if routing["Type"] == "CANARY":
-        return [Step(_share(routing, "CanarySize", instances), wait), Step(1.0, wait)]
+        return [Step(_instances(routing, "CanarySize", instances) / instances, wait), Step(1.0, wait)]
     if routing["Type"] == "LINEAR":
-        size = _share(routing, "LinearStepSize", instances)
-        count = math.ceil(round(1 / size, 6))
-        return [Step(min(1.0, size * number), wait) for number in range(1, count + 1)]
+        size = _instances(routing, "LinearStepSize", instances)
+        moved = range(size, instances + size, size)
+        return [Step(min(1.0, number / instances), wait) for number in moved]
     return [Step(1.0, wait)]
 
 
@@ -98,15 +97,21 @@ def _check(alarm: Callable[[], str | None]) -> None:
         raise RolledBackError(f"The deployment was rolled back: the alarm {name} is in state ALARM.")
 
 
-def _share(routing: Document, member: str, instances: int) -> float:
-    """A CapacitySize as a share of the fleet. Raises ValidationError outside AWS's limits."""
+def _instances(routing: Document, member: str, instances: int) -> int:
+    """A CapacitySize as a number of instances, because traffic moves with whole ones; at least one.
+
+    Raises ValidationError outside AWS's limits: at most half of the fleet, and steps of a tenth or more.
+    """
     if member not in routing:
         raise ValidationError(f"Traffic routing of type {routing['Type']} needs {member}.")
     size = routing[member]
-    share: float = size["Value"] / (100 if size["Type"] == "CAPACITY_PERCENT" else instances)
+    percent = size["Type"] == "CAPACITY_PERCENT"
+    number = max(1, size["Value"] * instances // 100) if percent else int(size["Value"])
     smallest = 0.1 if member == "LinearStepSize" else 0.0
-    if not smallest <= share <= 0.5:
+    share = size["Value"] / 100 if percent else number / instances
+    if not smallest <= share <= 0.5 or number > instances / 2:
         raise ValidationError(
-            f"{member} is {share:.0%} of the new fleet of {instances}; it must be {smallest:.0%} to 50%."
+            f"{member} is {number} of the new fleet's {instances} instances ({share:.0%} requested); it must "
+            f"be {smallest:.0%} to 50% of them."
         )
-    return share
+    return number
