@@ -97,6 +97,21 @@ ENVIRONMENTS = {
             )
             for version in ("3.0.6", "3.2.1", "3.3.1")
         ),
+        *(
+            Environment(
+                f"image-{name}",
+                f"AWS's image {name}",
+                (Path(f"tests/aws_images/requirements/{name}.txt"),),
+                disk_gb=7.0,
+                python=python,
+            )
+            for name, python in (
+                ("training-2.13", "3.12"),
+                ("training-2.10", "3.13"),
+                ("ray-serve", "3.13"),
+                ("torchserve", "3.12"),
+            )
+        ),
     )
 }
 

@@ -81,8 +81,8 @@ def test_an_endpoint_that_was_being_created_gets_into_service(hosting: HostingCl
 
 
 def test_an_interrupted_update_is_continued(hosting: HostingClient) -> None:
-    endpoint = hosting.endpoint(hosting.config(hosting.model("old"), 2))
-    new = hosting.config(hosting.model("new"), 2)
+    endpoint = hosting.endpoint(hosting.config(hosting.model("old")))
+    new = hosting.config(hosting.model("new"))
     hosting.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=new)
     crash(hosting)
     assert hosting.invoke(endpoint)["version"] in {"old", "new"}

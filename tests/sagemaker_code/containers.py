@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ SOURCE = REPOSITORY / "sagemaker_code"
 SHARED_DATA = Path(os.environ.get("SHARED_DATA", REPOSITORY.parent / "shared/data"))
 
 CLASSES = {"001.Red_disc": (200, 60, 40), "002.Green_bar": (50, 170, 70), "003.Blue_box": (50, 80, 200)}
+TRAIN = (sys.executable, "-m", "sagemaker_training.cli.train")
 TINY = {"arch": "resnet18", "image-size": 32, "batch-size": 8, "epochs": 2, "lr": 0.05, "seed": 3}
 """Hyperparameters of a job that trains in a second."""
 
@@ -95,10 +96,12 @@ class Container:
             if not link.exists():
                 link.symlink_to(folder)
 
-    def start(self, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+    def start(
+        self, environment: Mapping[str, str] | None = None, command: Sequence[str] = TRAIN
+    ) -> "subprocess.Popen[str]":
         """Start the toolkit as a process group of its own, as AWS's PyTorch container starts it."""
         return subprocess.Popen(
-            [sys.executable, "-m", "sagemaker_training.cli.train"],
+            command,
             cwd=self.base,
             env={
                 **os.environ,
