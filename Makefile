@@ -16,7 +16,7 @@ export LOCAL_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development wheels python \
-	aws-tables mwaa test-airflow-versions test lint types test-training test-sagemaker test-airflow test-end-to-end drills rules-matrix pins
+	aws-tables mwaa test-airflow-versions test-aws-images test lint types test-training test-sagemaker test-airflow test-end-to-end drills rules-matrix pins
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,7 +72,7 @@ lint: setup-development  ## check format, style and the rules of what may import
 types: setup-development  ## check the types
 	@$(AIRFLOW_PYTHON) -m mypy plugins dags demo tests/plugins tests/dags tests/demo tests/end_to_end tests/airflow_versions
 	@$(SAGEMAKER_PYTHON) -m mypy local_sagemaker/src tests/local_sagemaker
-	@$(AIRFLOW_PYTHON) -m mypy --python-executable $(TRAINING_PYTHON) sagemaker_code tests/sagemaker_code
+	@$(AIRFLOW_PYTHON) -m mypy --python-executable $(TRAINING_PYTHON) sagemaker_code tests/sagemaker_code tests/aws_images
 
 test-training: setup-development  ## the scripts, in the training container's environment
 	@$(TRAINING_PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/sagemaker_code
@@ -85,6 +85,11 @@ test-airflow: setup-development  ## everything else but the whole run, in Airflo
 
 test-end-to-end: setup-development  ## one whole run on real images, where they are available
 	@$(AIRFLOW_PYTHON) -m pytest tests/end_to_end
+
+IMAGES = image-training-2.13 image-training-2.10 image-ray-serve image-torchserve
+test-aws-images: setup-development  ## the containers' code in the environments of AWS's images (20 GB at first)
+	@$(PYTHON) -m demo.environments --skip-missing-python $(IMAGES)
+	@$(AIRFLOW_PYTHON) -m demo.aws_images
 
 test-airflow-versions: setup-development  ## install and import on Python 3.12 and 3.13, and as managed Airflow does
 	@$(PYTHON) -m demo.environments --skip-missing-python airflow-3.12 airflow-3.13 mwaa-3.0.6 mwaa-3.2.1 mwaa-3.3.1
