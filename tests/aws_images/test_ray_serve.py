@@ -42,9 +42,7 @@ def ray_serve(model: Path, folder: Path) -> Iterator[tuple[Server, Path]]:
     try:
         run("serve", "start", "--http-host=127.0.0.1", f"--http-port={port}")
         base = f"http://127.0.0.1:{port}"
-        with started(
-            [str(BIN / "serve"), "run", str(model / "config.yaml")], log, environment, folder
-        ) as app:
+        with started([str(BIN / "serve"), "run", str(model / "config.yaml")], log, environment, folder):
             yield Server(f"{base}/", f"{base}/-/healthz"), log
     finally:
         subprocess.run([BIN / "ray", "stop", "--force"], check=False, capture_output=True)

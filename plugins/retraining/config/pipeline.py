@@ -16,15 +16,18 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from retraining.config.hyperparameters import Value, near_match, problem
 from retraining.config.sections import (
+    TAG_TEXT,
     Approval,
     Dataset,
     DebuggerRule,
     Deployment,
+    Encryption,
     Endpoint,
     Evaluation,
     Gate,
     Job,
     Model,
+    Network,
     Notifications,
     Profiler,
     Retire,
@@ -59,6 +62,14 @@ class Pipeline(Section):
     )
     role: str = Field(
         default="SageMakerRetrainingRole", description="Name or ARN of the jobs' execution role."
+    )
+    network: Network = Network()
+    encryption: Encryption = Encryption()
+    tags: dict[
+        Annotated[str, Field(pattern=TAG_TEXT, min_length=1, max_length=128)],
+        Annotated[str, Field(pattern=TAG_TEXT, max_length=256)],
+    ] = Field(
+        default={}, max_length=40, description="Of every job, model and endpoint, beside pipeline and run."
     )
     dataset: Dataset = Dataset()
     model: Model = Model()

@@ -144,6 +144,42 @@ class Job(ImageSection):
     )
 
 
+class Network(Section):
+    """Where jobs and endpoints run in the account's own network; by default they reach the internet."""
+
+    subnets: list[Annotated[str, Field(pattern=r"^subnet-[0-9a-zA-Z]+$")]] = Field(
+        default=[], max_length=16, description="Subnets of jobs and endpoints, with a way to S3."
+    )
+    security_group_ids: list[Annotated[str, Field(pattern=r"^sg-[0-9a-zA-Z]+$")]] = Field(
+        default=[], max_length=5, description="Their security groups."
+    )
+    isolation: bool = Field(
+        default=False, description="Containers reach nothing; SageMaker still brings their data and models."
+    )
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if bool(self.subnets) != bool(self.security_group_ids):
+            raise ValueError("subnets and security_group_ids go together: give both or neither")
+        return self
+
+
+KmsKey = Annotated[str, Field(pattern=r"^[a-zA-Z0-9:/_-]+$", max_length=2048)]
+
+
+class Encryption(Section):
+    """Keys of AWS KMS, by id, alias or ARN; without them AWS encrypts with keys of its own."""
+
+    kms_key: KmsKey | None = Field(default=None, description="Of what jobs and endpoints write to S3.")
+    volume_key: KmsKey | None = Field(
+        default=None,
+        description="Of the volumes of jobs and endpoints. Instance types with local NVMe storage take none.",
+    )
+
+
+TAG_TEXT = r"^[\w\s.:/=+\-@]*$"
+
+
 class Objective(Section):
     """The objective metric: one that the script logs."""
 

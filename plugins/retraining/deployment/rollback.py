@@ -14,10 +14,11 @@ from retraining.aws.s3 import exists
 from retraining.config.pipeline import Pipeline
 from retraining.dataset.listing import dataset_location
 from retraining.deployment.endpoint import EndpointWatch, Serving, remembered_previous, serving
-from retraining.deployment.inventory import PIPELINE_TAG, is_of_run
+from retraining.deployment.inventory import is_of_run
 from retraining.deployment.predictions import latency, predict, sample, test_keys
 from retraining.deployment.verify import check_in_service, check_model
 from retraining.errors import RollbackError
+from retraining.planning.account import tags_of
 from retraining.planning.deployment import STARTUP_SECONDS, alarm_requests, all_at_once
 from retraining.registry.registry import (
     LIVE_SINCE,
@@ -179,7 +180,7 @@ def _deployment(
     alarms: list[PutMetricAlarmInputTypeDef],
 ) -> DeploymentRequest:
     """The live deployment with the model of `container`."""
-    tags: list[TagTypeDef] = [{"Key": PIPELINE_TAG, "Value": pipeline.name}, {"Key": "run", "Value": name}]
+    tags = tags_of(pipeline, run=name)
     deployment = pipeline.deployment
     bake_seconds = min(deployment.bake_seconds, deployment.alarms.period_seconds) if alarms else 0
     guard = all_at_once(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from retraining.config.hyperparameters import Value
 from retraining.config.params import RunSettings
 from retraining.config.pipeline import Pipeline
+from retraining.planning.account import tags_of
 from retraining.runs.context import RunLocation
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class PlannedRun:
 
     @property
     def tags(self) -> list[TagTypeDef]:
-        return [{"Key": "pipeline", "Value": self.pipeline.name}, {"Key": "run", "Value": self.name}]
+        return tags_of(self.pipeline, run=self.name)
 
 
 def hyperparameters(run: PlannedRun) -> dict[str, Value]:

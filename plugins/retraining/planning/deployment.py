@@ -15,6 +15,7 @@ from retraining.aws.images import RAY_SERVE, TORCHSERVE, has_gpu, model_server
 from retraining.config.params import RunSettings
 from retraining.config.sections import Alarms, Deployment
 from retraining.errors import PlanError
+from retraining.planning.account import tags_of
 from retraining.planning.common import PlannedRun
 from retraining.planning.images import serving_image
 from retraining.runs.context import RunLocation
@@ -101,7 +102,7 @@ def deployment_request(run: PlannedRun, alarms: list[str]) -> DeploymentRequest:
             "DeploymentConfig": deployment_config(
                 run.pipeline.deployment, settings, alarms, periods=alarm_periods(image)
             ),
-            "Tags": [{"Key": "pipeline", "Value": run.pipeline.name}],
+            "Tags": tags_of(run.pipeline),
         },
     }
 

@@ -25,6 +25,13 @@ from retraining.config.params import RunSettings
 from retraining.config.pipeline import Pipeline
 from retraining.costs.estimate import check_budget, estimate
 from retraining.errors import PlanError
+from retraining.planning.account import (
+    secure_deployment,
+    secure_processing,
+    secure_training,
+    secure_tuning,
+    tags_of,
+)
 from retraining.planning.common import PlannedRun
 from retraining.planning.deployment import VARIANT, alarm_periods, alarm_requests, deployment_request
 from retraining.planning.evaluation import evaluation_request
@@ -97,6 +104,8 @@ def plan_run(
         VARIANT,
         periods=alarm_periods(serving_image(run)),
     )
+    for alarm in alarms:
+        alarm["Tags"] = tags_of(pipeline)
     plan: Plan = {
         "run": {
             "name": run.name,
@@ -125,9 +134,19 @@ def plan_run(
         "deployment": deployment_request(run, [alarm["AlarmName"] for alarm in alarms]),
         "alarms": alarms,
     }
+    _secure(plan, pipeline)
     _warn_of_images(plan)
     log.info("The run's requests:\n%s", json.dumps(plan, indent=2))
     return plan
+
+
+def _secure(plan: Plan, pipeline: Pipeline) -> None:
+    """Give every request the account's network and keys."""
+    if plan["tuning"]:
+        secure_tuning(plan["tuning"], pipeline)
+    secure_training(plan["training"], pipeline)
+    secure_processing(plan["evaluation"], pipeline)
+    secure_deployment(plan["deployment"], pipeline)
 
 
 def _warn_of_images(plan: Plan) -> None:

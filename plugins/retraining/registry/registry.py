@@ -48,7 +48,7 @@ def register(pipeline: Pipeline, results: RunResults, aws: Aws) -> PackageResult
     """
     run, training, debugger = results["plan"]["run"], results["training"], results["debugger"]
     group, approval = pipeline.package_group, run["approval"]
-    ensure_group(aws, group, pipeline.name)
+    ensure_group(aws, group, pipeline.name, pipeline.tags)
     table = {"job": training["job"], "mode": debugger["mode"], "rules": debugger["rules"]}
     rules = write_json(aws.s3, f"{run['output']}/{RULES}", table)
     approved, sentence = results["gate"]["approved"], results["gate"]["sentence"]
@@ -165,7 +165,7 @@ def version_pages(aws: Aws, group: str, status: ModelApprovalStatusType | None =
             yield [summary["ModelPackageArn"] for summary in summaries]
 
 
-def ensure_group(aws: Aws, group: str, pipeline: str) -> None:
+def ensure_group(aws: Aws, group: str, pipeline: str, tags: Mapping[str, str] | None = None) -> None:
     """Create the group of a pipeline's versions if it does not exist."""
     from botocore.exceptions import ClientError
 
@@ -175,7 +175,9 @@ def ensure_group(aws: Aws, group: str, pipeline: str) -> None:
         aws.sagemaker.create_model_package_group(
             ModelPackageGroupName=group,
             ModelPackageGroupDescription=f"Models of the pipeline {pipeline}",
-            Tags=[{"Key": "pipeline", "Value": pipeline}],
+            Tags=[
+                {"Key": key, "Value": value} for key, value in {**(tags or {}), "pipeline": pipeline}.items()
+            ],
         )
     except ClientError as error:
         if "already exists" not in error.response["Error"]["Message"]:  # another run has just created it
