@@ -53,8 +53,7 @@ def main() -> int:
     local = Path(os.environ.get("LOCAL_DIR") or ROOT / ".local").absolute()
     total: Counter[str] = Counter()
     images = 0
-    # short, because the names of sockets are limited to 107 characters
-    with tempfile.TemporaryDirectory(prefix="i") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         for name in TESTS:
             python = local / "envs" / name / "bin" / "python"
             if python.exists():

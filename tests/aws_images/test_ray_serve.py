@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,23 +30,24 @@ def ray_serve(model: Path, folder: Path) -> Iterator[tuple[Server, Path]]:
         "PYTHONPATH": f"{model}:{model / 'code'}",  # as the image's entry point sets it
         "RAY_ADDRESS": f"127.0.0.1:{ray_port}",
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_TMPDIR": str(folder),
     }
 
     def run(*command: str) -> None:
         with started([str(BIN / command[0]), *command[1:]], log, environment, folder) as process:
             assert process.wait(120) == 0, log.read_text()
 
-    # paths of sockets are limited to 107 characters
-    run("ray", "start", "--head", f"--port={ray_port}", "--include-dashboard=False", "--num-gpus=0",
-        f"--temp-dir={folder}")  # fmt: skip
-    try:
-        run("serve", "start", "--http-host=127.0.0.1", f"--http-port={port}")
-        base = f"http://127.0.0.1:{port}"
-        with started([str(BIN / "serve"), "run", str(model / "config.yaml")], log, environment, folder):
-            yield Server(f"{base}/", f"{base}/-/healthz"), log
-    finally:
-        subprocess.run([BIN / "ray", "stop", "--force"], check=False, capture_output=True)
+    # short, because the names of Ray's sockets are limited to 107 characters
+    with tempfile.TemporaryDirectory(prefix="r") as temporary:
+        head = ("--head", f"--port={ray_port}", "--include-dashboard=False", "--num-gpus=0")
+        run("ray", "start", *head, f"--temp-dir={temporary}")
+        try:
+            run("serve", "start", "--http-host=127.0.0.1", f"--http-port={port}")
+            base = f"http://127.0.0.1:{port}"
+            application = [str(BIN / "serve"), "run", str(model / "config.yaml")]
+            with started(application, log, environment, folder):
+                yield Server(f"{base}/", f"{base}/-/healthz"), log
+        finally:
+            subprocess.run([BIN / "ray", "stop", "--force"], check=False, capture_output=True)
 
 
 @pytest.fixture(scope="module")

@@ -460,3 +460,21 @@ def test_the_name_of_a_deleted_job_can_be_used_again(jobs: JobRunner, runtime: R
         with pytest.raises(ClientError, match="Requested resource not found"):
             jobs.describe("deleted")
         assert not Path(runtime.root, "training-job", "deleted").exists()
+
+
+def test_what_a_machine_has_no_counterpart_for_is_accepted_and_named_in_the_log(jobs: JobRunner) -> None:
+    network = {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    jobs.create(
+        "in-a-network",
+        "print('trained')",
+        VpcConfig=network,
+        EnableNetworkIsolation=True,
+        OutputDataConfig={"S3OutputPath": f"s3://{jobs.bucket}/out", "KmsKeyId": "alias/outputs"},
+    )
+    assert jobs.wait("in-a-network")["VpcConfig"] == network
+    log = jobs.log("in-a-network")
+    assert log[0] == (
+        "local SageMaker: EnableNetworkIsolation, KmsKeyId, VpcConfig accepted, "
+        "without effect on this machine"
+    )
+    assert "trained" in log

@@ -10,6 +10,7 @@ from local_sagemaker.channels import ChannelError, provide
 from local_sagemaker.image_environments import overlay
 from local_sagemaker.jobs.artifacts import FolderSync
 from local_sagemaker.jobs.failures import JobFailedError
+from local_sagemaker.jobs.ignored import log_ignored
 from local_sagemaker.jobs.supervisor import Services, Supervisor
 from local_sagemaker.processes import ProcessGroup
 from local_sagemaker.processing import container, job_document
@@ -35,6 +36,7 @@ class ProcessingSupervisor(Supervisor):
         now = self._context.clock()
         job = self._change(lambda document: job_document.begin(document, now))
         self._folders.create()
+        log_ignored(self._folders.log, job)
         container.write_config(job, self._folders)
         image = self._services.images.resolve(job["AppSpecification"]["ImageUri"])
         environment = overlay(image, self._folders.environment)

@@ -13,6 +13,7 @@ from local_sagemaker.debugging.watch import RuleWatch
 from local_sagemaker.image_environments import overlay
 from local_sagemaker.jobs.artifacts import FolderSync, join_uri, upload_packed
 from local_sagemaker.jobs.failures import JobFailedError
+from local_sagemaker.jobs.ignored import log_ignored
 from local_sagemaker.jobs.supervisor import Services, Supervisor
 from local_sagemaker.logs import LogEvent
 from local_sagemaker.processes import ProcessGroup
@@ -42,6 +43,7 @@ class TrainingSupervisor(Supervisor):
     def _launch(self) -> ProcessGroup | None:
         job = self._enter("Downloading", after="Starting")
         self._folders.create()
+        log_ignored(self._folders.log, job)
         container.write_config(job, self._folders)
         environment = self._services.images.resolve(job["AlgorithmSpecification"]["TrainingImage"])
         environment = overlay(environment, self._folders.environment)
