@@ -26,6 +26,7 @@ HOST = "127.0.0.1"
 START_SECONDS = 180.0
 STOP_SECONDS = 10.0  # idle services take 5; a scheduler whose task is running waits for it without end
 POLL_SECONDS = 0.25
+RECORDED_CALLS = "RECORDED_CALLS"  # names a file for the AWS operations that Airflow's processes call
 JOB_VARIABLE = "LOCAL_SAGEMAKER_PROCESS"  # in the environment of everything that the local SageMaker runs
 
 
@@ -229,6 +230,11 @@ def airflow_environment(settings: Settings, port: int, sagemaker_url: str) -> di
     }
 
 
+def recording(file: Path) -> dict[str, str]:
+    """Variables that make Airflow's processes write the AWS operations that they call to a file."""
+    return {RECORDED_CALLS: str(file), "PYTHONPATH": str(ROOT / "demo" / "recorder")}
+
+
 def start_airflow(
     settings: Settings, sagemaker_url: str, overrides: Mapping[str, str] | None = None
 ) -> Service:
@@ -240,6 +246,8 @@ def start_airflow(
         return running
     port = claim_port(settings.airflow_port, "AIRFLOW_PORT")
     environment = clean_environment() | airflow_environment(settings, port, sagemaker_url)
+    if RECORDED_CALLS in os.environ:
+        environment |= recording(Path(os.environ[RECORDED_CALLS]))
     environment |= overrides or {}
     command = [str(settings.environments / "airflow" / "bin" / "airflow"), "standalone"]
     return start(settings, "airflow", port, command, environment)

@@ -1,8 +1,6 @@
 """The model behind Ray Serve, as AWS's image for inference runs it: `config.yaml` names `app`.
 
-Lies at the top of model.tar.gz, beside `model.json`. A replica loads the model and predicts once before Ray
-Serve counts it as healthy, so a model that does not load never gets a request. `inference.py` is the same for
-TorchServe.
+Lies at the top of model.tar.gz, beside `model.json`. `inference.py` is the same for TorchServe.
 """
 
 import asyncio
@@ -14,28 +12,31 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 FOLDER = Path(__file__).resolve().parent
-sys.path.append(str(FOLDER / "code"))  # AWS's image has it on the path already, other places need not
+CODE = str(FOLDER / "code")
+sys.path.append(CODE)  # AWS's image has it on the path already, other places need not
+
+from classifier.prediction import Classifier  # noqa: E402 - found by the line above
+from classifier.requests import RESPONSE_TYPE, RequestError, answer  # noqa: E402
+
+# Ray Serve is healthy on its head node once this file is imported, while the replica still starts. So the
+# model is loaded here, too: where that fails, the application has no route and never becomes healthy.
+Classifier.load(FOLDER).warm_up()
 
 # One replica, on the GPU if the machine has one; Ray hides GPUs from replicas that ask for none.
 GPUS = 1 if Path("/dev/nvidia0").exists() else 0
 
 
-@serve.deployment(ray_actor_options={"num_gpus": GPUS})
+@serve.deployment(ray_actor_options={"num_gpus": GPUS, "runtime_env": {"env_vars": {"PYTHONPATH": CODE}}})
 class Endpoint:
     """Responds to requests with an image as their body."""
 
     def __init__(self) -> None:
         """Load the model. Raises ModelValueError."""
-        sys.path.append(str(FOLDER / "code"))  # a replica is a process of its own
-        from classifier.prediction import Classifier  # noqa: PLC0415 - in the archive's folder `code`
-
         self._classifier = Classifier.load(FOLDER)
         self._classifier.warm_up()
 
     async def __call__(self, request: Request) -> Response:
         """The response to one request; a refusal has its reason as text."""
-        from classifier.requests import RESPONSE_TYPE, RequestError, answer  # noqa: PLC0415 - as above
-
         body, headers = await request.body(), request.headers
         content_type, accept = headers.get("content-type", ""), headers.get("accept", RESPONSE_TYPE)
         try:

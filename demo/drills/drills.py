@@ -11,8 +11,9 @@ from rich.console import Console
 
 from demo.drills import data
 from demo.drills.traffic import Tally
-from demo.drills.world import CANARY_PERCENT, Run, World, opened, traffic
+from demo.drills.world import CANARY_PERCENT, Run, World, opened, recorded_calls, traffic
 from demo.outcome import say
+from demo.recorded_calls import compare
 from demo.settings import DemoError, Settings
 
 
@@ -88,7 +89,8 @@ def model_that_does_not_load(world: World) -> None:
 
 
 def slow_model(world: World) -> None:
-    expect_rolled_back(world, "is slow", task="deploy", because="latency")
+    # two periods of the alarm in a row have to be slow
+    expect_rolled_back(world, "is slow", task="deploy", because="latency", bake_seconds=150)
 
 
 def model_that_fails_requests(world: World) -> None:
@@ -146,11 +148,13 @@ def run_drills(settings: Settings, out: Console) -> bool:
             )
             if problem:
                 say(out, f"    {problem}")
+    calls = compare(recorded_calls(settings))
+    say(out, f"{calls}")
     say(
         out,
         f"{len(DRILLS)} drills, {failed} failed, {total.requests} requests, {total.failed} failed requests",
     )
-    return failed == 0
+    return failed == 0 and not calls.forbidden and not calls.uncalled
 
 
 def attempt(drill: Drill, world: World) -> str | None:
@@ -206,9 +210,9 @@ def expect_kept_out(world: World, run: Run, before: str | None) -> None:
     expect_stays(world, before, run)
 
 
-def expect_rolled_back(world: World, fault: str, *, task: str, because: str) -> None:
+def expect_rolled_back(world: World, fault: str, *, task: str, because: str, **params: Any) -> None:
     before = world.configuration()
-    run = world.retrain(fault=fault)
+    run = world.retrain(fault=fault, **params)
     expect(run.state == "failed" and run.task(task) == "failed", f"{task} fails", run)
     expect(any(because in line for line in run.errors()), f"the errors speak of {because!r}", run)
     expect_stays(world, before, run)

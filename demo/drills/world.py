@@ -194,11 +194,13 @@ def opened(settings: Settings) -> Iterator[World]:
     stop(settings)
     for leftover in (settings.airflow_home, settings.sagemaker_root, settings.logs, dags):
         shutil.rmtree(leftover, ignore_errors=True)
+    recorded_calls(settings).unlink(missing_ok=True)
     write_dags(dags, PIPELINE, CHANGES)
     write_source(ROOT / "sagemaker_code", source(settings), None)
     overrides = {
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "RETRAINING_SOURCE_DIR": str(source(settings)),
+        **services.recording(recorded_calls(settings)),
     }
     wait = partial(services.wait_until_ready, settings)
     try:
@@ -215,6 +217,11 @@ def opened(settings: Settings) -> Iterator[World]:
             yield World(settings, aws, api)
     finally:
         stop(settings)
+
+
+def recorded_calls(settings: Settings) -> Path:
+    """The file of the AWS operations that Airflow's processes call."""
+    return settings.local / "calls.txt"
 
 
 def stop(settings: Settings) -> None:

@@ -24,7 +24,7 @@ HANDLER = "sagemaker_pytorch_serving_container.handler_service"
 @contextmanager
 def torchserve(model: Path, folder: Path) -> Iterator[tuple[Server, Path]]:
     """TorchServe with the model behind AWS's handler, one worker as for one vCPU, and its log."""
-    port, management, metrics = free_port(), free_port(), free_port()
+    port, management, metrics, grpc, grpc_management = (free_port() for _ in range(5))
     log, store = folder / "torchserve.log", folder / "store"
     store.mkdir()
     (store / "model").symlink_to(model)
@@ -32,7 +32,8 @@ def torchserve(model: Path, folder: Path) -> Iterator[tuple[Server, Path]]:
     config.write_text(
         f"inference_address=http://127.0.0.1:{port}\nmanagement_address=http://127.0.0.1:{management}\n"
         f"metrics_address=http://127.0.0.1:{metrics}\ndefault_workers_per_model=1\n"
-        "disable_token_authorization=true\nenable_envvars_config=true\n"
+        f"grpc_inference_port={grpc}\ngrpc_management_port={grpc_management}\n"
+        "disable_token_authorization=true\nenable_envvars_config=true\ndecode_input_request=false\n"
         f"default_service_handler={HANDLER}:handle\n"
     )
     environment = {

@@ -21,6 +21,7 @@ from rich.console import Console
 from demo import services
 from demo.aws import Aws
 from demo.prediction import predict
+from demo.recorded_calls import compare
 from demo.run import Demo, run_demo
 from demo.settings import ENDPOINT, ROOT, Choice, DemoError, Settings
 
@@ -49,6 +50,7 @@ class Finished:
     output: str
     aws: Aws
     settings: Settings
+    calls: Path
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     (local / "envs").symlink_to(Path(sys.prefix).parent)
     settings = Settings(local, airflow_port=0, sagemaker_port=0)
     output = StringIO()
+    calls = local / "calls.txt"
+    patch = pytest.MonkeyPatch()
+    patch.setenv(services.RECORDED_CALLS, str(calls))
     demo = Demo(settings, Choice(DATASET, WEIGHTS, "squeezenet1_0", PARAMS), Console(file=output, width=120))
     try:
         succeeded = run_demo(demo, end_earlier=True)
@@ -64,8 +69,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         if sagemaker is None:
             raise DemoError("The local SageMaker ended during the run")
         record = json.loads(settings.report.read_text())
-        yield Finished(succeeded, record, output.getvalue(), Aws(sagemaker.url), settings)
+        yield Finished(succeeded, record, output.getvalue(), Aws(sagemaker.url), settings, calls)
     finally:
+        patch.undo()
         print(output.getvalue())
         for name in ("airflow", "sagemaker"):
             services.stop(settings, name)
@@ -75,6 +81,12 @@ def test_the_run_succeeds_and_every_task_with_it(finished: Finished) -> None:
     assert finished.succeeded, finished.output
     assert finished.record["state"] == "success"
     assert {task["state"] for task in finished.record["tasks"]} == {"success"}
+
+
+def test_airflow_calls_what_its_policy_allows(finished: Finished) -> None:
+    comparison = compare(finished.calls)
+    assert comparison.forbidden == frozenset()
+    assert {"sagemaker.CreateHyperParameterTuningJob", "sagemaker.CreateEndpoint"} <= comparison.called
 
 
 def test_tuning_tries_what_was_asked_and_training_takes_the_best(finished: Finished) -> None:

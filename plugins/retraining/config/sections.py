@@ -380,7 +380,7 @@ class Deployment(Section):
         description="Size of the canary, or of each step of a linear shift, in whole instances.",
     )
     bake_seconds: int = Field(
-        default=120,
+        default=180,
         ge=0,
         le=3600,
         title="Bake time (s)",

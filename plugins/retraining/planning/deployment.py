@@ -11,7 +11,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Literal, cast
 
-from retraining.aws.images import RAY_SERVE, TORCHSERVE, has_gpu, model_server
+from retraining.aws.images import RAY_SERVE, has_gpu, model_server
 from retraining.config.params import RunSettings
 from retraining.config.sections import Alarms, Deployment
 from retraining.errors import PlanError
@@ -52,6 +52,10 @@ _CAPTURE_FOLDER = "data-capture"
 # CloudWatch combines the old fleet and the new one: in an average or a lower percentile, the slow responses
 # of a small canary drown in those of the old fleet.
 _LATENCY_STATISTIC = "p99"
+_LATENCY_PERIODS = 2
+"""Periods in a row that must be slow. AWS's images answer /ping before their model is loaded (TorchServe long
+before, Ray Serve some seconds), so the first requests of a sound model wait.
+"""
 _MICROSECONDS = 1000  # in a millisecond; CloudWatch has ModelLatency in microseconds
 
 
@@ -99,20 +103,16 @@ def deployment_request(run: PlannedRun, alarms: list[str]) -> DeploymentRequest:
         "Endpoint": {
             "EndpointName": run.pipeline.endpoint_name,
             "EndpointConfigName": name,
-            "DeploymentConfig": deployment_config(
-                run.pipeline.deployment, settings, alarms, periods=alarm_periods(image)
-            ),
+            "DeploymentConfig": deployment_config(run.pipeline.deployment, settings, alarms),
             "Tags": tags_of(run.pipeline),
         },
     }
 
 
 def deployment_config(
-    deployment: Deployment, settings: RunSettings, alarms: list[str], *, periods: int = 1
+    deployment: Deployment, settings: RunSettings, alarms: list[str]
 ) -> DeploymentConfigTypeDef:
     """SageMaker's DeploymentConfig: a blue/green update that the alarms of these names roll back.
-
-    The alarms judge so many `periods`.
 
     Raises PlanError for a combination that AWS refuses.
     """
@@ -126,6 +126,7 @@ def deployment_config(
             "deployment.max_runtime_seconds."
         )
     if alarms:
+        periods = 1 if deployment.alarms.max_latency_ms is None else _LATENCY_PERIODS
         _warn_of_blind_alarms(deployment.alarms.period_seconds * periods, settings.bake_seconds)
     config: DeploymentConfigTypeDef = {
         "BlueGreenUpdatePolicy": {
@@ -210,20 +211,11 @@ def _routing(deployment: Deployment, settings: RunSettings) -> tuple[TrafficRout
 def _warn_of_blind_alarms(watched: int, bake: int) -> None:
     if bake < watched:
         log.warning(
-            "A bake time of %d s is shorter than the alarms' period of %d s: CloudWatch evaluates whole "
+            "A bake time of %d s is shorter than the alarms' periods of %d s: CloudWatch evaluates whole "
             "periods and may notice a fault too late to roll it back.",
             bake,
             watched,
         )
-
-
-def alarm_periods(image: str) -> int:
-    """How many periods in a row must be bad, by the model server in the image.
-
-    TorchServe responds to /ping while it still loads the model, so the first requests of a sound model wait,
-    and the first period shows a latency that says nothing.
-    """
-    return 2 if model_server(image) == TORCHSERVE else 1
 
 
 def _data_capture(percent: int, location: RunLocation) -> DataCaptureConfigTypeDef:
@@ -236,10 +228,8 @@ def _data_capture(percent: int, location: RunLocation) -> DataCaptureConfigTypeD
     }
 
 
-def alarm_requests(
-    alarms: Alarms, endpoint: str, variant: str, *, periods: int = 1
-) -> list[PutMetricAlarmInputTypeDef]:
-    """PutMetricAlarm requests for the alarms that are wanted on a variant, over so many periods.
+def alarm_requests(alarms: Alarms, endpoint: str, variant: str) -> list[PutMetricAlarmInputTypeDef]:
+    """PutMetricAlarm requests for the alarms that are wanted on a variant.
 
     A period without requests raises no alarm: an endpoint without traffic is not a broken one.
     """
@@ -251,8 +241,7 @@ def alarm_requests(
             {"Name": "VariantName", "Value": variant},
         ],
         "Period": alarms.period_seconds,
-        "EvaluationPeriods": periods,
-        "DatapointsToAlarm": periods,
+        "EvaluationPeriods": 1,
         "ComparisonOperator": "GreaterThanThreshold",
         "TreatMissingData": "notBreaching",
     }
@@ -276,6 +265,8 @@ def alarm_requests(
                 "AlarmDescription": f"The model of the endpoint {endpoint} is slow.",
                 "MetricName": "ModelLatency",
                 "ExtendedStatistic": _LATENCY_STATISTIC,
+                "EvaluationPeriods": _LATENCY_PERIODS,
+                "DatapointsToAlarm": _LATENCY_PERIODS,
                 "Threshold": alarms.max_latency_ms * _MICROSECONDS,
             }
         )

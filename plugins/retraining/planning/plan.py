@@ -33,9 +33,8 @@ from retraining.planning.account import (
     tags_of,
 )
 from retraining.planning.common import PlannedRun
-from retraining.planning.deployment import VARIANT, alarm_periods, alarm_requests, deployment_request
+from retraining.planning.deployment import VARIANT, alarm_requests, deployment_request
 from retraining.planning.evaluation import evaluation_request
-from retraining.planning.images import serving_image
 from retraining.planning.source import digest_of, source_folder, upload
 from retraining.planning.training import best_hyperparameters, find_weights, training_request
 from retraining.planning.tuning import tuning_request, warm_start
@@ -98,12 +97,7 @@ def plan_run(
             tuning = warm_start(tuning, search, model, identity, aws.sagemaker)
     costs = estimate(pipeline, settings, run.region, last["costs"] if last else None)
     check_budget(costs, settings.max_cost_usd)
-    alarms = alarm_requests(
-        pipeline.deployment.alarms,
-        pipeline.endpoint_name,
-        VARIANT,
-        periods=alarm_periods(serving_image(run)),
-    )
+    alarms = alarm_requests(pipeline.deployment.alarms, pipeline.endpoint_name, VARIANT)
     for alarm in alarms:
         alarm["Tags"] = tags_of(pipeline)
     plan: Plan = {

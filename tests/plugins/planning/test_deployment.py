@@ -115,11 +115,10 @@ def test_what_sagemaker_would_refuse_is_a_plan_error(
 def test_a_bake_time_that_the_alarms_cannot_use_is_a_warning(
     pipeline: Pipeline, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = make_settings(bake_seconds=100)
-    deployment_config(pipeline.deployment, settings, ["dogs-5xx"])
+    deployment_config(pipeline.deployment, make_settings(bake_seconds=120), ["dogs-5xx"])
     assert "period" not in caplog.text
-    deployment_config(pipeline.deployment, settings, ["dogs-5xx"], periods=2)
-    assert "bake time of 100 s is shorter than the alarms' period of 120 s" in caplog.text
+    deployment_config(pipeline.deployment, make_settings(bake_seconds=100), ["dogs-5xx"])
+    assert "bake time of 100 s is shorter than the alarms' periods of 120 s" in caplog.text
 
 
 @pytest.mark.parametrize(("instances", "routing"), [(1, "ALL_AT_ONCE"), (2, "CANARY"), (10, "CANARY")])
@@ -130,25 +129,18 @@ def test_by_itself_traffic_moves_all_at_once_with_one_instance_else_by_a_canary(
     assert config["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["Type"] == routing
 
 
-def test_the_image_decides_about_alarms_and_the_hosts_drivers(make_plan: MakePlan) -> None:
-    def planned(instance_type: str, image: str | None = None) -> tuple[str, str | None, set[int]]:
+def test_the_image_decides_about_the_hosts_drivers(make_plan: MakePlan) -> None:
+    def planned(instance_type: str, image: str | None = None) -> tuple[str, str | None]:
         plan = make_plan(of={"endpoint": {"image_uri": image}}, endpoint_instance_type=instance_type)
         [variant] = plan["deployment"]["EndpointConfig"]["ProductionVariants"]
-        assert plan["alarms"][0]["EvaluationPeriods"] == plan["alarms"][0]["DatapointsToAlarm"]
-        return (
-            plan["deployment"]["Model"]["PrimaryContainer"]["Image"].partition("/")[2],
-            variant.get("InferenceAmiVersion"),
-            {alarm["EvaluationPeriods"] for alarm in plan["alarms"]},
-        )
+        uri = plan["deployment"]["Model"]["PrimaryContainer"]["Image"]
+        return uri.partition("/")[2], variant.get("InferenceAmiVersion")
 
     torchserve = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-gpu-py312"
-    assert planned("ml.m5.large") == ("ray:serve-ml-sagemaker-cpu-v1.4", None, {1})
-    assert planned("ml.g5.xlarge") == (
-        "ray:serve-ml-sagemaker-cuda-v1.4",
-        "al2-ami-sagemaker-inference-gpu-3-1",
-        {1},
-    )
-    assert planned("ml.g5.xlarge", torchserve) == ("pytorch-inference:2.6.0-gpu-py312", None, {2})
+    ami = "al2-ami-sagemaker-inference-gpu-3-1"
+    assert planned("ml.m5.large") == ("ray:serve-ml-sagemaker-cpu-v1.4", None)
+    assert planned("ml.g5.xlarge") == ("ray:serve-ml-sagemaker-cuda-v1.4", ami)
+    assert planned("ml.g5.xlarge", torchserve) == ("pytorch-inference:2.6.0-gpu-py312", None)
 
 
 def test_alarms_watch_errors_and_latency_of_the_variant() -> None:
@@ -164,6 +156,8 @@ def test_alarms_watch_errors_and_latency_of_the_variant() -> None:
         1_500_000,  # microseconds
     )
     assert latency["ExtendedStatistic"] == "p99"
+    assert errors["EvaluationPeriods"] == 1
+    assert latency["EvaluationPeriods"] == latency["DatapointsToAlarm"] == 2  # the first requests may wait
     assert {request["TreatMissingData"] for request in (errors, latency)} == {"notBreaching"}
 
 
