@@ -16,7 +16,7 @@ export LOCAL_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development wheels python \
-	aws-tables iam-policies mwaa test-airflow-versions test-aws-images test lint types test-training test-sagemaker test-airflow test-end-to-end drills rules-matrix pins
+	aws-check aws-tables iam-policies mwaa test-airflow-versions test-aws-images test lint types test-training test-sagemaker test-airflow test-end-to-end drills rules-matrix pins
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,10 @@ rules-matrix: setup  ## which Debugger rule finds which fault, on real runs; and
 	@PYTHONPATH=sagemaker_code $(TRAINING_PYTHON) benchmarks/rules_matrix.py
 	@if [ -d "$(GOLDEN)" ]; then PYTHONPATH=sagemaker_code $(TRAINING_PYTHON) -m debugger golden "$(GOLDEN)"; \
 		else echo "no reports of real AWS jobs at $(GOLDEN): name their folder in GOLDEN"; fi
+
+PIPELINE ?= dog_breed
+aws-check: setup  ## whether an AWS account has what PIPELINE needs (AWS_PROFILE, AWS_REGION, ...); changes nothing
+	@PYTHONPATH=plugins $(AIRFLOW_PYTHON) -m retraining.account dags/pipelines/$(PIPELINE).yaml
 
 iam-policies: setup-development  ## write docs/iam as JSON, from the CloudFormation template
 	@$(SAGEMAKER_PYTHON) -m demo.iam_policies

@@ -55,6 +55,20 @@ def migrate() -> None:
         raise RuntimeError(f"airflow db migrate: {done.stdout[-2000:]} {done.stderr[-2000:]}")
 
 
+TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "sagemaker.amazonaws.com"},
+                "Action": "sts:AssumeRole",
+            }
+        ],
+    }
+)
+
+
 @cache
 def connected_runtime() -> RuntimeProcess:
     """A local SageMaker behind the connection `aws_default`, with the default bucket and the role.
@@ -66,7 +80,7 @@ def connected_runtime() -> RuntimeProcess:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(process.close)
     process.client("s3").create_bucket(Bucket=BUCKET)
-    process.client("iam").create_role(RoleName=ROLE_ARN.rpartition("/")[2], AssumeRolePolicyDocument="{}")
+    process.client("iam").create_role(RoleName=ROLE_ARN.rpartition("/")[2], AssumeRolePolicyDocument=TRUST)
     connection = {
         "conn_type": "aws",
         "login": "test",

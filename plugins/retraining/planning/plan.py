@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk.exceptions import AirflowSkipException
 from botocore.exceptions import ClientError
 
+from retraining.account.checks import SAGEMAKER, trusts_sagemaker
 from retraining.aws.clients import Aws
 from retraining.aws.images import patch_warning
 from retraining.aws.responses import is_missing, or_none
@@ -204,12 +205,12 @@ def _role_arn(iam: IAMClient, role: str) -> str:
     if role.startswith("arn:"):
         return role
     try:
-        return iam.get_role(RoleName=role)["Role"]["Arn"]
+        found = iam.get_role(RoleName=role)["Role"]
     except ClientError as error:
         if is_missing(error):
             raise PlanError(
-                f"There is no IAM role {role}. Create it with the policy AmazonSageMakerFullAccess and "
-                "access to the bucket, or name another role in the pipeline file."
+                f"There is no IAM role {role}. docs/iam/account.yaml makes it with what it needs, "
+                "or name another role in the pipeline file."
             ) from error
         if error.response["Error"]["Code"] == "AccessDenied":
             raise PlanError(
@@ -217,3 +218,9 @@ def _role_arn(iam: IAMClient, role: str) -> str:
                 "ARN into the pipeline file."
             ) from error
         raise
+    if not trusts_sagemaker(found.get("AssumeRolePolicyDocument")):
+        raise PlanError(
+            f"SageMaker may not take the IAM role {role}: its trust policy does not name {SAGEMAKER}. "
+            "docs/iam/job-role-trust.json has one that does."
+        )
+    return found["Arn"]
