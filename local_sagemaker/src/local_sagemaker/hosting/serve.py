@@ -43,6 +43,7 @@ from typing import Any, Protocol
 
 QUEUE_LENGTH = 100
 SHUTDOWN_POLL_SECONDS = 0.1
+SIGNAL_POLL_SECONDS = 0.5
 EXIT_STUCK = 75  # EX_TEMPFAIL: a prediction exceeded the timeout and cannot be interrupted
 MAX_LOAD_PAUSE_SECONDS = 8.0
 FAILURE_CHARACTERS = 900  # leaves room in a FailureReason of 1,024
@@ -215,10 +216,18 @@ class ModelServer:
 
     def run(self) -> None:
         """Process jobs until `stop`, including those queued before it."""
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next()) is not None:
             job.started = time.monotonic()
             job.response = self._model.predict(job.headers, job.body)
             job.done.set()
+
+    def _next(self) -> Job | None:
+        """The next job, or None to stop. Waits in turns: a signal does not always wake a waiting thread."""
+        while True:
+            try:
+                return self._jobs.get(timeout=SIGNAL_POLL_SECONDS)
+            except queue.Empty:
+                continue
 
     def stop(self) -> None:
         self.ready = False
