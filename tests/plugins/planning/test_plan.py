@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -215,3 +216,16 @@ def test_the_objective_must_be_a_metric_of_the_script(make_plan: MakePlan, pipel
 def test_a_role_may_be_an_arn(make_plan: MakePlan) -> None:
     arn = "arn:aws:iam::123456789012:role/other"
     assert make_plan(of={"role": arn})["training"]["RoleArn"] == arn
+
+
+@pytest.mark.parametrize("debugger", ["service", "in_job", "off"])
+def test_no_hyperparameter_means_anything_to_the_shell_that_aws_puts_it_into(
+    make_plan: MakePlan, debugger: str
+) -> None:
+    plan = make_plan(of={"debugger": debugger})
+    assert plan["tuning"] is not None
+    sent = {
+        **plan["training"]["HyperParameters"],
+        **plan["tuning"]["TrainingJobDefinition"]["StaticHyperParameters"],
+    }
+    assert [value for value in sent.values() if not re.fullmatch(r"[A-Za-z0-9_.,:=+/@%-]+", value)] == []
