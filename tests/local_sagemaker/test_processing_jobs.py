@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.local_sagemaker.processing_support import PROCESSING, ProcessingRunner
-from tests.local_sagemaker.runtime_process import RuntimeProcess
+from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
 from tests.local_sagemaker.training_support import IMAGE
 
 COPIES = """
@@ -89,6 +89,7 @@ def test_the_data_of_an_ended_job_is_freed(jobs: ProcessingRunner) -> None:
     assert jobs.wait("frees")["ProcessingJobStatus"] == "Completed"
     assert len(jobs.objects("out/frees/")["big"]) == 10**6
     folder = jobs.runtime.root / "processing-job" / "frees"
+    wait_for(lambda: not (folder / "environment").exists(), 30, "the job's environment to go")
     left = {path.name for path in folder.rglob("*") if path.is_file()}
     assert {"processingjobconfig.json", "resourceconfig.json", "container.log"} <= left
     assert not left & {"big", "evaluate.py"}
