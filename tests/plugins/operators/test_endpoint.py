@@ -69,13 +69,20 @@ def request_for(runtime: RuntimeProcess, name: str) -> Deploy:
 
 @pytest.fixture
 def guard(make_settings: MakeSettings, name: str) -> Deploy:
-    """A request with a canary of half of the traffic and alarms."""
+    """A request with alarms and a canary of half of the traffic, which is one of two instances."""
 
     def add(request: Any, bake_seconds: int = 2) -> Any:
         deployment = Deployment(share_percent=50, alarms=ALARMS)
         alarms = [alarm["AlarmName"] for alarm in alarm_requests(ALARMS, name, VARIANT)]
-        config = deployment_config(deployment, make_settings(bake_seconds=bake_seconds), alarms)
-        return {**request, "Endpoint": {**request["Endpoint"], "DeploymentConfig": config}}
+        settings = make_settings(bake_seconds=bake_seconds, endpoint_instance_count=2)
+        config = deployment_config(deployment, settings, alarms)
+        [variant] = request["EndpointConfig"]["ProductionVariants"]
+        fleet = {"ProductionVariants": [{**variant, "InitialInstanceCount": 2}]}
+        return {
+            **request,
+            "EndpointConfig": {**request["EndpointConfig"], **fleet},
+            "Endpoint": {**request["Endpoint"], "DeploymentConfig": config},
+        }
 
     return add
 
@@ -85,6 +92,8 @@ def deploy(request: Any, **arguments: Any) -> Any:
     endpoint = request["Endpoint"]
     watched = alarms_of(endpoint.get("DeploymentConfig"))
     alarms = alarm_requests(ALARMS, endpoint["EndpointName"], VARIANT) if watched else []
+    for alarm in alarms:
+        alarm["EvaluationPeriods"] = alarm["DatapointsToAlarm"] = 1  # the second minute would show the same
     operator = EndpointOperator(task_id="deploy", config=request, alarms=alarms, **arguments)
     return operator.execute(Context())
 
