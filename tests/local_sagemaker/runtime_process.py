@@ -50,6 +50,7 @@ class RuntimeProcess:
     images: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
     port: int = 0
+    options: tuple[str, ...] = ()
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -67,7 +68,8 @@ class RuntimeProcess:
     def command(self) -> list[str]:
         python = environment_python("sagemaker")
         command = [str(python), "-m", "local_sagemaker", "--root", str(self.root), "--port", str(self.port)]
-        return command if self.images is None else [*command, "--images", str(self.images)]
+        images = [] if self.images is None else ["--images", str(self.images)]
+        return [*command, *images, *self.options]
 
     def start(self) -> RuntimeProcess:
         """Start and wait until it is ready. Raises RuntimeError with the log's end if it does not start."""
@@ -112,14 +114,21 @@ class RuntimeProcess:
     def log(self) -> str:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
+    @property
+    def keys(self) -> dict[str, str]:
+        """Arguments of a boto3 session: any keys, or the runtime's own where it requires signatures."""
+        if "--require-signatures" not in self.options:
+            return {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        made = json.loads((self.root / "credentials.json").read_text())
+        return {"aws_access_key_id": made["AccessKeyId"], "aws_secret_access_key": made["SecretAccessKey"]}
+
     def client(self, service: str, **config: Any) -> Any:
         """A boto3 client of this runtime: `runtime.client("sagemaker")`."""
         return boto3.client(
             service,  # type: ignore[call-overload]
             endpoint_url=self.url,
             region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            **self.keys,
             config=Config(**{"retries": {"total_max_attempts": 1}, **config}),
         )
 

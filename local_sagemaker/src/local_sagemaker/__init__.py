@@ -5,6 +5,7 @@
 Layers, from top to bottom. A module or folder imports only from layers below its own, never from its own:
 
     __main__
+    access
     operations, gateway
     training, tuning, registry, aws_services
     debugging, hosting

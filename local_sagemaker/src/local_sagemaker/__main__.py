@@ -16,11 +16,19 @@ from types import FrameType
 
 import uvicorn
 
+from local_sagemaker.access.middleware import Access
+from local_sagemaker.access.request import is_host_name
 from local_sagemaker.context import Context, Settings
 from local_sagemaker.gateway import build_app
 from local_sagemaker.image_environments import ImagesFileError
 from local_sagemaker.operations import SageMaker
-from local_sagemaker.startup import StartError, listening_socket, locked_root, write_runtime_file
+from local_sagemaker.startup import (
+    StartError,
+    listening_socket,
+    locked_root,
+    own_credentials,
+    write_runtime_file,
+)
 from local_sagemaker.store import Store
 
 logger = logging.getLogger("local_sagemaker")
@@ -47,14 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError or ImagesFileError."""
     with locked_root(settings.root), listening_socket(settings.host, settings.port) as listener:
-        settings = replace(settings, port=listener.getsockname()[1])
+        port = listener.getsockname()[1]
+        settings = replace(settings, port=port, credentials=own_credentials(settings.root))
         with closing(_store(settings.root)) as store:
             sagemaker = SageMaker.of(Context(settings, store))
             app = build_app(sagemaker.operations(), sagemaker.services(), sagemaker.hosting, sagemaker.aws)
             write_runtime_file(settings)
             server = uvicorn.Server(
                 uvicorn.Config(
-                    app, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE, lifespan="on"
+                    Access(app, settings),
+                    log_config=None,
+                    access_log=False,
+                    timeout_graceful_shutdown=_GRACE,
+                    lifespan="on",
                 )
             )
             logger.info("Serving on %s, state in %s", settings.url, settings.root)
@@ -88,11 +101,30 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
         "--port", type=_port, default=default.port, help="port, 0 for any free one (%(default)s)"
     )
     parser.add_argument("--region", default=default.region, help="AWS region in ARNs (%(default)s)")
+    parser.add_argument(
+        "--allowed-host",
+        type=_host_name,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name, beside localhost, by which clients may address it; may be repeated",
+    )
+    parser.add_argument(
+        "--require-signatures",
+        action="store_true",
+        help="refuse requests that are not signed with the keys in ROOT/credentials.json",
+    )
     options = parser.parse_args(arguments)
     if not options.images.is_file():
         parser.error(f"there is no images file {options.images}; pass --images FILE")
     return Settings(
-        options.root.resolve(), options.images.resolve(), options.host, options.port, options.region
+        options.root.resolve(),
+        options.images.resolve(),
+        options.host,
+        options.port,
+        options.region,
+        tuple(options.allowed_host),
+        options.require_signatures,
     )
 
 
@@ -100,6 +132,12 @@ def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; pass a number from 0 to 65535")
     return int(text)
+
+
+def _host_name(text: str) -> str:
+    if not is_host_name(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a host name; pass one without scheme and port")
+    return text.lower()
 
 
 def _allow_open_files() -> None:

@@ -17,7 +17,7 @@ from moto.core.request import (
     environ_key_for_header,
     should_preserve_original_header_name,
 )
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server import werkzeug_app
 from starlette.types import Receive, Scope, Send
 
 from local_sagemaker.context import Context
@@ -40,7 +40,10 @@ class AwsServices:
     def __init__(self, context: Context) -> None:
         os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")  # AmazonSageMakerFullAccess etc.
         self._context = context
-        self._moto: WSGIApplication = DomainDispatcherApplication(create_backend_app)
+        werkzeug_app.DISABLE_GLOBAL_CORS = True  # else every page may read and write: see `access.cors`
+        self._moto: WSGIApplication = werkzeug_app.DomainDispatcherApplication(
+            werkzeug_app.create_backend_app
+        )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="aws")
         self._garbage = 0
         self.s3 = S3State(context.settings.root / "s3")

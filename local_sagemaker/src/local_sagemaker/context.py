@@ -18,14 +18,30 @@ ACCOUNT = "123456789012"  # as moto's STS says
 
 
 @dataclass(frozen=True)
+class Credentials:
+    """A pair of AWS keys."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Settings:
-    """Where the runtime keeps its state and listens. `images` maps image names to environments."""
+    """Where the runtime keeps its state and listens, and to whom it answers.
+
+    `images` maps image names to environments. `allowed_hosts` are the names, beside this machine's own, by
+    which clients may address it. `credentials` are given to jobs and endpoints; with `require_signatures` a
+    request has to be signed with them.
+    """
 
     root: Path
     images: Path
     host: str = "127.0.0.1"
     port: int = 4600
     region: str = "us-east-1"
+    allowed_hosts: tuple[str, ...] = ()
+    require_signatures: bool = False
+    credentials: Credentials = Credentials("local", "local")
 
     @property
     def url(self) -> str:

@@ -1,16 +1,20 @@
-"""Startup: exclusive use of the root folder and the port, and `runtime.json`."""
+"""Startup: exclusive use of the root folder and the port, the keys, and `runtime.json`."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import secrets
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from local_sagemaker.context import Settings
+from local_sagemaker.context import Credentials, Settings
+
+CREDENTIALS_FILE = "credentials.json"
 
 
 class StartError(Exception):
@@ -52,6 +56,44 @@ def listening_socket(host: str, port: int) -> Iterator[socket.socket]:
                 "stop what uses it or pass another --port"
             ) from error
         yield listener
+
+
+def own_credentials(root: Path) -> Credentials:
+    """The pair of keys of this root, made at the first start and readable by the owner alone.
+
+    The file is as `credential_process` of AWS's configuration reads it: `credential_process = cat FILE`.
+    Raises StartError for a file that others can read, or that holds no keys.
+    """
+    path = root / CREDENTIALS_FILE
+    try:
+        if not path.exists():
+            _write_credentials(path)
+        mode = stat.S_IMODE(path.stat().st_mode)
+        document = json.loads(path.read_text())
+        credentials = Credentials(document["AccessKeyId"], document["SecretAccessKey"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StartError(f"cannot use {path}: {error!r}; delete it, and new keys are made") from error
+    if mode & 0o077:
+        raise StartError(
+            f"{path} has the mode {mode:o}, so that others can read it; delete it, and new keys are made"
+        )
+    return credentials
+
+
+def _write_credentials(path: Path) -> None:
+    document = {
+        "Version": 1,
+        "AccessKeyId": "LOCAL" + secrets.token_hex(8).upper(),
+        "SecretAccessKey": secrets.token_urlsafe(30),
+    }
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(json.dumps(document) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def write_runtime_file(settings: Settings) -> None:

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from moto.core.utils import utcnow
-from moto.s3.models import FakeBucket, FakeDeleteMarker, FakeKey, FakeMultipart, S3Backend, s3_backends
+from moto.s3.models import (
+    CorsRule,
+    FakeBucket,
+    FakeDeleteMarker,
+    FakeKey,
+    FakeMultipart,
+    S3Backend,
+    s3_backends,
+)
 from moto.utilities.utils import LowercaseDict
 
 from local_sagemaker.context import ACCOUNT
@@ -147,6 +155,7 @@ def bucket_record(bucket: FakeBucket) -> Record:
         "created": bucket.creation_date.isoformat(),
         "policy": None if bucket.policy is None else bucket.policy.decode(),
         "tags": s3_backend().tagger.get_tag_dict_for_resource(bucket.arn),
+        "cors": [vars(rule) for rule in bucket.cors],
     }
 
 
@@ -158,5 +167,8 @@ def restore_bucket(name: str, record: Record) -> None:
         setattr(bucket, field, record[field])
     bucket.creation_date = datetime.fromisoformat(record["created"])
     bucket.policy = None if record["policy"] is None else record["policy"].encode()
+    for rule in record.get("cors", ()):
+        bucket.cors.append(restored := CorsRule(None, None))
+        vars(restored).update(rule)
     backend.buckets[name] = bucket
     _tag(bucket, record["tags"])
