@@ -153,7 +153,7 @@ def test_the_own_origin_is_not_foreign(runtime: RuntimeProcess) -> None:
 
 def test_a_form_puts_no_object(runtime: RuntimeProcess, bucket: str, s3: Any) -> None:
     for headers in ({"origin": FOREIGN}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
-        files = {"key": (None, "access/form.txt"), "file": ("form.txt", b"attack")}
+        files: Any = {"key": (None, "access/form.txt"), "file": ("form.txt", b"attack")}
         assert httpx.post(f"{runtime.url}/{bucket}", headers=headers, files=files).status_code == 403
     listed = s3.list_objects_v2(Bucket=bucket, Prefix="access/form")
     assert listed["KeyCount"] == 0

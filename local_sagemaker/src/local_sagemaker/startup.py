@@ -70,14 +70,16 @@ def own_credentials(root: Path) -> Credentials:
             _write_credentials(path)
         mode = stat.S_IMODE(path.stat().st_mode)
         document = json.loads(path.read_text())
-        credentials = Credentials(document["AccessKeyId"], document["SecretAccessKey"])
+        keys = document["AccessKeyId"], document["SecretAccessKey"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StartError(f"cannot use {path}: {error!r}; delete it, and new keys are made") from error
+    if not all(isinstance(key, str) and key for key in keys):
+        raise StartError(f"cannot use {path}: its keys are no text; delete it, and new keys are made")
     if mode & 0o077:
         raise StartError(
             f"{path} has the mode {mode:o}, so that others can read it; delete it, and new keys are made"
         )
-    return credentials
+    return Credentials(*keys)
 
 
 def _write_credentials(path: Path) -> None:

@@ -184,6 +184,7 @@ class SignatureCheck:
             raise RefusedError("The link has expired: ask for a new one.")
         _check_parameters_of_version_2(request)
         path = f"/{request.virtual_bucket}{request.path}" if request.virtual_bucket else request.path
+        path = path if "/" in path[1:] else f"{path}/"  # as botocore signs requests about a bucket
         url = urlsplit(f"http://s3{path}" + (f"?{request.query}" if request.query else ""))
         headers = HTTPHeaders()
         for name, value in _headers_of_version_2(request):
