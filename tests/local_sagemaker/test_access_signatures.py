@@ -26,9 +26,11 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from local_sagemaker.access.payloads import ChunkSigner, SignedChunks
 from local_sagemaker.access.request import RefusedError
+from local_sagemaker.startup import StartError, own_credentials
 
 from tests.local_sagemaker.conftest import MakeRuntime
 from tests.local_sagemaker.runtime_process import REGION, REPOSITORY, RuntimeProcess
+from tests.local_sagemaker.training_support import JobRunner
 
 BUCKET = "signed-bucket"
 AWKWARD_KEYS = [
@@ -431,47 +433,74 @@ def test_the_example_of_the_documentation(step: int) -> None:
             feed(wrong)
 
 
-def test_jobs_sign_with_the_keys_of_the_runtime(signed: RuntimeProcess) -> None:
-    made = json.loads((signed.root / "credentials.json").read_text())
-    assert (made["Version"], made["AccessKeyId"][:5]) == (1, "LOCAL")
-    assert len(made["SecretAccessKey"]) >= 40
+_SCRIPT = """
+import boto3, os
+s3 = boto3.client("s3")
+s3.put_object(Bucket="signed-bucket", Key="from-the-job", Body=b"signed")
+open(os.path.join(os.environ["SM_MODEL_DIR"], "model.txt"), "w").write("model")
+"""
+
+
+def test_jobs_sign_with_the_keys_of_the_runtime(signed: RuntimeProcess, s3: Any) -> None:
+    signed.client("iam").create_role(RoleName="jobs", AssumeRolePolicyDocument="{}")
+    jobs = JobRunner(signed, BUCKET, "arn:aws:iam::123456789012:role/jobs")
+    jobs.create("signed", _SCRIPT, InputDataConfig=[jobs.channel("train", "code/signed")])
+    job = jobs.wait("signed")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert jobs.object("from-the-job") == b"signed"
+    secret = signed.keys["aws_secret_access_key"]
+    assert not [line for line in jobs.log("signed") if secret in line]
+    files = [path for path in signed.root.rglob("*") if path.is_file() and path.name != "credentials.json"]
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
 
 
 @pytest.fixture
 def umask() -> Iterator[None]:
+    """Files are made for everybody, unless a program says otherwise."""
     before = os.umask(0)
     yield
     os.umask(before)
 
 
-def test_the_keys_are_the_owners_alone_and_stay(umask: None, make_runtime: MakeRuntime) -> None:
-    runtime = make_runtime()
-    file = runtime.root / "credentials.json"
-    content = file.read_text()
+def test_the_keys_are_the_owners_alone_and_stay(umask: None, tmp_path: Path) -> None:
+    made = own_credentials(tmp_path)
+    file = tmp_path / "credentials.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert json.loads(content)["SecretAccessKey"] not in runtime.log()
-    runtime.stop()
-    runtime.start()
-    assert file.read_text() == content
-    runtime.stop()
+    assert own_credentials(tmp_path) == made
+    assert made.secret_key not in str(made)
+    (tmp_path / "other").mkdir()
+    assert own_credentials(tmp_path / "other").secret_key != made.secret_key
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["credentials.json", "other"]
     file.chmod(0o640)
-    assert "others can read it" in _refused_start(runtime)
+    with pytest.raises(StartError, match="others can read it"):
+        own_credentials(tmp_path)
+
+
+def test_every_start_makes_keys(runtime: RuntimeProcess) -> None:
+    file = runtime.root / "credentials.json"
+    made = json.loads(file.read_text())
+    assert (made["Version"], made["AccessKeyId"][:5], stat.S_IMODE(file.stat().st_mode)) == (
+        1,
+        "LOCAL",
+        0o600,
+    )
+    assert made["SecretAccessKey"] not in runtime.log()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"AccessKeyId": 1, "SecretAccessKey": ""}'])
 def test_a_broken_file_of_keys_is_named(tmp_path: Path, content: str) -> None:
-    file = tmp_path / "credentials.json"
-    file.touch(mode=0o600)
-    file.write_text(content)
-    assert "new keys are made" in _refused_start(RuntimeProcess(tmp_path))
+    (tmp_path / "credentials.json").touch(mode=0o600)
+    (tmp_path / "credentials.json").write_text(content)
+    with pytest.raises(StartError, match=r"credentials\.json: .*new keys are made"):
+        own_credentials(tmp_path)
 
 
-def _refused_start(runtime: RuntimeProcess) -> str:
-    ended = subprocess.run(
-        runtime.command(), cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60
-    )
+def test_a_broken_file_of_keys_ends_the_start(tmp_path: Path) -> None:
+    (tmp_path / "credentials.json").touch(mode=0o600)
+    command = RuntimeProcess(tmp_path).command()
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 1
-    return ended.stderr
+    assert ended.stderr.startswith("error: cannot use")
 
 
 def test_the_keys_serve_as_a_credential_process(signed: RuntimeProcess, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ _GRACE = 5  # seconds for open connections at the end
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. A failed start prints one line."""
+    settings = _settings(arguments)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(ending, _exit)
     _allow_open_files()
     try:
-        serve(_settings(arguments))
+        serve(settings)
     except (StartError, ImagesFileError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -6,10 +6,12 @@ import json
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 from retraining.aws.responses import or_none
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSRequest
     from mypy_boto3_s3 import S3Client
 
 BROWSER_VARIABLE = "RETRAINING_BROWSER_S3_URL"
@@ -35,6 +37,13 @@ def read(s3: S3Client, uri: str) -> bytes | None:
     return found["Body"].read() if found else None
 
 
+def read_up_to(s3: S3Client, uri: str, size: int) -> bytes | None:
+    """The object's first `size` bytes, or None where there is no object."""
+    bucket, key = split_uri(uri)
+    found = or_none(partial(s3.get_object, Bucket=bucket, Key=key))
+    return found["Body"].read(size) if found else None
+
+
 def write(s3: S3Client, uri: str, content: bytes, content_type: str = "application/octet-stream") -> str:
     """Put an object, and return its URI."""
     bucket, key = split_uri(uri)
@@ -57,10 +66,18 @@ def link(s3: S3Client, uri: str, content_type: str = "text/html; charset=utf-8")
     """A link that opens the object in a browser, for up to seven days.
 
     Where browsers reach S3 at another address than Airflow does, as with containers, the environment variable
-    RETRAINING_BROWSER_S3_URL names it. AWS signs links for its own address and accepts no other.
+    RETRAINING_BROWSER_S3_URL names it, and the link is signed for that one. AWS accepts links to its own.
     """
     bucket, key = split_uri(uri)
     parameters = {"Bucket": bucket, "Key": key, "ResponseContentType": content_type}
-    signed = s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=LINK_SECONDS)
+    s3.meta.events.register("before-sign.s3.GetObject", _address_for_browsers, unique_id=BROWSER_VARIABLE)
+    return s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=LINK_SECONDS)
+
+
+def _address_for_browsers(request: AWSRequest, signature_version: str, **_: object) -> None:
+    """Before a link is signed, have it lead to where browsers reach S3. Other requests stay as they are."""
     address = os.environ.get(BROWSER_VARIABLE)
-    return signed.replace(s3.meta.endpoint_url, address.rstrip("/"), 1) if address else signed
+    if address and request.url and signature_version.endswith("-query"):
+        parts, shown = urlsplit(request.url), urlsplit(address)
+        path = shown.path.rstrip("/") + parts.path
+        request.url = urlunsplit(parts._replace(scheme=shown.scheme, netloc=shown.netloc, path=path))

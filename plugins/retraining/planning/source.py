@@ -5,20 +5,25 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import logging
 import os
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retraining.aws.s3 import exists, write
+from retraining.aws.s3 import read_up_to, write
 from retraining.errors import PlanError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+logger = logging.getLogger(__name__)
+
 FOLDER_VARIABLE = "RETRAINING_SOURCE_DIR"
+_LARGEST_GROWTH = 2  # of an archive from one version of zlib to another
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _LEFT_OUT = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", "tests"}
 
@@ -67,10 +72,15 @@ def digest_of(folder: Path) -> str:
 def pack(folder: Path) -> bytes:
     """A tar.gz of the folder: equal contents give equal bytes, whatever times, owners and permissions."""
     buffer = io.BytesIO()
-    with (
-        gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, filename="") as compressed,
-        tarfile.open(fileobj=compressed, mode="w", format=tarfile.PAX_FORMAT) as archive,
-    ):
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, filename="") as compressed:
+        compressed.write(_tar(folder))
+    return buffer.getvalue()
+
+
+def _tar(folder: Path) -> bytes:
+    """What `pack` compresses."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path in _files(folder):
             content = path.read_bytes()
             entry = tarfile.TarInfo(path.relative_to(folder).as_posix())
@@ -82,10 +92,32 @@ def pack(folder: Path) -> bytes:
 def upload(s3: S3Client, folder: Path, digest: str, bucket: str, prefix: str) -> str:
     """Put the archive to `s3://<bucket>/<prefix>/<digest>/sourcedir.tar.gz` unless it is there.
 
-    `digest` is the folder's (`digest_of`). Returns the URI.
+    `digest` is the folder's (`digest_of`). An object of this name is read and compared, because whoever can
+    write to the bucket can choose a name; one with other contents is replaced, with a warning. Returns the
+    URI.
     """
     uri = f"s3://{bucket}/{prefix}/{digest}/sourcedir.tar.gz"
-    return uri if exists(s3, uri) else write(s3, uri, pack(folder), "application/gzip")
+    archive = pack(folder)
+    stored = read_up_to(s3, uri, _LARGEST_GROWTH * len(archive))
+    if stored is not None and _unpacks_to(stored, _tar(folder)):
+        return uri
+    if stored is not None:
+        logger.warning(
+            "%s did not hold the code that its name stands for (SHA-256 %s): it was replaced. Find out who "
+            "wrote it: jobs would have run it.",
+            uri,
+            hashlib.sha256(stored).hexdigest(),
+        )
+    return write(s3, uri, archive, "application/gzip")
+
+
+def _unpacks_to(archive: bytes, content: bytes) -> bool:
+    """Whether a gzip file holds exactly this; how well it is compressed depends on zlib's version."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(archive)) as compressed:
+            return compressed.read(len(content) + 1) == content
+    except (OSError, EOFError, zlib.error):
+        return False
 
 
 def _files(folder: Path) -> Iterator[Path]:

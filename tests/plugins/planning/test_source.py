@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from retraining.errors import PlanError
 from retraining.planning.source import digest_of, pack, source_folder, upload
 
 from tests.dags.airflow_home import BUCKET
+from tests.plugins.conftest import archive
 
 
 @pytest.fixture
@@ -59,6 +63,48 @@ def test_equal_code_is_uploaded_once(folder: Path, aws: Aws) -> None:
     written = aws.s3.head_object(Bucket=BUCKET, Key=key)["LastModified"]
     assert upload(aws.s3, folder, digest, BUCKET, "code") == uri
     assert aws.s3.head_object(Bucket=BUCKET, Key=key)["LastModified"] == written
+
+
+def _other_gzip(folder: Path) -> bytes:
+    """The same contents, compressed as another version of zlib might do."""
+    return gzip.compress(gzip.decompress(pack(folder)), compresslevel=1)
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda _: b"",
+        lambda _: b"no gzip",
+        lambda folder: pack(folder)[:-20],
+        lambda folder: pack(folder) + gzip.compress(b"more"),
+        lambda folder: pack(folder)[:-1] + b"x",
+        lambda _: archive(train="print('owned')"),
+        lambda _: gzip.compress(b"0" * 50_000_000),
+        lambda _: os.urandom(5_000_000),
+    ],
+)
+def test_code_under_a_forged_name_is_replaced(
+    folder: Path, aws: Aws, forge: Callable[[Path], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    digest = digest_of(folder)
+    there = {"Bucket": BUCKET, "Key": f"forged/{digest}/sourcedir.tar.gz"}
+    aws.s3.put_object(
+        **there, Body=forge(folder), Metadata={"sha256": hashlib.sha256(pack(folder)).hexdigest()}
+    )
+    upload(aws.s3, folder, digest, BUCKET, "forged")
+    assert aws.s3.get_object(**there)["Body"].read() == pack(folder)
+    assert "did not hold the code" in caplog.text
+
+
+def test_the_same_code_compressed_otherwise_stays(
+    folder: Path, aws: Aws, caplog: pytest.LogCaptureFixture
+) -> None:
+    digest = digest_of(folder)
+    there = {"Bucket": BUCKET, "Key": f"zlib/{digest}/sourcedir.tar.gz"}
+    aws.s3.put_object(**there, Body=_other_gzip(folder))
+    upload(aws.s3, folder, digest, BUCKET, "zlib")
+    assert aws.s3.get_object(**there)["Body"].read() == _other_gzip(folder)
+    assert "did not hold" not in caplog.text
 
 
 def test_the_folder_can_be_named_and_must_hold_the_script(

@@ -165,7 +165,8 @@ class AddressedRequest:
         if self.is_json:
             code = _JSON_CODES.get(refused.code, refused.code)
             document = {"__type": code, "message": refused.message, "Message": refused.message}
-            headers = [("content-type", "application/x-amz-json-1.1"), ("x-amzn-errortype", code)]
+            kind = "application/x-amz-json-1.1" if self.all("x-amz-target") else "application/json"
+            headers = [("content-type", kind), ("x-amzn-errortype", code)]
             return refused.status, headers, json.dumps(document).encode()
         error = f"<Error><Code>{refused.code}</Code><Message>{escape(refused.message)}</Message></Error>"
         body = error if self.is_s3 else f"<ErrorResponse>{error}</ErrorResponse>"
