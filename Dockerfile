@@ -21,7 +21,7 @@ RUN pip download --no-cache-dir --no-deps --require-hashes --only-binary=:all: -
 FROM base AS airflow
 COPY --from=airflow-environment /opt/envs/airflow /opt/envs/airflow
 ENV PATH=/opt/envs/airflow/bin:$PATH AIRFLOW_HOME=/airflow
-RUN mkdir /airflow && chown app:app /airflow
+RUN mkdir /airflow /credentials && chown app:app /airflow /credentials
 COPY demo demo
 COPY sagemaker_code sagemaker_code
 COPY --from=wheels /wheels sagemaker_code/wheels
@@ -46,10 +46,11 @@ FROM base AS sagemaker
 COPY --from=training-environment /opt/envs/training /opt/envs/training
 COPY --from=sagemaker-environment /opt/envs/sagemaker /opt/envs/sagemaker
 ENV LOCAL_SAGEMAKER_ENVIRONMENTS=/opt/envs
-RUN mkdir /sagemaker && chown app:app /sagemaker
+RUN mkdir /sagemaker /credentials && chown app:app /sagemaker /credentials
 COPY local_sagemaker/images local_sagemaker/images
 COPY sagemaker_code sagemaker_code
 COPY --from=wheels /wheels sagemaker_code/wheels
 USER app
-CMD ["/opt/envs/sagemaker/bin/python", "-m", "local_sagemaker", "--root", "/sagemaker", "--host", "0.0.0.0", \
+ENTRYPOINT ["/opt/envs/sagemaker/bin/python", "-m", "local_sagemaker", "--root", "/sagemaker", "--host", "0.0.0.0", \
     "--images", "local_sagemaker/images/images.yaml"]
+CMD ["--require-signatures"]

@@ -22,7 +22,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: DATA=folder WEIGHTS=file ARCH=name PARAMS='{\"max_jobs\": 4}' KEEP=0"
-	@echo "             AIRFLOW_PORT=8080 SAGEMAKER_PORT=4600 LOCAL_DIR=.local PYTHON=python3.11"
+	@echo "             AIRFLOW_PORT=8080 SAGEMAKER_PORT=4600 REQUIRE_SIGNATURES=1 LOCAL_DIR=.local PYTHON=python3.11"
 	@echo "             GOLDEN=../shared/data/aws_golden WORKERS=3 (test processes)"
 
 demo: setup  ## retrain, tune, deploy and serve on this machine (KEEP=0 stops everything at the end)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
@@ -21,16 +23,33 @@ if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
 
 
+def keys(credentials: Path | None) -> tuple[str, str]:
+    """Access key and secret key: those of the file, where it is there, else any.
+
+    Airflow hides a password wherever it stands in a log, so that of anyone is no word that means anything
+    else.
+    """
+    if credentials is None or not credentials.exists():
+        return "anyone", "not-a-secret"
+    document = json.loads(credentials.read_text())
+    return document["AccessKeyId"], document["SecretAccessKey"]
+
+
 @dataclass(frozen=True)
 class Aws:
-    """The services at one address; each client is made when it is first asked for."""
+    """The services at one address; each client is made when it is first asked for.
+
+    `credentials` is the local SageMaker's file of keys; without it any keys are used, which it takes unless
+    it requires signatures.
+    """
 
     url: str
+    credentials: Path | None = None
 
     @cached_property
     def session(self) -> boto3.Session:
-        anyone = "local"  # the local SageMaker takes any credentials
-        return boto3.Session(aws_access_key_id=anyone, aws_secret_access_key=anyone, region_name=REGION)
+        key, secret = keys(self.credentials)
+        return boto3.Session(aws_access_key_id=key, aws_secret_access_key=secret, region_name=REGION)
 
     @property
     def config(self) -> Config:

@@ -12,9 +12,9 @@ from demo.settings import PIPELINE
 from demo.upload import create_bucket_and_role, put_dataset, stored
 
 
-def main(url: str) -> int:
+def main(url: str, credentials: str) -> int:
     """Leave a dataset that is there already as it is: it may be the user's own."""
-    aws = Aws(url)
+    aws = Aws(url, Path(credentials))
     create_bucket_and_role(aws)
     if stored(aws, f"datasets/{PIPELINE}/"):
         print(f"There is a dataset in s3://{aws.bucket}/datasets/{PIPELINE}/")
@@ -27,4 +27,4 @@ def main(url: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:3]))

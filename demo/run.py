@@ -103,7 +103,7 @@ def start_services(demo: Demo) -> tuple[Aws, services.Service]:
     with demo.step("local SageMaker"):
         sagemaker = services.start_sagemaker(demo.settings)
         services.wait_until_ready(demo.settings, sagemaker, services.sagemaker_ready)
-    return Aws(sagemaker.url), services.start_airflow(demo.settings, sagemaker.url)
+    return Aws(sagemaker.url, demo.settings.credentials), services.start_airflow(demo.settings, sagemaker.url)
 
 
 def log_in(demo: Demo, airflow: services.Service) -> AirflowApi:

@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from demo.aws import keys
 from demo.settings import REGION, ROOT, DemoError, Settings
 
 HOST = "127.0.0.1"
@@ -175,17 +176,16 @@ def start_sagemaker(settings: Settings) -> Service:
         *("-m", "local_sagemaker", "--root", str(settings.sagemaker_root)),
         *("--images", str(ROOT / "local_sagemaker" / "images" / "images.yaml")),
         *("--host", HOST, "--port", str(port)),
+        *(["--require-signatures"] if settings.require_signatures else []),
     ]
     return start(settings, "sagemaker", port, command, environment)
 
 
-def aws_connection(sagemaker_url: str) -> str:
-    """The connection `aws_default`. Only its endpoint tells this machine from AWS.
-
-    Airflow hides a password wherever it stands in a log, so this one is no word that means anything else.
-    """
+def aws_connection(sagemaker_url: str, credentials: Path) -> str:
+    """The connection `aws_default`. Only its endpoint tells this machine from AWS."""
+    login, password = keys(credentials)
     extra = {"region_name": REGION, "endpoint_url": sagemaker_url}
-    return json.dumps({"conn_type": "aws", "login": "anyone", "password": "not-a-secret", "extra": extra})
+    return json.dumps({"conn_type": "aws", "login": login, "password": password, "extra": extra})
 
 
 def password_file(path: Path) -> Path:
@@ -221,7 +221,7 @@ def airflow_environment(settings: Settings, port: int, sagemaker_url: str) -> di
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__CATCHUP_BY_DEFAULT": "False",
-        "AIRFLOW_CONN_AWS_DEFAULT": aws_connection(sagemaker_url),
+        "AIRFLOW_CONN_AWS_DEFAULT": aws_connection(sagemaker_url, settings.credentials),
         "AIRFLOW_BINARY": str(binaries / "airflow"),
         # `standalone` looks for `airflow` on the PATH: our wrapper comes first.
         "PATH": os.pathsep.join(

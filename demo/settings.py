@@ -28,6 +28,7 @@ class Settings:
     local: Path
     airflow_port: int = 8080
     sagemaker_port: int = 4600
+    require_signatures: bool = False
 
     @property
     def airflow_home(self) -> Path:
@@ -36,6 +37,11 @@ class Settings:
     @property
     def sagemaker_root(self) -> Path:
         return self.local / "sagemaker"
+
+    @property
+    def credentials(self) -> Path:
+        """The local SageMaker's pair of keys."""
+        return self.sagemaker_root / "credentials.json"
 
     @property
     def environments(self) -> Path:
@@ -79,6 +85,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         local=Path(environment.get("LOCAL_DIR") or ROOT / ".local").absolute(),
         airflow_port=port(environment, "AIRFLOW_PORT", 8080),
         sagemaker_port=port(environment, "SAGEMAKER_PORT", 4600),
+        require_signatures=environment.get("REQUIRE_SIGNATURES", "0") not in {"", "0"},
     )
 
 

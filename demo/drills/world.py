@@ -207,7 +207,7 @@ def opened(settings: Settings) -> Iterator[World]:
         sagemaker = services.start_sagemaker(settings)
         wait(sagemaker, services.sagemaker_ready)
         airflow = services.start_airflow(settings, sagemaker.url, overrides)
-        aws = Aws(sagemaker.url)
+        aws = Aws(sagemaker.url, settings.credentials)
         create_bucket_and_role(aws)
         wait(airflow, services.airflow_ready)
         with AirflowApi(airflow.url, "admin", services.password(settings)) as api:

@@ -124,6 +124,19 @@ def test_the_password_is_made_once_and_only_the_owner_can_read_it(settings: Sett
     assert (settings.airflow_home / "passwords.json").stat().st_mode & 0o077 == 0
 
 
+def test_the_connection_has_the_keys_of_the_local_sagemaker(settings: Settings) -> None:
+    without = json.loads(services.aws_connection("http://here", settings.credentials))
+    assert (without["login"], without["password"]) == ("anyone", "not-a-secret")
+    settings.credentials.parent.mkdir(parents=True)
+    settings.credentials.write_text('{"AccessKeyId": "LOCAL1", "SecretAccessKey": "mine"}')
+    made = json.loads(services.aws_connection("http://here", settings.credentials))
+    assert (made["login"], made["password"], made["extra"]["endpoint_url"]) == (
+        "LOCAL1",
+        "mine",
+        "http://here",
+    )
+
+
 def test_the_services_do_not_inherit_the_callers_aws_and_airflow_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -16,14 +16,14 @@ from demo.upload import Synced, create_bucket_and_role, put_dataset, put_weights
 
 @pytest.fixture(scope="module")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
-    """A running local SageMaker with the bucket and the role."""
+    """A running local SageMaker that requires signatures, with the bucket and the role."""
     local = tmp_path_factory.mktemp("local")
     (local / "envs").symlink_to(Path(sys.prefix).parent)
-    settings = Settings(local, sagemaker_port=0)
+    settings = Settings(local, sagemaker_port=0, require_signatures=True)
     service = services.start_sagemaker(settings)
     try:
         services.wait_until_ready(settings, service, services.sagemaker_ready)
-        clients = Aws(service.url)
+        clients = Aws(service.url, settings.credentials)
         create_bucket_and_role(clients)
         yield clients
     finally:

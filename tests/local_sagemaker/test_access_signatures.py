@@ -463,17 +463,16 @@ def umask() -> Iterator[None]:
 
 
 def test_the_keys_are_the_owners_alone_and_stay(umask: None, tmp_path: Path) -> None:
-    made = own_credentials(tmp_path)
+    made = own_credentials(tmp_path / "credentials.json")
     file = tmp_path / "credentials.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert own_credentials(tmp_path) == made
+    assert own_credentials(tmp_path / "credentials.json") == made
     assert made.secret_key not in str(made)
-    (tmp_path / "other").mkdir()
-    assert own_credentials(tmp_path / "other").secret_key != made.secret_key
+    assert own_credentials(tmp_path / "other" / "keys.json").secret_key != made.secret_key
     assert sorted(path.name for path in tmp_path.iterdir()) == ["credentials.json", "other"]
     file.chmod(0o640)
     with pytest.raises(StartError, match="others can read it"):
-        own_credentials(tmp_path)
+        own_credentials(tmp_path / "credentials.json")
 
 
 def test_every_start_makes_keys(runtime: RuntimeProcess) -> None:
@@ -492,7 +491,7 @@ def test_a_broken_file_of_keys_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "credentials.json").touch(mode=0o600)
     (tmp_path / "credentials.json").write_text(content)
     with pytest.raises(StartError, match=r"credentials\.json: .*new keys are made"):
-        own_credentials(tmp_path)
+        own_credentials(tmp_path / "credentials.json")
 
 
 def test_a_broken_file_of_keys_ends_the_start(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError or ImagesFileError."""
     with locked_root(settings.root), listening_socket(settings.host, settings.port) as listener:
         port = listener.getsockname()[1]
-        settings = replace(settings, port=port, credentials=own_credentials(settings.root))
+        settings = replace(settings, port=port, credentials=own_credentials(settings.credentials_file))
         with closing(_store(settings.root)) as store:
             sagemaker = SageMaker.of(Context(settings, store))
             app = build_app(sagemaker.operations(), sagemaker.services(), sagemaker.hosting, sagemaker.aws)
@@ -113,7 +113,13 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
     parser.add_argument(
         "--require-signatures",
         action="store_true",
-        help="refuse requests that are not signed with the keys in ROOT/credentials.json",
+        help="refuse requests that are not signed with the keys of --credentials",
+    )
+    parser.add_argument(
+        "--credentials",
+        type=Path,
+        metavar="FILE",
+        help="file of the pair of keys, made at the first start (ROOT/credentials.json)",
     )
     options = parser.parse_args(arguments)
     if not options.images.is_file():
@@ -126,6 +132,7 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
         options.region,
         tuple(options.allowed_host),
         options.require_signatures,
+        own_credentials_file=options.credentials and options.credentials.resolve(),
     )
 
 

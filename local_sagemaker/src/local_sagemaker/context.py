@@ -30,8 +30,8 @@ class Settings:
     """Where the runtime keeps its state and listens, and to whom it answers.
 
     `images` maps image names to environments. `allowed_hosts` are the names, beside this machine's own, by
-    which clients may address it. `credentials` are given to jobs and endpoints; with `require_signatures` a
-    request has to be signed with them.
+    which clients may address it. `credentials`, kept in `credentials_file`, are given to jobs and endpoints;
+    with `require_signatures` a request has to be signed with them.
     """
 
     root: Path
@@ -42,6 +42,11 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     require_signatures: bool = False
     credentials: Credentials = Credentials("local", "local")
+    own_credentials_file: Path | None = None
+
+    @property
+    def credentials_file(self) -> Path:
+        return self.own_credentials_file or self.root / "credentials.json"
 
     @property
     def url(self) -> str:

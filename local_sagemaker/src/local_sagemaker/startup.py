@@ -14,8 +14,6 @@ from pathlib import Path
 
 from local_sagemaker.context import Credentials, Settings
 
-CREDENTIALS_FILE = "credentials.json"
-
 
 class StartError(Exception):
     """The runtime cannot start; the text is one line for the user."""
@@ -58,13 +56,12 @@ def listening_socket(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def own_credentials(root: Path) -> Credentials:
-    """The pair of keys of this root, made at the first start and readable by the owner alone.
+def own_credentials(path: Path) -> Credentials:
+    """The pair of keys in this file, made at the first start and readable by the owner alone.
 
     The file is as `credential_process` of AWS's configuration reads it: `credential_process = cat FILE`.
     Raises StartError for a file that others can read, or that holds no keys.
     """
-    path = root / CREDENTIALS_FILE
     try:
         if not path.exists():
             _write_credentials(path)
@@ -83,6 +80,7 @@ def own_credentials(root: Path) -> Credentials:
 
 
 def _write_credentials(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "Version": 1,
         "AccessKeyId": "LOCAL" + secrets.token_hex(8).upper(),

@@ -13,13 +13,14 @@ from typing import Any, Protocol
 import pytest
 from PIL import Image
 from retraining.aws.clients import Aws
-from retraining.aws.s3 import read, write
+from retraining.aws.s3 import link, read, write
 from retraining.config.pipeline import Pipeline
 from retraining.dataset.check import check_dataset
 from retraining.dataset.images import inspect_image
 from retraining.errors import DatasetError
 from retraining.runs.context import RunLocation
 
+from tests.browser import chromium
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import MakeSettings
 from tests.plugins.dataset.images import motif, photo, saved, sound
@@ -178,6 +179,13 @@ def test_one_content_in_two_classes_stops_the_run(check: Check, upload: Upload, 
     page = page_of(aws, "conflict")
     assert "Same content in two classes" in page
     assert page.count("data:image/jpeg;base64,") == 2
+    with chromium() as browser, browser.new_context() as context:
+        shown = context.new_page()
+        shown.goto(link(aws.s3, f"s3://{BUCKET}/retraining/test_conflict/first/dataset/report.html"))
+        assert "Same content in two classes" in shown.inner_text("body")
+        widths = shown.evaluate("[...document.images].map(image => image.complete && image.naturalWidth)")
+        assert len(widths) == 2
+        assert all(widths)
 
 
 def test_near_duplicates_in_two_classes_and_repeated_images_warn(

@@ -9,6 +9,7 @@ import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from retraining.aws.clients import Aws
@@ -87,7 +88,7 @@ def test_code_under_a_forged_name_is_replaced(
     folder: Path, aws: Aws, forge: Callable[[Path], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     digest = digest_of(folder)
-    there = {"Bucket": BUCKET, "Key": f"forged/{digest}/sourcedir.tar.gz"}
+    there: Any = {"Bucket": BUCKET, "Key": f"forged/{digest}/sourcedir.tar.gz"}
     aws.s3.put_object(
         **there, Body=forge(folder), Metadata={"sha256": hashlib.sha256(pack(folder)).hexdigest()}
     )
@@ -100,7 +101,7 @@ def test_the_same_code_compressed_otherwise_stays(
     folder: Path, aws: Aws, caplog: pytest.LogCaptureFixture
 ) -> None:
     digest = digest_of(folder)
-    there = {"Bucket": BUCKET, "Key": f"zlib/{digest}/sourcedir.tar.gz"}
+    there: Any = {"Bucket": BUCKET, "Key": f"zlib/{digest}/sourcedir.tar.gz"}
     aws.s3.put_object(**there, Body=_other_gzip(folder))
     upload(aws.s3, folder, digest, BUCKET, "zlib")
     assert aws.s3.get_object(**there)["Body"].read() == _other_gzip(folder)

@@ -21,6 +21,7 @@ from retraining.reporting.report import run_report
 from retraining.runs.context import RunLocation
 from retraining.runs.results import RunReport
 
+from tests.browser import chromium
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import MakeSettings, image_bytes
 from tests.plugins.evaluations import evaluation_document
@@ -336,6 +337,29 @@ def test_the_page_needs_nothing_beside_it(
     loaded = [a for a in page.addresses if not a.startswith(("#", "data:"))]
     assert all(a.startswith("http://127.0.0.1") and ".html?" in a for a in loaded)
     assert not re.search(r"@import|url\((?!#)", text)
+
+
+def test_the_page_and_its_links_open_in_a_browser(
+    aws: Aws, location: RunLocation, plan: dict[str, Any], results: dict[str, Any]
+) -> None:
+    write(aws.s3, f"{location.output}/evaluation/confusion_matrix.png", png())
+    write(aws.s3, location.dataset_report, b"<title>The dataset</title>", "text/html")
+    report = reported(aws, location, {**results, "plan": plan}, run_url="http://127.0.0.1:1/run")
+    with chromium() as browser, browser.new_context() as context:
+        page = context.new_page()
+        opened = page.goto(report["report_url"])
+        assert opened is not None
+        assert (opened.status, page.evaluate("self.origin")) == (200, "null")
+        assert page.title().startswith(NAME)
+        assert page.evaluate("document.images.length") > 0
+        assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+        assert page.evaluate("getComputedStyle(document.querySelector('section')).borderRadius") == "12px"
+        page.click("text=Dataset report")
+        page.wait_for_function("document.title === 'The dataset'")
+        page.go_back()
+        with context.expect_page() as another:
+            page.click("text=Dataset report", modifiers=["Control"])
+        another.value.wait_for_function("document.title === 'The dataset'")
 
 
 def test_a_run_that_ended_anywhere_has_a_page(
