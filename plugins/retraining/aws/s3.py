@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -41,7 +42,10 @@ def read_up_to(s3: S3Client, uri: str, size: int) -> bytes | None:
     """The object's first `size` bytes, or None where there is no object."""
     bucket, key = split_uri(uri)
     found = or_none(partial(s3.get_object, Bucket=bucket, Key=key))
-    return found["Body"].read(size) if found else None
+    if found is None:
+        return None
+    with closing(found["Body"]) as body:
+        return body.read(size)
 
 
 def write(s3: S3Client, uri: str, content: bytes, content_type: str = "application/octet-stream") -> str:
