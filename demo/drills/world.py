@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +190,7 @@ def write_dags(folder: Path, name: str, changes: Mapping[str, Any]) -> None:
 def opened(settings: Settings) -> Iterator[World]:
     """The services started on an empty state, and stopped at the end."""
     dags = settings.local / "dags"
-    stop(settings)
+    services.stop(settings)
     for leftover in (settings.airflow_home, settings.sagemaker_root, settings.logs, dags):
         shutil.rmtree(leftover, ignore_errors=True)
     recorded_calls(settings).unlink(missing_ok=True)
@@ -202,31 +201,23 @@ def opened(settings: Settings) -> Iterator[World]:
         "RETRAINING_SOURCE_DIR": str(source(settings)),
         **services.recording(recorded_calls(settings)),
     }
-    wait = partial(services.wait_until_ready, settings)
     try:
-        sagemaker = services.start_sagemaker(settings)
-        wait(sagemaker, services.sagemaker_ready)
-        airflow = services.start_airflow(settings, sagemaker.url, overrides)
-        aws = Aws(sagemaker.url)
+        services.start(settings, overrides=overrides)
+        aws = Aws(services.wait_until_ready(settings, "sagemaker").url)
         create_bucket_and_role(aws)
-        wait(airflow, services.airflow_ready)
+        airflow = services.wait_until_ready(settings, "airflow")
         with AirflowApi(airflow.url, "admin", services.password(settings)) as api:
             for dag_id in (RETRAINING, ROLLBACK):
                 api.wait_for_dag(dag_id)
                 api.unpause(dag_id)
             yield World(settings, aws, api)
     finally:
-        stop(settings)
+        services.stop(settings)
 
 
 def recorded_calls(settings: Settings) -> Path:
     """The file of the AWS operations that Airflow's processes call."""
     return settings.local / "calls.txt"
-
-
-def stop(settings: Settings) -> None:
-    for name in ("airflow", "sagemaker"):
-        services.stop(settings, name)
 
 
 def traffic(world: World) -> Traffic:

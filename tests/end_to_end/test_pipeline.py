@@ -73,8 +73,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     finally:
         patch.undo()
         print(output.getvalue())
-        for name in ("airflow", "sagemaker"):
-            services.stop(settings, name)
+        services.stop(settings)
 
 
 def test_the_run_succeeds_and_every_task_with_it(finished: Finished) -> None:
