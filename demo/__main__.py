@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from demo import downloads, services
+from demo.chaos.chaos import run_chaos
 from demo.drills.drills import run_drills
-from demo.drills.world import drill_settings
+from demo.drills.world import own_settings
 from demo.outcome import say
 from demo.run import Demo, log_in, run_by_asset, run_demo, show_addresses, start_services
-from demo.settings import DemoError, Settings, last_choice, read_choice, read_settings
+from demo.settings import DemoError, Settings, last_choice, number, read_choice, read_settings
 from demo.supervisor import PartState
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
@@ -63,7 +64,12 @@ def trigger_asset_command(settings: Settings, out: Console) -> bool:
 
 
 def drills_command(settings: Settings, out: Console) -> bool:
-    return run_drills(drill_settings(settings), out)
+    return run_drills(own_settings(settings, "drills"), out)
+
+
+def chaos_command(settings: Settings, out: Console) -> bool:
+    runs, seed = (number(os.environ, name, default) for name, default in (("N", 3), ("SEED", 1)))
+    return run_chaos(own_settings(settings, "chaos"), out, runs, seed)
 
 
 def down_command(settings: Settings, out: Console) -> bool:
@@ -123,6 +129,7 @@ COMMANDS: dict[str, Callable[[Settings, Console], bool]] = {
     "up": up_command,
     "down": down_command,
     "drills": drills_command,
+    "chaos": chaos_command,
     "trigger": trigger_command,
     "trigger-asset": trigger_asset_command,
     "status": status_command,
