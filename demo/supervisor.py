@@ -34,6 +34,7 @@ PROBE_SECONDS = 5.0  # that a part may take to respond while it starts
 FIRST_DELAY_SECONDS = 0.5  # before a part is started again; doubled each time, until it has stayed up
 LONGEST_DELAY_SECONDS = 30.0
 STAYED_UP_SECONDS = 60.0
+LONGEST_START_SECONDS = 180.0  # after which a part that never responded is killed and started again
 
 logger = logging.getLogger(NAME)
 
@@ -258,10 +259,20 @@ class Watch:
                 self._ended()
             elif self.state.status == "starts":
                 self._probe()
-            elif time.monotonic() - self._started > STAYED_UP_SECONDS:
+                if self._hangs():
+                    logger.warning("%s: did not respond for %.0f s", self.part.name, self._elapsed())
+                    kill(members(self._folder, self.part.name, self.state.identity))
+            elif self._elapsed() > STAYED_UP_SECONDS:
                 self._delay = FIRST_DELAY_SECONDS
         elif self.state.status != "done" and may_start and time.monotonic() >= self._next_start:
             self._start()
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+    def _hangs(self) -> bool:
+        late = self._elapsed() > LONGEST_START_SECONDS
+        return late and self.state.status == "starts" and not self.part.once
 
     def _running(self) -> bool:
         if self._child is not None:
@@ -300,7 +311,7 @@ class Watch:
         if self.part.once:
             return
         if not self.part.ready or responds(self.part.ready):
-            logger.info("%s: ready after %.1f s", self.part.name, time.monotonic() - self._started)
+            logger.info("%s: ready after %.1f s", self.part.name, self._elapsed())
             self.state.status = "ready"
 
     def _ended(self) -> None:

@@ -268,6 +268,22 @@ def test_a_part_that_ends_while_starting_is_reported_with_its_log(
         services.wait_until_ready(settings, "sagemaker")
 
 
+def test_a_part_that_never_responds_is_killed_and_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LONGEST_START_SECONDS", 0.2)
+    url = f"http://127.0.0.1:{services.free_port()}/"
+    part = Part("api-server", [sys.executable, "-c", CHILD], {}, str(tmp_path / "log"), ready=url)
+    watch = supervisor.Watch(tmp_path, part, str(tmp_path))
+
+    def started_again() -> bool:
+        watch.attend(may_start=True)
+        return watch.state.deaths == 1 and watch.state.running
+
+    eventually(started_again)
+    assert supervisor.end_part(tmp_path, "api-server", watch.state.identity)
+
+
 def test_a_port_in_use_is_named_with_the_variable_to_change(settings: Settings) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
