@@ -112,9 +112,12 @@ def objects(aws: Aws) -> dict[str, str]:
 
 
 def run_keys(keys: Mapping[str, str], name: str) -> frozenset[str]:
-    """The keys of a run, without its name, its attempts, its trials and its requests' digests."""
+    """The keys of a run, without its name, its attempts, its trials and its requests' digests.
+
+    Nor the charts: which ones there are depends on the models.
+    """
     own = re.compile(re.escape(name) + r"(-r\d)?")
-    run = (key for key in keys if name in key and not TRIAL.search(key))
+    run = (key for key in keys if name in key and not TRIAL.search(key) and not key.endswith(".png"))
     return frozenset(DIGEST.sub("DIGEST", own.sub("RUN", key)) for key in run)
 
 

@@ -188,6 +188,7 @@ def test_a_runs_keys_do_not_tell_which_run_it_was() -> None:
             "a/drills-2611262326-d3ce-r2/model.tar.gz",
             "a/drills-2611262326-d3ce/evaluation/d009b7f1/predictions.jsonl",
             "a/drills-2611262326-d3ce-001-0123abcd/model.tar.gz",
+            "a/drills-2611262326-d3ce/evaluation/d009b7f1/confident_errors.png",
             "a/drills-2611262325-aaaa/report.html",
         ],
         "",
