@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError  # noqa: A004
 
 from demo.aws import Aws
 
@@ -22,6 +22,7 @@ WORKERS = 4
 PAUSE_SECONDS = 0.25  # of a worker between two requests, so that a run has cores left
 WAIT_SECONDS = 0.5  # between two requests to an endpoint that does not exist yet
 SHOWN = 3
+UNANSWERED = (ConnectionError, HTTPClientError)  # no connection; one that broke, or a time-out
 PATIENCE_SECONDS = 120.0  # that a patient client waits for a server which does not even listen
 
 
@@ -99,14 +100,14 @@ class Traffic:
         """Why a request failed, or None."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while self._patient and time.monotonic() < deadline:
-            with suppress(HTTPClientError):
+            with suppress(*UNANSWERED):
                 return self._ask_once(client, image)
             if self._ended.wait(WAIT_SECONDS):
                 return None
         return self._ask_once(client, image)
 
     def _ask_once(self, client: SageMakerRuntimeClient, image: bytes) -> str | None:
-        """Why a request failed, or None. Raises HTTPClientError for a patient client without a response."""
+        """Why a request failed, or None. Raises UNANSWERED for a patient client."""
         try:
             response = client.invoke_endpoint(
                 EndpointName=self._endpoint, ContentType="image/jpeg", Body=image
@@ -118,7 +119,7 @@ class Traffic:
             )
             return f"HTTP {status}"
         except BotoCoreError as error:
-            if self._patient and isinstance(error, HTTPClientError):
+            if self._patient and isinstance(error, UNANSWERED):
                 raise
             return type(error).__name__
         return None
