@@ -80,7 +80,7 @@ class Faults:
             thread.start()
             return thread.join
         self._network.disturb(fault.target, fault.seconds)
-        return lambda: time.sleep(fault.seconds)
+        return self._network.wait
 
     def _process(self, name: str) -> psutil.Process:
         deadline = time.monotonic() + BUSY_SECONDS

@@ -76,6 +76,11 @@ class Network:
         """How it is disturbed at this moment, None if it is not."""
         return self._mode if time.monotonic() < self._until else None
 
+    def wait(self) -> None:
+        """Until it is not disturbed any more."""
+        while self.mode is not None:
+            time.sleep(POLL_SECONDS)
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(asyncio.start_server(self._connection, HOST, 0))

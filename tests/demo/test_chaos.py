@@ -143,6 +143,7 @@ def test_a_disturbance_ends_and_boto3_gets_through(disturbed: Network, server: t
     disturbed.disturb(network.THROTTLING, 0.3)
     client(disturbed, attempts=8).list_training_jobs()
     assert server.asked == 1
+    disturbed.wait()
     assert disturbed.mode is None
 
 
