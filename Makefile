@@ -16,14 +16,14 @@ export LOCAL_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development wheels python \
-	aws-check aws-tables iam-policies mwaa test-airflow-versions test-aws-images test lint types test-training test-sagemaker test-airflow test-end-to-end drills rules-matrix pins
+	aws-check aws-tables iam-policies mwaa test-airflow-versions test-aws-images test lint types test-training test-sagemaker test-airflow test-end-to-end drills chaos rules-matrix pins
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: DATA=folder WEIGHTS=file ARCH=name PARAMS='{\"max_jobs\": 4}' KEEP=0"
 	@echo "             AIRFLOW_PORT=8080 SAGEMAKER_PORT=4600 REQUIRE_SIGNATURES=1 LOCAL_DIR=.local PYTHON=python3.11"
-	@echo "             GOLDEN=../shared/data/aws_golden WORKERS=3 (test processes)"
+	@echo "             GOLDEN=../shared/data/aws_golden WORKERS=3 (test processes) N=3 SEED=1 (chaos)"
 
 demo: setup  ## retrain, tune, deploy and serve on this machine (KEEP=0 stops everything at the end)
 	@$(DEMO) demo
@@ -97,6 +97,11 @@ test-airflow-versions: setup-development  ## install and import on Python 3.12 a
 
 drills: setup  ## what can go wrong, for real: bad data, bad models, bad deployments, under traffic
 	@$(DEMO) drills
+
+N ?= 3
+SEED ?= 1
+chaos: setup  ## N whole runs, each with a kill, a disturbed network or a full disk at a random moment (SEED)
+	@N=$(N) SEED=$(SEED) $(DEMO) chaos
 
 GOLDEN ?= ../shared/data/aws_golden
 rules-matrix: setup  ## which Debugger rule finds which fault, on real runs; and AWS's own reports, field by field

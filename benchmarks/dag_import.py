@@ -93,17 +93,15 @@ def tasks(runs: int, local: Path) -> list[float]:
     (local / "envs").symlink_to(Path(sys.executable).parents[2])
     (dags / "retraining.py").write_text((REPOSITORY / "dags" / "retraining.py").read_text() + _NOTHING)
     settings = read_settings({"LOCAL_DIR": str(local), "AIRFLOW_PORT": "0", "SAGEMAKER_PORT": "0"})
-    airflow = services.start_airflow(
-        settings, "http://127.0.0.1:9", {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)}
-    )
     try:
-        services.wait_until_ready(settings, airflow, services.airflow_ready)
+        services.start(settings, services.AIRFLOW, {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)})
+        airflow = services.wait_until_ready(settings, "airflow")
         with AirflowApi(airflow.url, "admin", services.password(settings)) as api:
             api.wait_for_dag("nothing")
             api.unpause("nothing")
             return [_one_task(api) for _ in range(runs + 1)][1:]
     finally:
-        services.stop(settings, "airflow")
+        services.stop(settings)
 
 
 def _one_task(api: AirflowApi) -> float:

@@ -11,18 +11,20 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from demo import downloads, services
+from demo.chaos.chaos import run_chaos
 from demo.drills.drills import run_drills
-from demo.drills.world import drill_settings
+from demo.drills.world import own_settings
+from demo.outcome import say
 from demo.run import Demo, log_in, run_by_asset, run_demo, show_addresses, start_services
-from demo.settings import DemoError, Settings, last_choice, read_choice, read_settings
+from demo.settings import DemoError, Settings, last_choice, number, read_choice, read_settings
+from demo.supervisor import PartState
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
 
 
 def stop_services(settings: Settings, out: Console) -> None:
-    for name in ("airflow", "sagemaker"):
-        stopped = services.stop(settings, name)
-        out.print(f"  {name}: {'stopped' if stopped else 'was not running'}", highlight=False)
+    stopped = services.stop(settings)
+    say(out, f"  stopped: {', '.join(stopped)}" if stopped else "  nothing was running")
 
 
 def demo_command(settings: Settings, out: Console) -> bool:
@@ -39,8 +41,8 @@ def demo_command(settings: Settings, out: Console) -> bool:
 
 def up_command(settings: Settings, out: Console) -> bool:
     demo = Demo(settings, last_choice(settings.choice), out)
-    _, airflow = start_services(demo)
-    with log_in(demo, airflow):
+    start_services(demo)
+    with log_in(demo):
         show_addresses(settings, out)
     return True
 
@@ -62,7 +64,12 @@ def trigger_asset_command(settings: Settings, out: Console) -> bool:
 
 
 def drills_command(settings: Settings, out: Console) -> bool:
-    return run_drills(drill_settings(settings), out)
+    return run_drills(own_settings(settings, "drills"), out)
+
+
+def chaos_command(settings: Settings, out: Console) -> bool:
+    runs, seed = (number(os.environ, name, default) for name, default in (("N", 3), ("SEED", 1)))
+    return run_chaos(own_settings(settings, "chaos"), out, runs, seed)
 
 
 def down_command(settings: Settings, out: Console) -> bool:
@@ -71,12 +78,20 @@ def down_command(settings: Settings, out: Console) -> bool:
 
 
 def status_command(settings: Settings, out: Console) -> bool:
-    """True where both services run."""
-    found = [services.find(settings, name) for name in ("sagemaker", "airflow")]
+    """A line for each part; True where all of them run."""
+    state, complete = services.states(settings), services.supervised(settings)
+    say(out, f"  {'supervisor':17}{'runs' if complete else 'does not run'}")
+    for name in services.PARTS:
+        part = state.parts.get(name, PartState())
+        complete = complete and part.up
+        status = "has ended" if part.status == "ready" and not part.running else part.status
+        process = f", process {part.identity.pid}" if part.identity and part.running else ""
+        again = f", ended {part.deaths} times, last with {part.exit}" if part.deaths else ""
+        say(out, f"  {name:17}{status}{process}{again}")
     show_addresses(settings, out)
-    if not all(found):
-        out.print("Not everything is running: make up starts it.", highlight=False)
-    return all(found)
+    if not complete:
+        say(out, f"Not everything is running: make up starts it. Logs: {settings.logs}")
+    return complete
 
 
 def download_bar(out: Console) -> Progress:
@@ -114,6 +129,7 @@ COMMANDS: dict[str, Callable[[Settings, Console], bool]] = {
     "up": up_command,
     "down": down_command,
     "drills": drills_command,
+    "chaos": chaos_command,
     "trigger": trigger_command,
     "trigger-asset": trigger_asset_command,
     "status": status_command,

@@ -146,6 +146,11 @@ class AirflowApi:
         path = f"dags/{dag_id}/dagRuns/{run_id}"
         self.call("PATCH", path, params={"update_mask": "state"}, json={"state": "failed"})
 
+    def clear_failed(self, dag_id: str, run_id: str) -> None:
+        """Let the failed tasks of a run, and what waits for them, run again."""
+        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": True, "reset_dag_runs": True}
+        self.call("POST", f"dags/{dag_id}/clearTaskInstances", json=body)
+
     def run(self, dag_id: str, run_id: str) -> DagRun:
         response = self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")
         return DagRun(run_id, response["state"], moment(response["start_date"]), moment(response["end_date"]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +35,22 @@ def keys(credentials: Path | None) -> tuple[str, str]:
         return "anyone", "not-a-secret"
     document = json.loads(credentials.read_text())
     return document["AccessKeyId"], document["SecretAccessKey"]
+
+
+def make_keys(credentials: Path) -> None:
+    """Make the local SageMaker's file of keys before its first start, for those who are told of them first."""
+    if credentials.exists():
+        return
+    credentials.parent.mkdir(parents=True, exist_ok=True)
+    document = {
+        "Version": 1,
+        "AccessKeyId": "LOCAL" + secrets.token_hex(8).upper(),
+        "SecretAccessKey": secrets.token_urlsafe(30),
+    }
+    partial = credentials.with_name(f"{credentials.name}.{os.getpid()}")
+    partial.touch(mode=0o600)
+    partial.write_text(json.dumps(document) + "\n")
+    partial.replace(credentials)
 
 
 @dataclass(frozen=True)

@@ -97,18 +97,17 @@ def put_inputs(demo: Demo, aws: Aws) -> None:
         say(demo.out, f"  {show_sync('weights into S3', weights)}")
 
 
-def start_services(demo: Demo) -> tuple[Aws, services.Service]:
+def start_services(demo: Demo) -> Aws:
     """Start what is not running. Airflow comes up while other things are done; `log_in` waits for it."""
-    services.check_ports(demo.settings)
     with demo.step("local SageMaker"):
-        sagemaker = services.start_sagemaker(demo.settings)
-        services.wait_until_ready(demo.settings, sagemaker, services.sagemaker_ready)
-    return Aws(sagemaker.url, demo.settings.credentials), services.start_airflow(demo.settings, sagemaker.url)
+        services.start(demo.settings)
+        sagemaker = services.wait_until_ready(demo.settings, "sagemaker")
+    return Aws(sagemaker.url, demo.settings.credentials)
 
 
-def log_in(demo: Demo, airflow: services.Service) -> AirflowApi:
+def log_in(demo: Demo) -> AirflowApi:
     with demo.step("Airflow"):
-        services.wait_until_ready(demo.settings, airflow, services.airflow_ready)
+        airflow = services.wait_until_ready(demo.settings, "airflow")
         api = AirflowApi(airflow.url, "admin", services.password(demo.settings))
         api.wait_for_dag(DAG_ID)
     return api
@@ -191,10 +190,10 @@ def run_demo(demo: Demo, *, end_earlier: bool) -> bool:
     run waits for the one before, and is skipped if nothing changed.
     """
     prepare_dataset(demo)
-    aws, airflow = start_services(demo)
+    aws = start_services(demo)
     put_inputs(demo, aws)
     write_choice(demo.settings.choice, demo.choice)
-    with log_in(demo, airflow) as api:
+    with log_in(demo) as api:
         if end_earlier:
             end_earlier_runs(demo, api, aws)
         return run_dag(demo, api, aws, {"force": end_earlier, **run_params(demo.choice)})
@@ -206,7 +205,7 @@ def run_by_asset(demo: Demo) -> bool:
     The dataset of the last `make demo` goes into S3 again, so that what changed in its folder counts.
     """
     prepare_dataset(demo)
-    aws, airflow = start_services(demo)
+    aws = start_services(demo)
     put_inputs(demo, aws)
-    with log_in(demo, airflow) as api:
+    with log_in(demo) as api:
         return run_dag(demo, api, aws, None)

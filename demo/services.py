@@ -1,7 +1,7 @@
-"""Starts, finds and stops the two services: the local SageMaker, and Airflow in `standalone` mode.
+"""Starts, finds and stops the services: the local SageMaker and Airflow, whose parts a supervisor attends to.
 
-A service is a session of its own, remembered in a file by process id and start time: a process id that the
-system has given to somebody else since is never signalled. Both services listen on 127.0.0.1 alone.
+All listen on 127.0.0.1 alone. What runs is found by its record and its mark (`demo.processes`), whichever of
+the processes, the supervisor included, has been killed.
 """
 
 from __future__ import annotations
@@ -9,65 +9,76 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import psutil
 
-from demo.aws import keys
+from demo import supervisor
+from demo.aws import keys, make_keys
+from demo.processes import MARK_VARIABLE, STOP_SECONDS, end, jobs, kill, mark, members, send, wait_for_end
 from demo.settings import REGION, ROOT, DemoError, Settings
+from demo.supervisor import Part, PartState, Plan, State
 
 HOST = "127.0.0.1"
 START_SECONDS = 180.0
-STOP_SECONDS = 10.0  # idle services take 5; a scheduler whose task is running waits for it without end
 POLL_SECONDS = 0.25
+DEATHS = 2  # of a part while it starts, after which waiting is no use
 RECORDED_CALLS = "RECORDED_CALLS"  # names a file for the AWS operations that Airflow's processes call
-JOB_VARIABLE = "LOCAL_SAGEMAKER_PROCESS"  # in the environment of everything that the local SageMaker runs
+SAGEMAKER = "sagemaker"
+AIRFLOW = ("airflow-database", "api-server", "scheduler", "dag-processor", "triggerer")
+PARTS = (SAGEMAKER, *AIRFLOW)
 
 
 @dataclass(frozen=True)
 class Service:
-    """A process started here. `created` is its start time in seconds since the epoch, as psutil gives it."""
+    """A service that runs: `sagemaker`, or `airflow`, which is there when its API server is."""
 
     name: str
-    pid: int
-    created: float
     port: int
 
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
 
-    def process(self) -> psutil.Process | None:
-        """The process, or None where it has ended or its id belongs to another one now."""
-        try:
-            process = psutil.Process(self.pid)
-            return process if alive(process) and abs(process.create_time() - self.created) < 1.0 else None
-        except psutil.NoSuchProcess:
-            return None
 
-
-def record(settings: Settings, name: str) -> Path:
-    return settings.local / "run" / f"{name}.json"
+def folder(settings: Settings) -> Path:
+    """Where the supervisor keeps its plan and its state."""
+    return settings.local / "run"
 
 
 def log_file(settings: Settings, name: str) -> Path:
     return settings.logs / f"{name}.log"
 
 
+def states(settings: Settings) -> State:
+    return supervisor.read_state(folder(settings))
+
+
+def find_supervisor(settings: Settings) -> list[psutil.Process]:
+    """The supervisor that runs: by its record, or by its mark where it could not write one."""
+    found = states(settings).supervisor
+    process = found.process() if found else None
+    return [process] if process else members(folder(settings), supervisor.NAME, None)
+
+
+def supervised(settings: Settings) -> bool:
+    """Whether the supervisor runs."""
+    return bool(find_supervisor(settings))
+
+
 def find(settings: Settings, name: str) -> Service | None:
-    """The running service of this name, None where there is none."""
-    try:
-        service = Service(**json.loads(record(settings, name).read_text()))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    return service if service.process() else None
+    """The running service `sagemaker` or `airflow`, None where there is none."""
+    plan, part = supervisor.read_plan(folder(settings)), "api-server" if name == "airflow" else name
+    state = states(settings).parts.get(part)
+    return Service(name, plan.ports[name]) if plan and state and state.running else None
 
 
 def free_port() -> int:
@@ -92,12 +103,30 @@ def claim_port(port: int, variable: str) -> int:
     return port
 
 
-def check_ports(settings: Settings) -> None:
-    """Raise DemoError for a port that a service still to be started could not have, before any is started."""
-    wanted = {"sagemaker": settings.sagemaker_port, "airflow": settings.airflow_port}
-    for name, port in wanted.items():
-        if find(settings, name) is None:
-            claim_port(port, f"{name.upper()}_PORT")
+def choose_ports(settings: Settings, only: Collection[str]) -> dict[str, int]:
+    """The ports by service: those in use where a service runs. Raises DemoError for one that cannot be had.
+
+    Port 0 is the last one, where that is still free, so that what runs need not learn another one.
+    """
+    plan = supervisor.read_plan(folder(settings))
+    ports = {"sagemaker": settings.sagemaker_port, "airflow": settings.airflow_port}
+    for name, part in {"sagemaker": SAGEMAKER, "airflow": "api-server"}.items():
+        running = find(settings, name)
+        if running:
+            ports[name] = running.port
+        elif part in only:
+            last = plan.ports[name] if plan and part in plan.names else 0
+            wanted = ports[name] or (last if is_free(last) else 0)
+            ports[name] = claim_port(wanted, f"{name.upper()}_PORT")
+    return ports
+
+
+def is_free(port: int) -> bool:
+    try:
+        claim_port(port, "")
+    except DemoError:
+        return False
+    return True
 
 
 def clean_environment() -> dict[str, str]:
@@ -107,70 +136,88 @@ def clean_environment() -> dict[str, str]:
     return kept | {name: os.environ[name] for name in ("AWS_CA_BUNDLE",) if name in os.environ}
 
 
+def tail(path: Path, lines: int = 12) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+
 def start(
-    settings: Settings, name: str, port: int, command: list[str], environment: Mapping[str, str]
-) -> Service:
-    """Start a service in its own session, its output in its log file."""
-    log = log_file(settings, name)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    settings: Settings, only: Collection[str] = PARTS, overrides: Mapping[str, str] | None = None
+) -> None:
+    """Start what does not run of the parts in `only`; does not wait until they are ready.
+
+    `overrides` are variables of Airflow's environment that differ from the demonstration's. A supervisor that
+    runs keeps its plan. Raises DemoError for a port that cannot be had, before anything is started.
+    """
+    plan, home = supervisor.read_plan(folder(settings)), folder(settings)
+    if supervised(settings) and plan and plan.names >= set(only):
+        return
+    kill(find_supervisor(settings))  # its parts go on: the next one takes over those that its plan has, too
+    end_leftovers(settings)
+    make_keys(settings.credentials)
+    parts = make_plan(settings, only, choose_ports(settings, only), overrides or {})
+    settings.logs.mkdir(parents=True, exist_ok=True)
+    supervisor.write_plan(home, parts)
+    with log_file(settings, supervisor.NAME).open("ab") as output:
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "demo.supervisor", str(home)],
             cwd=ROOT,
-            env=dict(environment),
+            env={**clean_environment(), MARK_VARIABLE: mark(home, supervisor.NAME)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             umask=0o077,
         )
-    service = Service(name, process.pid, psutil.Process(process.pid).create_time(), port)
-    path = record(settings, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(service)))
-    return service
+    wait(settings, "its supervisor", lambda: process.poll() is not None or runs_as(settings, process.pid))
+    if process.poll() is not None:
+        log = log_file(settings, supervisor.NAME)
+        raise DemoError(f"The supervisor ended while starting:\n{tail(log)}\nWhole log: {log}")
 
 
-def tail(path: Path, lines: int = 12) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+def end_leftovers(settings: Settings) -> None:
+    """End what parts that have ended left running: it may have their ports."""
+    plan, parts = supervisor.read_plan(folder(settings)), states(settings).parts
+    for name in {*parts, *(plan.names if plan else ())}:
+        state = parts.get(name, PartState())
+        if not state.running:
+            kill(members(folder(settings), name, state.identity))
 
 
-def wait_until_ready(settings: Settings, service: Service, ready: Callable[[str], bool]) -> None:
-    """Poll until `ready(url)`; DemoError with the end of the log where the service ends or takes too long."""
-    deadline = time.monotonic() + START_SECONDS
-    log = log_file(settings, service.name)
-    while time.monotonic() < deadline:
-        if service.process() is None:
-            raise DemoError(f"{service.name} ended while starting:\n{tail(log)}\nWhole log: {log}")
-        try:
-            if ready(service.url):
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(POLL_SECONDS)
-    raise DemoError(f"{service.name} was not ready within {START_SECONDS:.0f} s. Log: {log}")
+def runs_as(settings: Settings, pid: int) -> bool:
+    state = states(settings).supervisor
+    return state is not None and state.pid == pid
 
 
-def sagemaker_ready(url: str) -> bool:
-    response = httpx.get(f"{url}/_local/health", timeout=2.0)
-    return response.status_code == 200 and response.json().get("status") == "ready"
+def make_plan(
+    settings: Settings, only: Collection[str], ports: Mapping[str, int], overrides: Mapping[str, str]
+) -> Plan:
+    """The parts in `only`, in order."""
+    sagemaker, airflow = (f"http://{HOST}:{ports[name]}" for name in ("sagemaker", "airflow"))
+    environment = airflow_environment(settings, ports["airflow"], sagemaker)
+    if RECORDED_CALLS in os.environ:
+        environment |= recording(Path(os.environ[RECORDED_CALLS]))
+    environment |= overrides
+
+    def airflow_part(name: str, command: str, *after: str, ready: str = "", once: bool = False) -> Part:
+        words = [str(settings.environments / "airflow" / "bin" / "airflow"), *command.split()]
+        return Part(name, words, environment, str(log_file(settings, name)), after, ready, once)
+
+    # Tasks start once the API server, to which they report, and the local SageMaker respond. On one machine
+    # nobody reads task logs from a scheduler or triggerer, so these serve none.
+    parts = [
+        sagemaker_part(settings, ports["sagemaker"]),
+        airflow_part("airflow-database", "db migrate", once=True),
+        airflow_part(
+            "api-server", "api-server", "airflow-database", ready=f"{airflow}/api/v2/monitor/health"
+        ),
+        airflow_part("dag-processor", "dag-processor", "airflow-database"),
+        airflow_part("scheduler", "scheduler --skip-serve-logs", "api-server", SAGEMAKER),
+        airflow_part("triggerer", "triggerer --skip-serve-logs", "api-server", SAGEMAKER),
+    ]
+    return Plan([part for part in parts if part.name in only], dict(ports), str(ROOT))
 
 
-def airflow_ready(url: str) -> bool:
-    """Whether the API server responds and the scheduler, DAG processor and triggerer report in."""
-    response = httpx.get(f"{url}/api/v2/monitor/health", timeout=5.0)
-    parts = ("scheduler", "dag_processor", "triggerer")
-    return response.status_code == 200 and all(
-        (response.json().get(part) or {}).get("status") == "healthy" for part in parts
-    )
-
-
-def start_sagemaker(settings: Settings) -> Service:
-    """The running local SageMaker, or a new one; does not wait until it is ready."""
-    if running := find(settings, "sagemaker"):
-        return running
-    port = claim_port(settings.sagemaker_port, "SAGEMAKER_PORT")
-    environment = clean_environment() | {"LOCAL_SAGEMAKER_ENVIRONMENTS": str(settings.environments)}
+def sagemaker_part(settings: Settings, port: int) -> Part:
     command = [
         str(settings.environments / "sagemaker" / "bin" / "python"),
         *("-m", "local_sagemaker", "--root", str(settings.sagemaker_root)),
@@ -178,7 +225,57 @@ def start_sagemaker(settings: Settings) -> Service:
         *("--host", HOST, "--port", str(port)),
         *(["--require-signatures"] if settings.require_signatures else []),
     ]
-    return start(settings, "sagemaker", port, command, environment)
+    environment = {"LOCAL_SAGEMAKER_ENVIRONMENTS": str(settings.environments)}
+    log = str(log_file(settings, SAGEMAKER))
+    return Part(SAGEMAKER, command, environment, log, ready=f"http://{HOST}:{port}/_local/health")
+
+
+def wait(settings: Settings, what: str, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise DemoError(f"{what} was not ready within {START_SECONDS:.0f} s. Logs: {settings.logs}")
+        time.sleep(POLL_SECONDS)
+
+
+def wait_until_ready(settings: Settings, name: str) -> Service:
+    """Wait for the service `sagemaker` or `airflow`.
+
+    DemoError with the end of a log where a part ends again and again, or takes too long.
+    """
+    parts = AIRFLOW if name == "airflow" else (name,)
+    before = {part: state.deaths for part, state in states(settings).parts.items()}
+
+    def ready() -> bool:
+        now = states(settings).parts
+        for part in parts:
+            state = now.get(part, PartState())
+            if state.status != "ready" and state.deaths >= before.get(part, 0) + DEATHS:
+                log = log_file(settings, part)
+                raise DemoError(f"{part} ended while starting:\n{tail(log)}\nWhole log: {log}")
+        if not supervised(settings):
+            raise DemoError(f"The supervisor ended: see {log_file(settings, supervisor.NAME)}")
+        up = all(now.get(part, PartState()).up for part in parts)
+        found = find(settings, name)
+        return up and found is not None and (name != "airflow" or airflow_ready(found.url))
+
+    wait(settings, name, ready)
+    found = find(settings, name)
+    if found is None:
+        raise DemoError(f"{name} has ended again: see {settings.logs}")
+    return found
+
+
+def airflow_ready(url: str) -> bool:
+    """Whether the API server responds and the scheduler, DAG processor and triggerer report in."""
+    try:
+        response = httpx.get(f"{url}/api/v2/monitor/health", timeout=5.0, trust_env=False)
+    except httpx.TransportError:
+        return False
+    parts = ("scheduler", "dag_processor", "triggerer")
+    return response.status_code == httpx.codes.OK and all(
+        (response.json().get(part) or {}).get("status") == "healthy" for part in parts
+    )
 
 
 def aws_connection(sagemaker_url: str, credentials: Path) -> str:
@@ -203,12 +300,18 @@ def password(settings: Settings) -> str:
 
 
 def airflow_environment(settings: Settings, port: int, sagemaker_url: str) -> dict[str, str]:
-    """Airflow's settings. Small pools and short intervals: two cores, one DAG, somebody watching."""
+    """Airflow's settings: for two cores, one DAG and somebody watching.
+
+    What tells that a process was killed is short, so that a run goes on within a minute. What bears a pause
+    of the API server, which takes 10 to 20 s to start again, is long, so that no task ends because of it.
+    """
     passwords = password_file(settings.airflow_home / "passwords.json")
     url = f"http://{HOST}:{port}"
-    binaries = settings.environments / "airflow" / "bin"
+    manager = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
     return {
         "AIRFLOW_HOME": str(settings.airflow_home),
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__AUTH_MANAGER": manager,
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -221,11 +324,14 @@ def airflow_environment(settings: Settings, port: int, sagemaker_url: str) -> di
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__CATCHUP_BY_DEFAULT": "False",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+        "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "12",
+        "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
+        "AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "10",
         "AIRFLOW_CONN_AWS_DEFAULT": aws_connection(sagemaker_url, settings.credentials),
-        "AIRFLOW_BINARY": str(binaries / "airflow"),
-        # `standalone` looks for `airflow` on the PATH: our wrapper comes first.
         "PATH": os.pathsep.join(
-            [str(ROOT / "demo" / "bin"), str(binaries), os.environ.get("PATH", os.defpath)]
+            [str(settings.environments / "airflow" / "bin"), os.environ.get("PATH", os.defpath)]
         ),
     }
 
@@ -235,83 +341,15 @@ def recording(file: Path) -> dict[str, str]:
     return {RECORDED_CALLS: str(file), "PYTHONPATH": str(ROOT / "demo" / "recorder")}
 
 
-def start_airflow(
-    settings: Settings, sagemaker_url: str, overrides: Mapping[str, str] | None = None
-) -> Service:
-    """The running Airflow, or a new one; does not wait until it is ready.
-
-    `overrides` are variables of its environment that differ from the demonstration's.
-    """
-    if running := find(settings, "airflow"):
-        return running
-    port = claim_port(settings.airflow_port, "AIRFLOW_PORT")
-    environment = clean_environment() | airflow_environment(settings, port, sagemaker_url)
-    if RECORDED_CALLS in os.environ:
-        environment |= recording(Path(os.environ[RECORDED_CALLS]))
-    environment |= overrides or {}
-    command = [str(settings.environments / "airflow" / "bin" / "airflow"), "standalone"]
-    return start(settings, "airflow", port, command, environment)
-
-
-def descendants(service: psutil.Process) -> list[psutil.Process]:
-    """What the service started: its children, theirs, and whoever else is in its session."""
-    members = set(service.children(recursive=True))
-    for candidate in psutil.process_iter():
-        with suppress(ProcessLookupError, PermissionError):
-            if os.getsid(candidate.pid) == service.pid and candidate != service:
-                members.add(candidate)
-    return list(members)
-
-
-def jobs(root: Path) -> list[psutil.Process]:
-    """The local SageMaker's jobs and model servers, which outlive it: marked by their folder below `root`."""
-    members = []
-    for candidate in psutil.process_iter():
-        with suppress(psutil.Error):
-            if candidate.environ().get(JOB_VARIABLE, "").startswith(f"{root}{os.sep}"):
-                members.append(candidate)
-    return members
-
-
-def alive(process: psutil.Process) -> bool:
-    """Whether it still runs; one that has ended and that nobody has waited for yet does not."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def wait_for_end(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run after `STOP_SECONDS`."""
-    deadline = time.monotonic() + STOP_SECONDS
-    while (running := [process for process in processes if alive(process)]) and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
-    return running
-
-
-def end(processes: list[psutil.Process]) -> None:
-    """Ask the processes to end, and end those that do not within `STOP_SECONDS`."""
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    stubborn = wait_for_end(processes)
-    for process in stubborn:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    wait_for_end(stubborn)
-
-
-def stop(settings: Settings, name: str) -> bool:
-    """End a service that was started here, then what it started; False where it was not running."""
-    service = find(settings, name)
-    process = service.process() if service else None
-    if process is not None:
-        members = descendants(process)
-        if name == "airflow":  # `standalone` reads its components' output; without it they hang at their end
-            end(process.children())
-        end([process])
-        end(members)
-    if name == "sagemaker":
-        end(jobs(settings.sagemaker_root.resolve()))
-    record(settings, name).unlink(missing_ok=True)
-    return process is not None
+def stop(settings: Settings) -> list[str]:
+    """End all that was started, jobs and model servers too; the names of the parts that ran."""
+    home, plan = folder(settings), supervisor.read_plan(folder(settings))
+    running = [name for name, state in states(settings).parts.items() if state.running]
+    found = find_supervisor(settings)
+    send(found, signal.SIGTERM)  # it ends its parts, in three groups
+    kill(wait_for_end(found, 6 * STOP_SECONDS))
+    leftovers = supervisor.end_parts(home, plan)
+    end(jobs(settings.sagemaker_root))
+    for path in (supervisor.state_file(home), supervisor.plan_file(home)):
+        path.unlink(missing_ok=True)
+    return sorted({*running, *leftovers})

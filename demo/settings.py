@@ -80,6 +80,14 @@ def port(environment: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
+def number(environment: Mapping[str, str], name: str, default: int) -> int:
+    """A variable that counts something; DemoError for anything but digits."""
+    text = environment.get(name) or str(default)
+    if not text.isdecimal():
+        raise DemoError(f"{name}={text} is no number: give digits, for example {name}={default}")
+    return int(text)
+
+
 def read_settings(environment: Mapping[str, str]) -> Settings:
     return Settings(
         local=Path(environment.get("LOCAL_DIR") or ROOT / ".local").absolute(),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError  # noqa: A004
 
 from demo.aws import Aws
 
@@ -20,6 +22,8 @@ WORKERS = 4
 PAUSE_SECONDS = 0.25  # of a worker between two requests, so that a run has cores left
 WAIT_SECONDS = 0.5  # between two requests to an endpoint that does not exist yet
 SHOWN = 3
+UNANSWERED = (ConnectionError, HTTPClientError)  # no connection; one that broke, or a time-out
+PATIENCE_SECONDS = 120.0  # that a patient client waits for a server which does not even listen
 
 
 @dataclass
@@ -39,9 +43,13 @@ class Tally:
 
 
 class Traffic:
-    """Requests from several threads, beginning when the endpoint exists. A failed one is not sent again."""
+    """Requests from several threads, beginning when the endpoint exists. A failed one is not sent again.
 
-    def __init__(self, aws: Aws, endpoint: str, images: Sequence[bytes]) -> None:
+    A patient client sends those again that got no response at all, as boto3 does, and counts them once.
+    """
+
+    def __init__(self, aws: Aws, endpoint: str, images: Sequence[bytes], *, patient: bool = False) -> None:
+        self._patient = patient
         self._aws = aws
         self._endpoint = endpoint
         self._images = images
@@ -83,13 +91,23 @@ class Traffic:
         while not self._ended.wait(WAIT_SECONDS):
             try:
                 found = self._aws.sagemaker.describe_endpoint(EndpointName=self._endpoint)
-            except ClientError:
+            except (ClientError, BotoCoreError):
                 continue
             if found["EndpointStatus"] == "InService":
                 return
 
     def _ask(self, client: SageMakerRuntimeClient, image: bytes) -> str | None:
         """Why a request failed, or None."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self._patient and time.monotonic() < deadline:
+            with suppress(*UNANSWERED):
+                return self._ask_once(client, image)
+            if self._ended.wait(WAIT_SECONDS):
+                return None
+        return self._ask_once(client, image)
+
+    def _ask_once(self, client: SageMakerRuntimeClient, image: bytes) -> str | None:
+        """Why a request failed, or None. Raises UNANSWERED for a patient client."""
         try:
             response = client.invoke_endpoint(
                 EndpointName=self._endpoint, ContentType="image/jpeg", Body=image
@@ -101,5 +119,7 @@ class Traffic:
             )
             return f"HTTP {status}"
         except BotoCoreError as error:
+            if self._patient and isinstance(error, UNANSWERED):
+                raise
             return type(error).__name__
         return None

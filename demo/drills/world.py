@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,9 +157,9 @@ class World:
         raise TimeoutError(f"alarms stay on: {', '.join(alarm['AlarmName'] for alarm in alarms)}")
 
 
-def drill_settings(settings: Settings) -> Settings:
-    """A folder of the drills' own, with free ports; the environments are those of the demonstration."""
-    local = settings.local / "drills"
+def own_settings(settings: Settings, name: str) -> Settings:
+    """A folder of its own for drills or chaos, with free ports; the environments are the demonstration's."""
+    local = settings.local / name
     local.mkdir(parents=True, exist_ok=True)
     environments = local / "envs"
     if not environments.exists():
@@ -188,35 +187,44 @@ def write_dags(folder: Path, name: str, changes: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[World]:
-    """The services started on an empty state, and stopped at the end."""
+def opened(
+    settings: Settings,
+    changes: Mapping[str, Any] = CHANGES,
+    variables: Mapping[str, str] | None = None,
+    between: Callable[[int], None] = lambda _port: None,
+) -> Iterator[World]:
+    """The services started on an empty state, and stopped at the end.
+
+    `changes` are keys of the pipeline file, `variables` Airflow's own; `between` is told the local
+    SageMaker's port before Airflow can ask it.
+    """
     dags = settings.local / "dags"
-    stop(settings)
+    services.stop(settings)
     for leftover in (settings.airflow_home, settings.sagemaker_root, settings.logs, dags):
         shutil.rmtree(leftover, ignore_errors=True)
     recorded_calls(settings).unlink(missing_ok=True)
-    write_dags(dags, PIPELINE, CHANGES)
+    write_dags(dags, PIPELINE, changes)
     write_source(ROOT / "sagemaker_code", source(settings), None)
     overrides = {
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "RETRAINING_SOURCE_DIR": str(source(settings)),
         **services.recording(recorded_calls(settings)),
+        **(variables or {}),
     }
-    wait = partial(services.wait_until_ready, settings)
     try:
-        sagemaker = services.start_sagemaker(settings)
-        wait(sagemaker, services.sagemaker_ready)
-        airflow = services.start_airflow(settings, sagemaker.url, overrides)
+        services.start(settings, overrides=overrides)
+        sagemaker = services.wait_until_ready(settings, "sagemaker")
+        between(sagemaker.port)
         aws = Aws(sagemaker.url, settings.credentials)
         create_bucket_and_role(aws)
-        wait(airflow, services.airflow_ready)
+        airflow = services.wait_until_ready(settings, "airflow")
         with AirflowApi(airflow.url, "admin", services.password(settings)) as api:
             for dag_id in (RETRAINING, ROLLBACK):
                 api.wait_for_dag(dag_id)
                 api.unpause(dag_id)
             yield World(settings, aws, api)
     finally:
-        stop(settings)
+        services.stop(settings)
 
 
 def recorded_calls(settings: Settings) -> Path:
@@ -224,15 +232,10 @@ def recorded_calls(settings: Settings) -> Path:
     return settings.local / "calls.txt"
 
 
-def stop(settings: Settings) -> None:
-    for name in ("airflow", "sagemaker"):
-        services.stop(settings, name)
-
-
-def traffic(world: World) -> Traffic:
+def traffic(world: World, *, patient: bool = False) -> Traffic:
     """A client that sends the dataset's test images."""
     data.draw(world.base, world.settings.local / "data" / "current", data.clean)
     images = [
         path.read_bytes() for folder in data.classes(world.base, "test") for path in data.images(folder)
     ]
-    return Traffic(world.aws, PIPELINE, images)
+    return Traffic(world.aws, PIPELINE, images, patient=patient)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from PIL import Image, UnidentifiedImageError
 from retraining.config.pipeline import load_pipeline
 
@@ -84,19 +86,16 @@ def test_the_drills_pipeline_is_valid(tmp_path: Path) -> None:
     assert pipeline.job == load_pipeline(ROOT / "dags" / "pipelines" / "dog_breed.yaml").job
 
 
-@pytest.fixture
-def endpoint() -> Iterator[str]:
-    """A service in which every third request fails."""
-    counter = iter(range(10_000))
-    lock = threading.Lock()
+@contextmanager
+def serving(failing: Callable[[], bool], port: int = 0) -> Iterator[int]:
+    """A service in which requests fail as the function says; its port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            with lock:
-                failing = self.path.endswith("/invocations") and next(counter) % 3 == 2
+            fails = self.path.endswith("/invocations") and failing()
             body = b'{"EndpointStatus": "InService"}'
-            self.send_response(500 if failing else 200)
+            self.send_response(500 if fails else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -104,11 +103,25 @@ def endpoint() -> Iterator[str]:
         def log_message(self, *arguments: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield server.server_port
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    """A service in which every third request fails."""
+    counter = iter(range(10_000))
+    lock = threading.Lock()
+
+    def every_third() -> bool:
+        with lock:
+            return next(counter) % 3 == 2
+
+    with serving(every_third) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_the_client_counts_every_failed_request_once(endpoint: str) -> None:
@@ -125,6 +138,42 @@ def test_the_client_counts_every_failed_request_once(endpoint: str) -> None:
     counted()
     assert total.failed == total.requests // 3
     assert set(total.failures) == {"HTTP 500"}
+
+
+def test_a_patient_client_waits_for_a_server_that_is_away_and_counts_its_errors() -> None:
+    failures: list[bool] = []
+    asked, refused = threading.Event(), threading.Event()
+
+    class Watched(Traffic):
+        def _ask_once(self, client: Any, image: bytes) -> str | None:
+            try:
+                return super()._ask_once(client, image)
+            except EndpointConnectionError:
+                refused.set()
+                raise
+
+    def counted() -> bool:
+        asked.set()
+        return bool(failures)
+
+    with ExitStack() as stack:
+        with serving(counted) as port:
+            client = stack.enter_context(
+                Watched(Aws(f"http://127.0.0.1:{port}"), "any", [b"image"], patient=True)
+            )
+            assert asked.wait(30)
+        client.take()
+        asked.clear()
+        assert refused.wait(30)
+        with serving(counted, port):
+            assert asked.wait(30)
+            assert client.take().failed == 0
+            failures.append(True)
+            total = Tally()
+            wait_for(
+                lambda: bool(total.failures.update(client.take().failures) or total.failed), 30, "errors"
+            )
+            assert set(total.failures) == {"HTTP 500"}
 
 
 @pytest.mark.parametrize("error", [drills.DrillError, DemoError, TimeoutError])

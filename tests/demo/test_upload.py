@@ -20,14 +20,14 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     local = tmp_path_factory.mktemp("local")
     (local / "envs").symlink_to(Path(sys.prefix).parent)
     settings = Settings(local, sagemaker_port=0, require_signatures=True)
-    service = services.start_sagemaker(settings)
+    services.start(settings, {services.SAGEMAKER})
     try:
-        services.wait_until_ready(settings, service, services.sagemaker_ready)
-        clients = Aws(service.url, settings.credentials)
+        url = services.wait_until_ready(settings, "sagemaker").url
+        clients = Aws(url, settings.credentials)
         create_bucket_and_role(clients)
         yield clients
     finally:
-        services.stop(settings, "sagemaker")
+        services.stop(settings)
 
 
 def ignore(_done: int, _total: int) -> None:

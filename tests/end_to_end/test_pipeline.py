@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from demo import services
+from demo import processes, services
+from demo.airflow_api import AirflowApi
 from demo.aws import Aws
 from demo.prediction import predict
 from demo.recorded_calls import compare
 from demo.run import Demo, run_demo
-from demo.settings import ENDPOINT, ROOT, Choice, DemoError, Settings
+from demo.settings import DAG_ID, ENDPOINT, ROOT, Choice, DemoError, Settings
 
 SHARED_DATA = Path(os.environ.get("SHARED_DATA") or ROOT.parent / "shared" / "data")
 DATASET = SHARED_DATA / "dogImages"
@@ -73,8 +74,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     finally:
         patch.undo()
         print(output.getvalue())
-        for name in ("airflow", "sagemaker"):
-            services.stop(settings, name)
+        services.stop(settings)
 
 
 def test_the_run_succeeds_and_every_task_with_it(finished: Finished) -> None:
@@ -132,3 +132,28 @@ def test_the_record_divides_the_time_into_jobs_and_orchestration(finished: Finis
 def test_the_terminal_shows_tasks_trials_epochs_and_breeds(finished: Finished) -> None:
     for expected in ("task tune: success", "trial 001", "epoch=1 ", "Test accuracy: ", "Chihuahua"):
         assert expected in finished.output
+
+
+def test_up_and_down_after_all_but_one_process_was_killed(finished: Finished) -> None:
+    """The last test: the endpoint's model servers outlive the rest, and `down` leaves nothing."""
+    settings, home = finished.settings, services.folder(finished.settings)
+    killed = services.find_supervisor(settings)
+    for name in ("sagemaker", "api-server", "scheduler", "dag-processor"):
+        killed += processes.members(home, name, None)
+    [triggerer, *_] = processes.members(home, "triggerer", None)
+    servers = processes.jobs(settings.sagemaker_root)
+    processes.kill(killed)
+
+    services.start(settings)
+    sagemaker = services.wait_until_ready(settings, "sagemaker")
+    airflow = services.wait_until_ready(settings, "airflow")
+    with AirflowApi(airflow.url, "admin", services.password(settings)) as api:
+        api.wait_for_dag(DAG_ID)
+    assert processes.alive(triggerer)
+    assert servers
+    assert all(map(processes.alive, servers))
+    assert predict(Aws(sagemaker.url), ENDPOINT, next(DATASET.glob("test/*/*"))).predictions
+
+    assert set(services.stop(settings)) == {*services.PARTS} - {"airflow-database"}
+    assert [process for name in services.PARTS for process in processes.members(home, name, None)] == []
+    assert processes.jobs(settings.sagemaker_root) == []
