@@ -5,6 +5,7 @@ The parts are small programs here; tests/end_to_end kills the real ones.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
