@@ -38,7 +38,7 @@ def keys(credentials: Path | None) -> tuple[str, str]:
 
 
 def make_keys(credentials: Path) -> None:
-    """Make the local SageMaker's file of keys before its first start, for whoever is told of them first."""
+    """Make the local SageMaker's file of keys before its first start, for those who need them earlier."""
     if credentials.exists():
         return
     credentials.parent.mkdir(parents=True, exist_ok=True)

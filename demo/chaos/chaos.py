@@ -70,9 +70,8 @@ def run_chaos(settings: Settings, out: Console, runs: int, seed: int) -> bool:
                 out,
                 "No full disk: mounting one takes root's rights. The other faults are drawn.",
             )
-        variables = {"AIRFLOW_CONN_AWS_DEFAULT": services.aws_connection(network.url, settings.credentials)}
         say(out, "Starting an Airflow and a local SageMaker, and a run without a fault to compare with")
-        world = stack.enter_context(opened(settings, SMALL, variables, lambda port: lead(network, port)))
+        world = stack.enter_context(opened(settings, SMALL, network.url, lambda port: lead(network, port)))
         faults = Faults(settings, network, disk)
         expected, lengths = reference(world, out)
         client = stack.enter_context(traffic(world, patient=True))

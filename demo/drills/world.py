@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from demo import services
 from demo.airflow_api import FINISHED_RUN, AirflowApi, TaskState
-from demo.aws import Aws
+from demo.aws import Aws, make_keys
 from demo.drills import data
 from demo.drills.faults import write_source
 from demo.drills.traffic import Traffic
@@ -190,13 +190,13 @@ def write_dags(folder: Path, name: str, changes: Mapping[str, Any]) -> None:
 def opened(
     settings: Settings,
     changes: Mapping[str, Any] = CHANGES,
-    variables: Mapping[str, str] | None = None,
+    url: str | None = None,
     between: Callable[[int], None] = lambda _port: None,
 ) -> Iterator[World]:
     """The services started on an empty state, and stopped at the end.
 
-    `changes` are keys of the pipeline file, `variables` Airflow's own; `between` is told the local
-    SageMaker's port before Airflow can ask it.
+    `changes` are keys of the pipeline file. Airflow finds the local SageMaker at `url`, which leads to the
+    port that `between` is told.
     """
     dags = settings.local / "dags"
     services.stop(settings)
@@ -209,8 +209,10 @@ def opened(
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "RETRAINING_SOURCE_DIR": str(source(settings)),
         **services.recording(recorded_calls(settings)),
-        **(variables or {}),
     }
+    make_keys(settings.credentials)
+    if url is not None:
+        overrides["AIRFLOW_CONN_AWS_DEFAULT"] = services.aws_connection(url, settings.credentials)
     try:
         services.start(settings, overrides=overrides)
         sagemaker = services.wait_until_ready(settings, "sagemaker")

@@ -70,7 +70,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         if sagemaker is None:
             raise DemoError("The local SageMaker ended during the run")
         record = json.loads(settings.report.read_text())
-        yield Finished(succeeded, record, output.getvalue(), Aws(sagemaker.url), settings, calls)
+        yield Finished(
+            succeeded, record, output.getvalue(), Aws(sagemaker.url, settings.credentials), settings, calls
+        )
     finally:
         patch.undo()
         print(output.getvalue())
@@ -152,7 +154,9 @@ def test_up_and_down_after_all_but_one_process_was_killed(finished: Finished) ->
     assert processes.alive(triggerer)
     assert servers
     assert all(map(processes.alive, servers))
-    assert predict(Aws(sagemaker.url), ENDPOINT, next(DATASET.glob("test/*/*"))).predictions
+    assert predict(
+        Aws(sagemaker.url, settings.credentials), ENDPOINT, next(DATASET.glob("test/*/*"))
+    ).predictions
 
     assert set(services.stop(settings)) == {*services.PARTS} - {"airflow-database"}
     assert [process for name in services.PARTS for process in processes.members(home, name, None)] == []
