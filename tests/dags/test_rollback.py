@@ -50,7 +50,7 @@ def versions(runtime: RuntimeProcess, database: None) -> Iterator[list[str]]:
         response = json.dumps({"predictions": [{"class": f"v{number}", "probability": 1}]})
         artifact = put_model(aws.s3, f"rollback-dag/{number}/model.tar.gz", response)
         request: Any = deployment_request(config, ENDPOINT, artifact)
-        EndpointOperator(task_id="deploy", config=request).execute(Context())
+        EndpointOperator(task_id="deploy", config=request, deferrable=False).execute(Context())
         packages.append(register_model(aws, ENDPOINT, artifact, config))
     yield packages
     for package in packages:

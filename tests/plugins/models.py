@@ -89,7 +89,9 @@ def deployment_request(
 
 def deploy(config: Any, **arguments: Any) -> EndpointResult:
     """Put a model into service as the task `deploy` does; `arguments` are those of EndpointOperator."""
-    result: EndpointResult = EndpointOperator(task_id="deploy", config=config, **arguments).execute(Context())
+    result: EndpointResult = EndpointOperator(
+        task_id="deploy", config=config, deferrable=False, **arguments
+    ).execute(Context())
     return result
 
 

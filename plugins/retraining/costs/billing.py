@@ -117,7 +117,7 @@ def _other_attempts(
     if request is None:
         return jobs
     for attempt in range(1, ATTEMPT_LIMIT + 1):
-        name = attempt_name(str(request[kind.name]), attempt, kind.limit)
+        name = attempt_name(str(request[kind.name]), attempt, kind.name_limit)
         if result and result["job"] == name:
             continue
         found = find(sagemaker, name)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retraining.aws.clients import Aws
 from retraining.aws.responses import archive_of, or_none, primary_container
-from retraining.deployment.alarms import AlarmState, alarm_states
+from retraining.deployment.alarms import alarm_states
 from retraining.errors import DeploymentError
-from retraining.jobs.polling import endpoint_polls
+from retraining.jobs.following import Follower, Line, follow
+from retraining.jobs.polling import ENDPOINT_SECONDS
 from retraining.planning.deployment import STARTUP_SECONDS
 
 if TYPE_CHECKING:
@@ -52,59 +54,94 @@ class Serving:
         return archive_of(primary_container(self.model))
 
 
-@dataclass
-class EndpointWatch:
-    """Polls an endpoint until SageMaker has finished with it, and logs every change.
+class EndpointFollower(Follower):
+    """Follows the endpoint `name` until SageMaker has finished with it, and shows every change.
 
-    `fired` keeps the alarms that were on at any poll since `begin`: they may be off again by the end.
+    The outcome's `fired` are the texts of `alarms` that were on at any poll: they may be off by the end.
     """
 
-    aws: Aws
-    endpoint: str
-    alarms: Sequence[str] = ()
-    fired: dict[str, AlarmState] = field(default_factory=dict)
-    _shown: dict[str, str] = field(default_factory=dict)
+    clients = ("sagemaker", "cloudwatch")
+    description: DescribeEndpointOutputTypeDef | None = None
 
-    def begin(self, alarms: Sequence[str]) -> None:
-        """Watch these alarms from now on, and forget which ones fired before the deployment."""
-        self.alarms, self.fired = alarms, {}
+    @property
+    def subject(self) -> str:
+        return f"the endpoint {self.arguments['name']}"
 
-    def rest(self, limit_seconds: float) -> DescribeEndpointOutputTypeDef | None:
-        """Wait for the end of any change; the endpoint's description, or None if it does not exist.
+    def news(self) -> Iterator[Line]:
+        self.description = describe_endpoint(self.aws, self.arguments["name"])
+        if self.description is not None:
+            yield from self._changes(self.description)
+        self.ended = self.description is None or self.description["EndpointStatus"] not in MOVING
 
-        Raises DeploymentError if it still changes after `limit_seconds`.
-        """
-        for seconds in endpoint_polls():
-            description = describe_endpoint(self.aws, self.endpoint)
-            if description is None:
-                break
-            self._show(description)
-            if description["EndpointStatus"] not in MOVING:
-                break
-            if seconds > limit_seconds:
-                raise DeploymentError(
-                    f"The endpoint {self.endpoint} is still {description['EndpointStatus']} after "
-                    f"{limit_seconds:.0f} s: {stage(description) or 'no stage is known'}. SageMaker goes on "
-                    "with it: clear this task to keep waiting, or raise deployment.max_runtime_seconds in "
-                    "the pipeline file."
-                )
-        return description
+    def pause(self, passed: float) -> float:  # noqa: ARG002
+        return ENDPOINT_SECONDS
 
-    def _show(self, description: DescribeEndpointOutputTypeDef) -> None:
-        self._changed("status", f"The endpoint {self.endpoint} is {description['EndpointStatus']}")
+    def outcome(self) -> dict[str, Any]:
+        return {"fired": list(self.position.get("fired", {}).values())}
+
+    def _changes(self, description: DescribeEndpointOutputTypeDef) -> Iterator[Line]:
+        shown, fired = self.position.setdefault("shown", {}), self.position.setdefault("fired", {})
+        texts = {"status": f"The endpoint {self.arguments['name']} is {description['EndpointStatus']}"}
         if text := stage(description):
-            self._changed("stage", text)
-        for alarm in alarm_states(self.aws.cloudwatch, self.alarms):
+            texts["stage"] = text
+        for what, text in texts.items():
+            if shown.get(what) != text:
+                shown[what] = text
+                yield Line(text)
+        for alarm in alarm_states(self.aws.cloudwatch, self.arguments.get("alarms", ())):
             if alarm.on:
-                self.fired[alarm.name] = alarm
-            if self._shown.get(alarm.name) != alarm.state:
-                self._shown[alarm.name] = alarm.state
-                log.log(logging.WARNING if alarm.on else logging.INFO, "Alarm %s", alarm)
+                fired[alarm.name] = str(alarm)
+            if shown.get(alarm.name) != alarm.state:
+                shown[alarm.name] = alarm.state
+                yield Line(f"Alarm {alarm}", logging.WARNING if alarm.on else logging.INFO)
 
-    def _changed(self, what: str, text: str) -> None:
-        if self._shown.get(what) != text:
-            self._shown[what] = text
-            log.info("%s", text)
+
+class AlarmsFollower(Follower):
+    """Waits for `alarms` that are on to go off, but not beyond the time `until` (ISO 8601).
+
+    The outcome's `on` are the texts of those that stay on, by name.
+    """
+
+    clients = ("cloudwatch",)
+
+    @property
+    def subject(self) -> str:
+        return "the endpoint's alarms"
+
+    def news(self) -> Iterator[Line]:
+        states = alarm_states(self.aws.cloudwatch, self.arguments["alarms"])
+        self.position = {"on": {alarm.name: str(alarm) for alarm in states if alarm.on}}
+        late = datetime.now(UTC) >= datetime.fromisoformat(self.arguments["until"])
+        self.ended = late or not self.position["on"]
+        if not self.ended:
+            yield Line(f"Waiting for {'; '.join(self.position['on'].values())}")
+
+    def pause(self, passed: float) -> float:  # noqa: ARG002
+        return ENDPOINT_SECONDS
+
+    def outcome(self) -> dict[str, Any]:
+        return dict(self.position)
+
+
+def at_rest(aws: Aws, endpoint: str, limit_seconds: float) -> DescribeEndpointOutputTypeDef | None:
+    """Wait for the end of any change; the endpoint's description, or None if it does not exist.
+
+    Raises DeploymentError if it still changes after `limit_seconds`.
+    """
+    follower = EndpointFollower(aws, {"name": endpoint})
+    event = follow(follower, datetime.now(UTC) + timedelta(seconds=limit_seconds), log.log)
+    if event.get("timed_out") and follower.description is not None:
+        raise still_changing(follower.description, limit_seconds)
+    return follower.description
+
+
+def still_changing(description: DescribeEndpointOutputTypeDef, limit_seconds: float) -> DeploymentError:
+    """The error for an endpoint that takes too long."""
+    return DeploymentError(
+        f"The endpoint {description['EndpointName']} is still {description['EndpointStatus']} after "
+        f"{limit_seconds:.0f} s: {stage(description) or 'no stage is known'}. SageMaker goes on with it: "
+        "clear this task to keep waiting, or raise deployment.max_runtime_seconds in the pipeline file."
+    )
 
 
 def describe_endpoint(aws: Aws, endpoint: str) -> DescribeEndpointOutputTypeDef | None:
@@ -167,8 +204,7 @@ def restore(aws: Aws, endpoint: str, config: str, *, instead_of: str) -> None:
 
     Raises DeploymentError if the endpoint does not run `instead_of`, or does not serve `config` in the end.
     """
-    watch = EndpointWatch(aws, endpoint)
-    current = watch.rest(STARTUP_SECONDS)
+    current = at_rest(aws, endpoint, STARTUP_SECONDS)
     running = current["EndpointConfigName"] if current else None
     if running != instead_of:
         raise DeploymentError(
@@ -177,7 +213,7 @@ def restore(aws: Aws, endpoint: str, config: str, *, instead_of: str) -> None:
         )
     log.warning("Restoring %s at the endpoint %s", config, endpoint)
     aws.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=config)
-    after = watch.rest(STARTUP_SECONDS)
+    after = at_rest(aws, endpoint, STARTUP_SECONDS)
     if after is None:
         raise DeploymentError(f"The endpoint {endpoint} was deleted while {config} was being restored.")
     if after["EndpointStatus"] != "InService" or after["EndpointConfigName"] != config:

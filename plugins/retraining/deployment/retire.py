@@ -16,7 +16,7 @@ from retraining.aws.clients import Aws
 from retraining.aws.responses import or_none
 from retraining.config.pipeline import Pipeline
 from retraining.deployment.endpoint import (
-    EndpointWatch,
+    at_rest,
     describe_endpoint,
     models_of,
     remembered_previous,
@@ -54,7 +54,7 @@ def retire(pipeline: Pipeline, location: RunLocation, aws: Aws) -> RetirementRes
 
     Raises RetireError if S3 refuses.
     """
-    EndpointWatch(aws, pipeline.endpoint_name).rest(STARTUP_SECONDS)
+    at_rest(aws, pipeline.endpoint_name, STARTUP_SECONDS)
     found, used = inventory(pipeline, location, aws), usage(aws)
     doomed = _without(found, _kept(pipeline, location, aws, found, used))
     configs = [] if used.unknown else _delete_configs(aws, doomed["configs"])

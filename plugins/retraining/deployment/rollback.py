@@ -13,7 +13,7 @@ from retraining.aws.clients import Aws
 from retraining.aws.s3 import exists
 from retraining.config.pipeline import Pipeline
 from retraining.dataset.listing import dataset_location
-from retraining.deployment.endpoint import EndpointWatch, Serving, remembered_previous, serving
+from retraining.deployment.endpoint import Serving, at_rest, remembered_previous, serving
 from retraining.deployment.inventory import is_of_run
 from retraining.deployment.predictions import latency, predict, sample, test_keys
 from retraining.deployment.verify import check_in_service, check_model
@@ -158,7 +158,7 @@ def _replaced_by(live: Serving, aws: Aws) -> Serving:
 def _in_service(pipeline: Pipeline, aws: Aws) -> Serving:
     name = pipeline.endpoint_name
     limit_seconds = pipeline.deployment.max_runtime_seconds + STARTUP_SECONDS
-    description = EndpointWatch(aws, name).rest(limit_seconds)
+    description = at_rest(aws, name, limit_seconds)
     if description is None or description["EndpointStatus"] != "InService":
         status = description["EndpointStatus"] if description else "not there"
         raise RollbackError(f"The endpoint {name} is {status}: start {pipeline.dag_id} to deploy a model.")

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from retraining.aws.clients import Aws
 from retraining.config.pipeline import Pipeline
 from retraining.dataset import manifest
-from retraining.deployment.endpoint import EndpointWatch, restore, serving
+from retraining.deployment.endpoint import at_rest, restore, serving
 from retraining.deployment.predictions import (
     compare,
     latency,
@@ -69,7 +69,7 @@ def check_in_service(aws: Aws, endpoint: str, config: str) -> None:
     Another configuration was put there by another deployment, or by an earlier attempt that restored it: it
     is left alone.
     """
-    found = EndpointWatch(aws, endpoint).rest(STARTUP_SECONDS)
+    found = at_rest(aws, endpoint, STARTUP_SECONDS)
     status = found["EndpointStatus"] if found else "deleted"
     running = found["EndpointConfigName"] if found else None
     if status != "InService" or running != config:

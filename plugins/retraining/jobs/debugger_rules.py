@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,8 @@ from retraining.aws.s3 import exists, link, read, write
 from retraining.config.pipeline import Pipeline
 from retraining.config.sections import Policy
 from retraining.formatting import rendered
+from retraining.jobs.kinds import TRAINING
 from retraining.jobs.logs import archived, output_archive
-from retraining.jobs.polling import job_polls
 from retraining.runs.results import DebuggerResult, RuleResult, RuleVerdict, TrainingResult
 
 if TYPE_CHECKING:
@@ -97,21 +97,8 @@ def rule_states(description: Mapping[str, Any]) -> list[RuleState]:
     return [parse_evaluation(entry) for member in _STATUS_MEMBERS for entry in description.get(member, [])]
 
 
-def show_changes(
-    found: list[RuleState], shown: Mapping[str, RuleState], emit: Callable[[int, str], object]
-) -> dict[str, RuleState]:
-    """Emit a line, with its log level, for every rule whose state is not the one last shown.
-
-    Returns the states that are shown now.
-    """
-    for state in found:
-        if shown.get(state.rule) != state:
-            emit(state.level, state.line)
-    return {state.rule: state for state in found}
-
-
 def debugger_result(pipeline: Pipeline, training: TrainingResult, aws: Aws) -> DebuggerResult:
-    """Wait for rules that end after training, log their table, and judge them by the pipeline's policies.
+    """Log the table of the rules as they are now, and judge them by the pipeline's policies.
 
     The verdict `unknown` covers errors, insufficient data, and rules that have not ended.
     """
@@ -119,7 +106,7 @@ def debugger_result(pipeline: Pipeline, training: TrainingResult, aws: Aws) -> D
     if pipeline.debugger == "in_job":
         found, report = _states_in_output(aws.s3, training, list(pipeline.rules))
     elif pipeline.debugger == "service":
-        found = _wait(aws, training["job"], pipeline.rules_wait_seconds)
+        found = rule_states(TRAINING.describe(aws, training["job"]))
         page = _report_uri(training)
         report = page if exists(aws.s3, page) else None
     else:
@@ -171,21 +158,6 @@ def _verdict(status: str, policy: Policy) -> RuleVerdict:
         return "unknown"
     verdicts: dict[Policy, RuleVerdict] = {"ignore": "ignored", "warn": "warning", "fail": "blocks"}
     return verdicts[policy]
-
-
-def _wait(aws: Aws, job: str, limit: float) -> list[RuleState]:
-    """The rules' last states; those that have not ended after `limit` seconds stay InProgress."""
-    found: list[RuleState] = []
-    shown: dict[str, RuleState] = {}
-    for passed in job_polls():
-        found = rule_states(aws.sagemaker.describe_training_job(TrainingJobName=job))
-        shown = show_changes(found, shown, log.log)
-        running = [state.rule for state in found if state.status == IN_PROGRESS]
-        if running and passed >= limit:
-            log.error("Not ended after %.0f s: %s", limit, ", ".join(running))
-        if not running or passed >= limit:
-            break
-    return found
 
 
 def _states_in_output(

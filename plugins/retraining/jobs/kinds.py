@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
+from retraining.aws.clients import Aws
+from retraining.aws.responses import member, or_none
 from retraining.runs.naming import NAME_LIMIT, TUNING_JOB_LIMIT
 from retraining.runs.results import Trial
 
 RUNNING = frozenset({"InProgress", "Stopping"})
+
+_AROUND_A_JOB = timedelta(hours=1)
+"""For what SageMaker's limit leaves out: instances, image, download, upload. Capacity comes within minutes or
+the job fails."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +26,15 @@ class JobKind:
     """Names of the members that requests and descriptions of a kind of job have.
 
     `compared` are paths in which a finished job must equal the request for its result to be adopted; `start`
-    and `end` are the times between which the job ran.
+    and `end` are the times between which the job ran; `operation` is the end of the API's operations, as in
+    `describe_<operation>`.
     """
 
     noun: str
+    operation: str
     name: str
     status: str
-    limit: int
+    name_limit: int
     compared: tuple[tuple[str, ...], ...]
     start: str
     end: str
@@ -33,9 +43,31 @@ class JobKind:
         """How long a job ran, in seconds; None while either time is missing."""
         return seconds_between(description, self.start, self.end)
 
+    def describe(self, aws: Aws, name: str) -> Mapping[str, Any]:
+        """SageMaker's description of a job. Raises ClientError, also for a job that does not exist."""
+        response: Mapping[str, Any] = getattr(aws.sagemaker, f"describe_{self.operation}")(
+            **{self.name: name}
+        )
+        return response
+
+    def stop(self, aws: Aws, name: str) -> None:
+        """Stop a job, which may have ended, or may never have been created."""
+        or_none(partial(getattr(aws.sagemaker, f"stop_{self.operation}"), **{self.name: name}))
+
+    def limit(self, request: Mapping[str, Any]) -> timedelta:
+        """How long a job of this request may take, by its own limits and with time for what is around it."""
+        definition = request.get("TrainingJobDefinition", request)
+        condition = definition.get("StoppingCondition", {})
+        seconds = condition.get("MaxWaitTimeInSeconds") or condition.get("MaxRuntimeInSeconds", 86_400)
+        limits = member(request, "HyperParameterTuningJobConfig", "ResourceLimits") or {}
+        trials, parallel = (limits.get(f"Max{n}TrainingJobs", 1) for n in ("NumberOf", "Parallel"))
+        rounds: int = math.ceil(trials / parallel)
+        return rounds * (timedelta(seconds=seconds) + _AROUND_A_JOB)
+
 
 TRAINING = JobKind(
     "training job",
+    "training_job",
     "TrainingJobName",
     "TrainingJobStatus",
     NAME_LIMIT,
@@ -45,6 +77,7 @@ TRAINING = JobKind(
 )
 TUNING = JobKind(
     "tuning job",
+    "hyper_parameter_tuning_job",
     "HyperParameterTuningJobName",
     "HyperParameterTuningJobStatus",
     TUNING_JOB_LIMIT,
@@ -58,6 +91,7 @@ TUNING = JobKind(
 )
 PROCESSING = JobKind(
     "processing job",
+    "processing_job",
     "ProcessingJobName",
     "ProcessingJobStatus",
     NAME_LIMIT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,15 @@ PROCESSING_JOBS = "/aws/sagemaker/ProcessingJobs"
 
 @dataclass
 class LogTail:
-    """Reads what is new since the last call, from every stream of a group whose name starts with `prefix`."""
+    """Reads what is new since the last call, from every stream of a group whose name starts with `prefix`.
+
+    `tokens` says where in each stream the next call begins; another tail with it goes on from there.
+    """
 
     client: CloudWatchLogsClient
     group: str
     prefix: str
-    _tokens: dict[str, str | None] = field(default_factory=dict)
+    tokens: dict[str, str]
 
     def lines(self) -> Iterator[str]:
         """The new lines, stream by stream. None while the group or the streams do not exist yet."""
@@ -40,7 +43,7 @@ class LogTail:
 
     def _new_lines(self, stream: str) -> Iterator[str]:
         while True:
-            token = self._tokens.get(stream)
+            token = self.tokens.get(stream)
             position = {"nextToken": token} if token else {}
             response = self.client.get_log_events(
                 logGroupName=self.group,
@@ -48,9 +51,9 @@ class LogTail:
                 startFromHead=True,
                 **position,  # type: ignore[arg-type]
             )
+            self.tokens[stream] = response["nextForwardToken"]
             for event in response["events"]:
                 yield event["message"]
-            self._tokens[stream] = response["nextForwardToken"]
             if not response["events"]:
                 return
 

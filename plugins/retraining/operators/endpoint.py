@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerEndpointOperator
+from botocore.exceptions import ClientError
 
-from retraining.aws.responses import contains, or_none
-from retraining.deployment.alarms import AlarmState, alarm_states, put_alarms
-from retraining.deployment.endpoint import EndpointWatch, remember_previous, remembered_previous
+from retraining.aws.responses import contains, member, or_none
+from retraining.deployment.alarms import put_alarms
+from retraining.deployment.endpoint import (
+    AlarmsFollower,
+    EndpointFollower,
+    describe_endpoint,
+    remember_previous,
+    remembered_previous,
+    still_changing,
+)
 from retraining.errors import DeploymentError
 from retraining.evaluation.approval import approved_or_skip
+from retraining.jobs.following import Event
 from retraining.jobs.logs import LogTail
-from retraining.jobs.polling import ENDPOINT_SECONDS, endpoint_polls
+from retraining.jobs.polling import ENDPOINT_SECONDS
 from retraining.operators.jobs import SageMakerOperator
 from retraining.planning.deployment import alarms_of, longest_seconds, with_alarms
 from retraining.registry.registry import reject_or_log
@@ -91,34 +100,174 @@ class EndpointOperator(SageMakerOperator[EndpointResult], SageMakerEndpointOpera
         if self.approval is not None:
             with skip_explained(context["ti"]):
                 approved_or_skip(self.approval)
+        self.restore({})
+        return self._begin(context, datetime.now(UTC).isoformat())
+
+    def restore(self, saved: Mapping[str, Any]) -> None:  # noqa: ARG002
+        """Complete the planned request."""
         if self.artifact is not None:
             self.config["Model"]["PrimaryContainer"]["ModelDataUrl"] = self.artifact
         self.preprocess_config()
-        return self._deploy(self.config["Endpoint"])
+        self.set_console_url(f"endpoints/{self._endpoint}")
 
-    def _deploy(self, request: CreateEndpointInputTypeDef) -> EndpointResult:
-        started = time.monotonic()
-        endpoint, deployment = request["EndpointName"], request.get("DeploymentConfig")
-        self.set_console_url(f"endpoints/{endpoint}")
-        limit = self.limit_seconds or longest_seconds(deployment)
-        config_name = self._create_resources()
+    @property
+    def _request(self) -> CreateEndpointInputTypeDef:
+        request: CreateEndpointInputTypeDef = self.config["Endpoint"]
+        return request
+
+    @property
+    def _endpoint(self) -> str:
+        return self._request["EndpointName"]
+
+    @property
+    def _limit(self) -> float:
+        return self.limit_seconds or longest_seconds(self._request.get("DeploymentConfig"))
+
+    def timed_out(self, context: Context) -> EndpointResult:  # noqa: ARG002
+        """Leave it to SageMaker. Raises DeploymentError."""
+        description = describe_endpoint(self.aws, self._endpoint)
+        if description is None:
+            raise DeploymentError(f"The endpoint {self._endpoint} does not exist.")
+        raise still_changing(description, self._limit)
+
+    def _begin(self, context: Context, started: str) -> EndpointResult:
+        self._create_resources()
         put_alarms(self.aws.cloudwatch, self.alarms)
-        watch = EndpointWatch(self.aws, endpoint, alarms_of(deployment))
-        previous = self._create_or_update(
-            watch, {**request, "EndpointConfigName": config_name}, self._without_failed(watch, limit)
+        watched = alarms_of(self._request.get("DeploymentConfig"))  # an earlier attempt may be updating
+        return self._at_rest(context, watched, self.update, started=started)
+
+    def _at_rest(
+        self, context: Context, alarms: Sequence[str], then: Callable[..., EndpointResult], **state: Any
+    ) -> EndpointResult:
+        """Wait for the endpoint to come to rest, with an eye on alarms."""
+        follower = EndpointFollower(self.aws, {"name": self._endpoint, "alarms": list(alarms)})
+        return self.wait(context, follower, timedelta(seconds=self._limit), then, **state)
+
+    def update(self, context: Context, event: Event, started: str) -> EndpointResult:
+        """Create or update the endpoint, which is at rest."""
+        if event.get("timed_out"):
+            return self.timed_out(context)
+        config_name = self._create_resources()
+        request: CreateEndpointInputTypeDef = {**self._request, "EndpointConfigName": config_name}
+        description = self._without_failed()
+        if description is None:
+            remember_previous(self.aws, config_name, None)
+            self.log.info("Creating the endpoint %s with %s", self._endpoint, config_name)
+            self._sent(
+                partial(
+                    self.hook.create_endpoint, cast("dict[str, Any]", request), wait_for_completion=False
+                ),
+                config_name,
+            )
+            return self._at_rest(
+                context,
+                (),
+                self.finish,
+                started=started,
+                config_name=config_name,
+                previous=None,
+                created=True,
+            )
+        running = description["EndpointConfigName"]
+        if running == config_name:
+            previous = remembered_previous(self.aws, config_name)
+            created = previous is None
+            return self.finish(
+                context, event, started=started, config_name=config_name, previous=previous, created=created
+            )
+        if self.replaces not in {ANY, running}:
+            expected = f"not {self.replaces} any more" if self.replaces else "and did not exist before"
+            raise DeploymentError(
+                f"The endpoint {self._endpoint} runs {running}, {expected}: another deployment has changed "
+                "it. See what is in service now, and start again if it is still wrong."
+            )
+        if "DeploymentConfig" not in request:
+            return self.shift(context, {"outcome": {"on": {}}}, started=started, running=running)
+        until = datetime.now(UTC) + self._patience()
+        alarms = AlarmsFollower(
+            self.aws, {"alarms": alarms_of(request["DeploymentConfig"]), "until": until.isoformat()}
         )
-        self._check(watch, watch.rest(limit), config_name)
-        seconds = round(time.monotonic() - started, 1)
-        self.log.info("The endpoint %s serves %s after %.1f s", endpoint, config_name, seconds)
+        limit = self._patience() + timedelta(minutes=1)
+        return self.wait(context, alarms, limit, self.shift, started=started, running=running)
+
+    def shift(self, context: Context, event: Event, started: str, running: str) -> EndpointResult:
+        """Start the update from the configuration `running`.
+
+        An alarm that is on before anything has changed was raised by the current model; attaching it would
+        roll back every update, including the fix.
+        """
+        config_name = self._create_resources()
+        on = event.get("outcome", {}).get("on", {})
+        if on:
+            self.log.warning(
+                "Raised by the current model, so they do not watch this update: %s", "; ".join(on.values())
+            )
+        description = describe_endpoint(self.aws, self._endpoint)
+        if description is None or description["EndpointConfigName"] != running:
+            return self.update(context, event, started=started)  # it has changed while alarms were waited for
+        remember_previous(self.aws, config_name, running)
+        self.log.info("Updating the endpoint %s from %s to %s", self._endpoint, running, config_name)
+        update: UpdateEndpointInputTypeDef = {
+            "EndpointName": self._endpoint,
+            "EndpointConfigName": config_name,
+        }
+        if guard := self._request.get("DeploymentConfig"):
+            trusted = [name for name in alarms_of(guard) if name not in on]
+            update["DeploymentConfig"] = with_alarms(guard, trusted)
+        self._sent(
+            partial(self.hook.update_endpoint, cast("dict[str, Any]", update), wait_for_completion=False),
+            config_name,
+        )
+        return self._at_rest(
+            context,
+            alarms_of(update.get("DeploymentConfig")),
+            self.finish,
+            started=started,
+            config_name=config_name,
+            previous=running,
+            created=False,
+        )
+
+    def finish(
+        self,
+        context: Context,
+        event: Event,
+        *,
+        started: str,
+        config_name: str,
+        previous: str | None,
+        created: bool,
+    ) -> EndpointResult:
+        """Check what is in service in the end."""
+        if event.get("timed_out"):
+            return self.timed_out(context)
+        self._check(config_name, event.get("outcome", {}).get("fired", []))
+        seconds = round((datetime.now(UTC) - datetime.fromisoformat(started)).total_seconds(), 1)
+        self.log.info("The endpoint %s serves %s after %.1f s", self._endpoint, config_name, seconds)
         return {
-            "name": endpoint,
+            "name": self._endpoint,
             "config": config_name,
             "model": config_name,
             "status": "InService",
             "seconds": seconds,
-            "created": previous is None,
+            "created": created,
             "previous": previous,
         }
+
+    def _sent(self, send: Callable[[], object], config_name: str) -> None:
+        """Send a request that creates or updates the endpoint.
+
+        A refusal is no error where the endpoint has the configuration or moves to it: then the answer to an
+        earlier attempt was lost.
+        """
+        try:
+            send()
+        except ClientError:
+            found = describe_endpoint(self.aws, self._endpoint)
+            pending = member(found, "PendingDeploymentSummary", "EndpointConfigName") if found else None
+            if found is None or config_name not in {found["EndpointConfigName"], pending}:
+                raise
+            self.log.info("The endpoint %s has taken the request already", self._endpoint)
 
     def _create_resources(self) -> str:
         """Create model and endpoint configuration, or find an earlier attempt's. Returns their name."""
@@ -161,105 +310,54 @@ class EndpointOperator(SageMakerOperator[EndpointResult], SageMakerEndpointOpera
         self.log.info("The %s %s exists%s", noun, name, "" if same else ", made from another request")
         return same
 
-    def _create_or_update(
-        self,
-        watch: EndpointWatch,
-        request: CreateEndpointInputTypeDef,
-        description: DescribeEndpointOutputTypeDef | None,
-    ) -> str | None:
-        """Ask for the configuration unless it is in service. Returns the previous one."""
-        config_name = request["EndpointConfigName"]
-        if description is None:
-            remember_previous(watch.aws, config_name, None)
-            watch.begin(())
-            self.log.info("Creating the endpoint %s with %s", watch.endpoint, config_name)
-            self.hook.create_endpoint(cast("dict[str, Any]", request), wait_for_completion=False)
-            return None
-        running = description["EndpointConfigName"]
-        if running == config_name:
-            return remembered_previous(watch.aws, config_name)
-        if self.replaces not in {ANY, running}:
-            expected = f"not {self.replaces} any more" if self.replaces else "and did not exist before"
-            raise DeploymentError(
-                f"The endpoint {watch.endpoint} runs {running}, {expected}: another deployment has changed "
-                "it. See what is in service now, and start again if it is still wrong."
-            )
-        remember_previous(watch.aws, config_name, running)
-        self.log.info("Updating the endpoint %s from %s to %s", watch.endpoint, running, config_name)
-        update: UpdateEndpointInputTypeDef = {
-            "EndpointName": watch.endpoint,
-            "EndpointConfigName": config_name,
-        }
-        if "DeploymentConfig" in request:
-            trusted = self._alarms_to_trust(watch)
-            update["DeploymentConfig"] = with_alarms(request["DeploymentConfig"], trusted)
-        watch.begin(alarms_of(update.get("DeploymentConfig")))
-        self.hook.update_endpoint(cast("dict[str, Any]", update), wait_for_completion=False)
-        return running
-
-    def _without_failed(self, watch: EndpointWatch, limit: float) -> DescribeEndpointOutputTypeDef | None:
-        """The endpoint once it rests; None where there is none, or where it never served and is deleted."""
-        description = watch.rest(limit)
+    def _without_failed(self) -> DescribeEndpointOutputTypeDef | None:
+        """The endpoint; None where there is none, or where it never served and is deleted."""
+        description = describe_endpoint(self.aws, self._endpoint)
         if description is None or description["EndpointStatus"] != "Failed":
             return description
-        self.log.info("The endpoint %s failed earlier and is created anew", watch.endpoint)
-        self.client.delete_endpoint(EndpointName=watch.endpoint)
+        self.log.info("The endpoint %s failed earlier and is created anew", self._endpoint)
+        self.client.delete_endpoint(EndpointName=self._endpoint)
         self.hook.get_waiter("endpoint_deleted").wait(
-            EndpointName=watch.endpoint, WaiterConfig={"Delay": int(ENDPOINT_SECONDS)}
+            EndpointName=self._endpoint, WaiterConfig={"Delay": int(ENDPOINT_SECONDS)}
         )
         return None
 
-    def _alarms_to_trust(self, watch: EndpointWatch) -> list[str]:
-        """The deployment's alarms, without those that are on and stay on.
+    def _patience(self) -> timedelta:
+        """How long an alarm that an earlier deployment left behind may take to go off."""
+        seconds = self.patience_seconds
+        if seconds is None:
+            seconds = _PERIODS_OF_PATIENCE * max((alarm["Period"] for alarm in self.alarms), default=60)
+        return timedelta(seconds=seconds)
 
-        An alarm that is on before anything has changed was raised by the current model; attaching it would
-        roll back every update, including the fix.
+    def _check(self, config_name: str, fired: Sequence[str]) -> None:
+        """Raises DeploymentError unless the configuration is in service; a rollback ends InService, too.
+
+        The model is rejected where SageMaker's reason names its health or an alarm, or where it gives none
+        and an alarm was on.
         """
-        on = self._alarms_on(watch)
-        if on:
-            self.log.warning(
-                "Raised by the current model, so they do not watch this update: %s", "; ".join(map(str, on))
-            )
-        return [name for name in watch.alarms if name not in {alarm.name for alarm in on}]
-
-    def _alarms_on(self, watch: EndpointWatch) -> list[AlarmState]:
-        """The alarms that are on, also after some patience with what an earlier deployment left behind."""
-        patience = self.patience_seconds
-        if patience is None:
-            patience = _PERIODS_OF_PATIENCE * max((alarm["Period"] for alarm in self.alarms), default=60)
-        for passed in endpoint_polls():
-            on = [alarm for alarm in alarm_states(watch.aws.cloudwatch, watch.alarms) if alarm.on]
-            if not on or passed > patience:
-                break
-            self.log.info("Waiting for %s", "; ".join(map(str, on)))
-        return on
-
-    def _check(
-        self, watch: EndpointWatch, description: DescribeEndpointOutputTypeDef | None, config_name: str
-    ) -> None:
-        """Raises DeploymentError unless the configuration is in service; a rollback ends InService, too."""
+        description, endpoint = describe_endpoint(self.aws, self._endpoint), self._endpoint
         status = description["EndpointStatus"] if description else "deleted"
         running = description["EndpointConfigName"] if description else None
         if status == "InService" and running == config_name:
             return
-        for line in self._last_lines(watch.endpoint):
+        for line in self._last_lines(endpoint):
             self.log.error("%s", line)
-        reason = "see the endpoint's log above"
-        if description:
-            reason = description.get("FailureReason", reason)
+        given = description.get("FailureReason") if description else None
+        reason = given or "see the endpoint's log above"
         if running == config_name:
-            problem = f"The endpoint {watch.endpoint} is {status} with {config_name}: {reason}"
+            problem = f"The endpoint {endpoint} is {status} with {config_name}: {reason}"
         else:
             problem = (
-                f"The endpoint {watch.endpoint} was rolled back: it is {status} with {running}, not "
+                f"The endpoint {endpoint} was rolled back: it is {status} with {running}, not "
                 f"{config_name}: {reason}"
             )
-        if watch.fired:
-            problem += " " + "; ".join(f"Alarm {alarm}" for alarm in watch.fired.values())
-        if self.package and (watch.fired or any(fault in reason.lower() for fault in _MODEL_FAULTS)):
-            reject_or_log(watch.aws, self.package, problem)
+        if fired:
+            problem += " " + "; ".join(f"Alarm {alarm}" for alarm in fired)
+        at_fault = any(fault in given.lower() for fault in _MODEL_FAULTS) if given else bool(fired)
+        if self.package and at_fault:
+            reject_or_log(self.aws, self.package, problem)
         raise DeploymentError(problem)
 
     def _last_lines(self, endpoint: str) -> list[str]:
-        tail = LogTail(self.aws.logs, f"/aws/sagemaker/Endpoints/{endpoint}", "AllTraffic")
+        tail = LogTail(self.aws.logs, f"/aws/sagemaker/Endpoints/{endpoint}", "AllTraffic", {})
         return list(tail.lines())[-_LOG_LINES:]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerProcessingOperator
 
 from retraining.evaluation.champion import find_candidates
+from retraining.jobs.followers import ProcessingFollower
 from retraining.jobs.kinds import PROCESSING
-from retraining.jobs.logs import PROCESSING_JOBS
-from retraining.operators.jobs import LoggedJobOperator
+from retraining.operators.jobs import JobOperator
 from retraining.planning.evaluation import with_models
 from retraining.runs.results import Candidates, EvaluationResult, TrainingResult
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import CreateProcessingJobRequestTypeDef
 
 
-class EvaluationOperator(LoggedJobOperator[EvaluationResult], SageMakerProcessingOperator):
+class EvaluationOperator(JobOperator[EvaluationResult], SageMakerProcessingOperator):
     """Runs the processing job that compares the model of `training` with the one that `endpoint` serves.
 
     `package_group` is the registry's group of the pipeline. The log shows the script's own lines.
@@ -28,7 +28,7 @@ class EvaluationOperator(LoggedJobOperator[EvaluationResult], SageMakerProcessin
     template_fields: Sequence[str] = (*SageMakerProcessingOperator.template_fields, "training")
     kind = PROCESSING
     console_page = "processing-jobs"
-    log_group = PROCESSING_JOBS
+    follower = ProcessingFollower
     _candidates: Candidates
 
     def __init__(
@@ -45,23 +45,26 @@ class EvaluationOperator(LoggedJobOperator[EvaluationResult], SageMakerProcessin
         self.endpoint = endpoint
         self.package_group = package_group
 
-    def completed(self, planned: CreateProcessingJobRequestTypeDef) -> CreateProcessingJobRequestTypeDef:
+    def saved(self) -> dict[str, Any]:
+        return {"candidates": self._candidates}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Find the candidates, but only once: what the endpoint serves may change while the job runs."""
         challenger = self.training["model_artifact"]
-        self._candidates = find_candidates(challenger, self.endpoint, self.package_group, self.aws)
-        artifacts = {"challenger": challenger}
+        found: Candidates | None = saved.get("candidates")
+        if found is None:
+            found = find_candidates(challenger, self.endpoint, self.package_group, self.aws)
+        self._candidates = found
+        super().restore(saved)
+
+    def completed(self, planned: CreateProcessingJobRequestTypeDef) -> CreateProcessingJobRequestTypeDef:
+        artifacts = {"challenger": self.training["model_artifact"]}
         if champion := self._candidates["champion"]:
             artifacts["champion"] = champion["artifact"]
         return with_models(planned, artifacts)
 
-    def describe(self, name: str) -> Mapping[str, Any]:
-        description: Mapping[str, Any] = self.hook.describe_processing_job(name)
-        return description
-
     def create(self, request: Mapping[str, Any]) -> None:
         self.hook.create_processing_job(dict(request), wait_for_completion=False)
-
-    def stop(self, name: str) -> None:
-        self.client.stop_processing_job(ProcessingJobName=name)
 
     def result_of(self, description: Mapping[str, Any]) -> EvaluationResult:
         return {

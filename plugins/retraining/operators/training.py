@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTrainingOperator
 
 from retraining.aws.responses import as_json
-from retraining.jobs.debugger_rules import RuleState, rule_states, show_changes
+from retraining.jobs.followers import TrainingFollower
 from retraining.jobs.kinds import TRAINING
-from retraining.jobs.logs import TRAINING_JOBS
-from retraining.operators.jobs import LoggedJobOperator
+from retraining.operators.jobs import JobOperator
 from retraining.planning.training import with_best_trial
 from retraining.runs.results import TrainingResult, TuningResult
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import CreateTrainingJobRequestTypeDef
 
 
-class TrainingOperator(LoggedJobOperator[TrainingResult], SageMakerTrainingOperator):
+class TrainingOperator(JobOperator[TrainingResult], SageMakerTrainingOperator):
     """Runs a training job with the best trial's hyperparameters, if `tuning` has one.
 
     The log shows the script's own lines, SageMaker's stages, and every change of a Debugger rule.
@@ -29,7 +28,7 @@ class TrainingOperator(LoggedJobOperator[TrainingResult], SageMakerTrainingOpera
     template_fields: Sequence[str] = (*SageMakerTrainingOperator.template_fields, "tuning")
     kind = TRAINING
     console_page = "jobs"
-    log_group = TRAINING_JOBS
+    follower = TrainingFollower
 
     def __init__(
         self,
@@ -40,29 +39,12 @@ class TrainingOperator(LoggedJobOperator[TrainingResult], SageMakerTrainingOpera
     ) -> None:
         super().__init__(config=config, **kwargs)
         self.tuning = tuning
-        self._transitions = 0
-        self._rules: dict[str, RuleState] = {}
 
     def completed(self, planned: CreateTrainingJobRequestTypeDef) -> CreateTrainingJobRequestTypeDef:
         return with_best_trial(planned, self.tuning)
 
-    def describe(self, name: str) -> Mapping[str, Any]:
-        description: Mapping[str, Any] = self.hook.describe_training_job(name)
-        return description
-
     def create(self, request: Mapping[str, Any]) -> None:
         self.hook.create_training_job(dict(request), wait_for_completion=False, print_log=False)
-
-    def stop(self, name: str) -> None:
-        self.client.stop_training_job(TrainingJobName=name)
-
-    def show(self, description: Mapping[str, Any]) -> None:
-        super().show(description)
-        transitions = description.get("SecondaryStatusTransitions", [])
-        for transition in transitions[self._transitions :]:
-            self.log.info("[SageMaker] %s: %s", transition["Status"], transition.get("StatusMessage", ""))
-        self._transitions = len(transitions)
-        self._rules = show_changes(rule_states(description), self._rules, self.log.log)
 
     def result_of(self, description: Mapping[str, Any]) -> TrainingResult:
         return {

@@ -8,7 +8,7 @@ import logging
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -21,8 +21,9 @@ from retraining.jobs.debugger_rules import (
     debugger_result,
     parse_evaluation,
     rule_table,
-    show_changes,
 )
+from retraining.jobs.followers import RulesFollower, changed_rules
+from retraining.jobs.following import follow
 from retraining.runs.results import RuleResult, TrainingResult
 
 from tests.dags.airflow_home import connected_runtime
@@ -129,19 +130,16 @@ def test_insufficient_data_is_neither_stopped_nor_without_issues() -> None:
 
 
 def test_only_changes_are_shown_and_findings_stand_out() -> None:
-    shown: list[tuple[int, str]] = []
+    shown: dict[str, str] = {}
     running = RuleState("Overfit", "InProgress")
     found = parse_evaluation(evaluation("Overfit", "IssuesFound", FOUND))
     broken = RuleState("DeadRelu", "Error", details="no such parameter")
 
-    def emit(level: int, line: str) -> None:
-        shown.append((level, line))
+    lines = [
+        line for states in ([running], [running], [found, broken]) for line in changed_rules(states, shown)
+    ]
 
-    before = show_changes([running], {}, emit)
-    before = show_changes([running], before, emit)
-    show_changes([found, broken], before, emit)
-
-    assert [level for level, _ in shown] == [logging.INFO, logging.WARNING, logging.ERROR]
+    assert [line.level for line in lines] == [logging.INFO, logging.WARNING, logging.ERROR]
 
 
 @pytest.fixture
@@ -158,7 +156,7 @@ def output_bucket(runtime: RuntimeProcess) -> Iterator[None]:
 @pytest.mark.usefixtures("output_bucket")
 def test_rules_are_waited_for_and_judged_by_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("retraining.jobs.polling.time.sleep", pauses.append)
+    monkeypatch.setattr("retraining.jobs.following.time.sleep", pauses.append)
     running = {"DebugRuleEvaluationStatuses": [evaluation("Overfit", "InProgress")]}
     ended = {
         "DebugRuleEvaluationStatuses": [
@@ -170,10 +168,13 @@ def test_rules_are_waited_for_and_judged_by_policy(monkeypatch: pytest.MonkeyPat
         ],
         "ProfilerRuleEvaluationStatuses": [evaluation("ProfilerReport", "NoIssuesFound")],
     }
-    aws = Responses([running, running, ended]).aws()
+    aws = Responses([running, running, ended, ended]).aws()
     page = f"out/{JOB}/rule-output/ProfilerReport/profiler-output/profiler-report.html"
     aws.s3.put_object(Bucket="bucket", Key=page, Body=b"<html>")
 
+    later = datetime.now(UTC) + timedelta(hours=1)
+    rules = RulesFollower(aws, {"name": JOB, "until": later.isoformat()})
+    assert follow(rules, later, lambda _level, _text: None) == {"outcome": {}}
     result = debugger_result(pipeline(), TRAINING, aws)
 
     assert pauses == pytest.approx([2.0, 2.0], abs=0.1)
@@ -195,7 +196,11 @@ def test_rules_are_waited_for_and_judged_by_policy(monkeypatch: pytest.MonkeyPat
 @pytest.mark.usefixtures("output_bucket")
 def test_waiting_for_rules_has_a_limit() -> None:
     running = {"DebugRuleEvaluationStatuses": [evaluation("Overfit", "InProgress")]}
-    result = debugger_result(pipeline(rules_wait_seconds=0), TRAINING, Responses([running]).aws())
+    aws, now = Responses([running, running]).aws(), datetime.now(UTC)
+    rules = RulesFollower(aws, {"name": JOB, "until": now.isoformat()})
+    assert [line.level for line in rules.poll()] == [logging.INFO, logging.ERROR]
+    assert rules.ended
+    result = debugger_result(pipeline(), TRAINING, aws)
     assert [rule["verdict"] for rule in result["rules"]] == ["unknown"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
 from tests.plugins.conftest import MakeSettings
 from tests.plugins.models import deployment_request, put_model, register_model
+from tests.plugins.operators.deferral import complete
 from tests.plugins.traffic import traffic
 
 ALARMS = Alarms(max_5xx=3, max_latency_ms=2000)
@@ -94,8 +96,14 @@ def deploy(request: Any, **arguments: Any) -> Any:
     alarms = alarm_requests(ALARMS, endpoint["EndpointName"], VARIANT) if watched else []
     for alarm in alarms:
         alarm["EvaluationPeriods"] = alarm["DatapointsToAlarm"] = 1  # the second minute would show the same
-    operator = EndpointOperator(task_id="deploy", config=request, alarms=alarms, **arguments)
-    return operator.execute(Context())
+    return complete(
+        lambda: EndpointOperator(
+            task_id="deploy",
+            config=copy.deepcopy(request),
+            alarms=alarms,
+            **{"deferrable": True, **arguments},
+        )
+    )
 
 
 def test_an_endpoint_is_created_then_updated_then_left_alone_and_never_silently_rolled_back(
@@ -154,20 +162,13 @@ def test_an_endpoint_that_failed_is_created_anew(request_for: Deploy) -> None:
 def test_a_retry_after_the_update_was_accepted_names_the_true_predecessor(
     request_for: Deploy, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from retraining.deployment.endpoint import EndpointWatch
-
     deploy(request_for(1))
-    calls: list[str] = []
-    rest = EndpointWatch.rest
 
-    def dies(watch: EndpointWatch, limit: float) -> Any:
-        calls.append(watch.endpoint)
-        if len(calls) == 2:
-            raise ConnectionError("the worker is gone")
-        return rest(watch, limit)
+    def finish(*_: Any, **__: Any) -> Any:
+        raise ConnectionError("the worker is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(EndpointWatch, "rest", dies)
+        patch.setattr(EndpointOperator, "finish", finish)
         with pytest.raises(ConnectionError):
             deploy(request_for(2))
     result = deploy(request_for(2))
@@ -179,15 +180,15 @@ def test_a_guarded_update_goes_through_its_stages(
     guard: Deploy,
     name: str,
     aws: Aws,
-    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     request = guard(request_for(1))
     deploy(request)
     request = guard(request_for(2))
-    with caplog.at_level("INFO"):
-        deploy(request)
-    assert "50% of the traffic goes to the new fleet" in caplog.text
-    assert f"Alarm {name}-5xx is OK" in caplog.text
+    deploy(request)
+    log = capsys.readouterr().out
+    assert "50% of the traffic goes to the new fleet" in log
+    assert f"Alarm {name}-5xx is OK" in log
     used = aws.sagemaker.describe_endpoint(EndpointName=name)["LastDeploymentConfig"]
     assert used == request["Endpoint"]["DeploymentConfig"]
     assert alarms_of(used) == [f"{name}-5xx", f"{name}-latency"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import uuid
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from retraining.operators.tuning import TuningOperator
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
 from tests.plugins.conftest import TRAINING_IMAGE, archive
+from tests.plugins.operators.deferral import complete
 from tests.plugins.operators.scripts import SCRIPT
 
 CONTEXT = Context()
@@ -77,14 +79,20 @@ def names(sagemaker: Any, prefix: str) -> list[str]:
     return sorted(job["TrainingJobName"] for job in jobs)
 
 
-def run(operator: Any) -> Any:
-    return operator.execute(CONTEXT)
+@pytest.fixture(params=[True, False], ids=["deferred", "on a worker"])
+def deferrable(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def run(kind: Any, config: Any, *, deferrable: bool = True) -> Any:
+    """What a task returns; each of its processes gets the planned request anew."""
+    return complete(lambda: kind(task_id="job", config=copy.deepcopy(config), deferrable=deferrable))
 
 
 def test_training_returns_metrics_and_shows_its_log(
-    training: Callable[..., Any], unique: str, capsys: pytest.CaptureFixture[str]
+    training: Callable[..., Any], unique: str, capsys: pytest.CaptureFixture[str], *, deferrable: bool
 ) -> None:
-    result = run(TrainingOperator(task_id="train", config=training(lr="0.25")))
+    result = run(TrainingOperator, training(lr="0.25"), deferrable=deferrable)
     assert result["job"] == unique
     assert result["metrics"] == {"valid:accuracy": 0.25, "test:accuracy": 0.75}
     assert result["model_artifact"] == f"s3://{BUCKET}/operators/out/{unique}/output/model.tar.gz"
@@ -99,8 +107,8 @@ def test_a_second_attempt_takes_over_what_the_first_one_did(
     training: Callable[..., Any], unique: str, sagemaker: Any
 ) -> None:
     sagemaker.create_training_job(**training(lr="0.25"))
-    first = run(TrainingOperator(task_id="train", config=training(lr="0.25")))
-    second = run(TrainingOperator(task_id="train", config=training(lr="0.25")))
+    first = run(TrainingOperator, training(lr="0.25"))
+    second = run(TrainingOperator, training(lr="0.25"))
     assert first == second
     assert names(sagemaker, unique) == [unique]
 
@@ -108,8 +116,8 @@ def test_a_second_attempt_takes_over_what_the_first_one_did(
 def test_a_finished_job_of_another_request_is_not_taken_over(
     training: Callable[..., Any], unique: str, sagemaker: Any
 ) -> None:
-    run(TrainingOperator(task_id="train", config=training(lr="0.25")))
-    result = run(TrainingOperator(task_id="train", config=training(lr="0.5")))
+    run(TrainingOperator, training(lr="0.25"))
+    result = run(TrainingOperator, training(lr="0.5"))
     assert result["job"] == f"{unique}-r2"
     assert result["metrics"]["valid:accuracy"] == 0.5
     assert names(sagemaker, unique) == [unique, f"{unique}-r2"]
@@ -120,21 +128,21 @@ def test_a_failure_of_the_script_is_not_retried_and_a_later_attempt_is_a_new_job
 ) -> None:
     config = training(behave="badly")
     with pytest.raises(JobFailedError, match="the learning rate is too high; lower it"):
-        run(TrainingOperator(task_id="train", config=config))
+        run(TrainingOperator, config)
     with pytest.raises(JobFailedError, match=f"{unique}-r2 failed"):
-        run(TrainingOperator(task_id="train", config=training(behave="badly")))
+        run(TrainingOperator, training(behave="badly"))
     assert names(sagemaker, unique) == [unique, f"{unique}-r2"]
 
 
 def test_a_killed_task_stops_its_job_and_stopped_is_no_success(
     training: Callable[..., Any], unique: str, sagemaker: Any
 ) -> None:
-    operator = TrainingOperator(task_id="train", config=training(behave="endlessly"))
+    operator = TrainingOperator(task_id="train", config=training(behave="endlessly"), deferrable=False)
     outcome: list[BaseException] = []
 
     def follow() -> None:
         try:
-            run(operator)
+            operator.execute(CONTEXT)
         except JobFailedError as error:
             outcome.append(error)
 
@@ -176,14 +184,14 @@ def tuning(training: Callable[..., Any], unique: str) -> Any:
 def test_tuning_shows_its_trials_and_returns_the_best(
     tuning: Any, unique: str, capsys: pytest.CaptureFixture[str], sagemaker: Any
 ) -> None:
-    result = run(TuningOperator(task_id="tune", config=tuning.copy()))
+    result = run(TuningOperator, tuning.copy())
     assert [trial["status"] for trial in result["trials"]] == ["Completed"] * 3
     objectives = {trial["name"]: trial["objective"] for trial in result["trials"]}
     assert result["best"]["objective"] == max(objectives.values())
     assert float(result["best"]["hyperparameters"]["lr"]) == pytest.approx(result["best"]["objective"])
     log = capsys.readouterr().out
     assert all(f"Trial {name}: Completed objective=" in log for name in objectives)
-    again = run(TuningOperator(task_id="tune", config=tuning.copy()))
+    again = run(TuningOperator, tuning.copy())
     assert again == result
     assert (
         len(
@@ -197,4 +205,4 @@ def test_tuning_shows_its_trials_and_returns_the_best(
 
 def test_no_tuning_request_skips_the_task() -> None:
     with pytest.raises(AirflowSkipException):
-        run(TuningOperator(task_id="tune", config=None))
+        run(TuningOperator, None)

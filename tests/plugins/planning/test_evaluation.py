@@ -85,7 +85,9 @@ def trained(source: str) -> dict[str, dict[str, Any]]:
     """What the task `train` returned for two models."""
     return {
         role: TrainingOperator(
-            task_id="train", config=training_request(f"{role}-{uuid.uuid4().hex[:6]}", seed)
+            task_id="train",
+            config=training_request(f"{role}-{uuid.uuid4().hex[:6]}", seed),
+            deferrable=False,
         ).execute(Context())
         for seed, role in enumerate(("champion", "challenger"), start=1)
     }
@@ -152,6 +154,7 @@ def evaluation(
         training=training,
         endpoint=endpoint,
         package_group=pipeline.package_group,
+        deferrable=False,
     )
 
 

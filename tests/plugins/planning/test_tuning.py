@@ -50,7 +50,7 @@ def search(aws: Aws, upload: Callable[[str, dict[str, bytes]], None]) -> Callabl
     upload("datasets/dog_breed", dataset_files())
 
     def run(plan: dict[str, Any]) -> None:
-        TuningOperator(task_id="tune", config=plan["tuning"]).execute(Context())
+        TuningOperator(task_id="tune", config=plan["tuning"], deferrable=False).execute(Context())
 
     return run
 
