@@ -149,11 +149,15 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
 
         dataset = typed_task(tasks.check_dataset, show_return_value_in_logs=False)()
         plan = typed_task(tasks.plan, multiple_outputs=True, show_return_value_in_logs=False)(dataset)
-        tune = TuningOperator(task_id="tune", config=plan["tuning"], doc_md=TUNE_DOC)
+        keep = pipeline.job.keep_running_on_kill
+        tune = TuningOperator(
+            task_id="tune", config=plan["tuning"], keep_running_on_kill=keep, doc_md=TUNE_DOC
+        )
         train = TrainingOperator(
             task_id="train",
             config=plan["training"],
             tuning=tune.result,
+            keep_running_on_kill=keep,
             trigger_rule=NOTHING_FAILED,
             doc_md=TRAIN_DOC,
         )
@@ -167,6 +171,7 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
             training=train.result,
             endpoint=pipeline.endpoint_name,
             package_group=pipeline.package_group,
+            keep_running_on_kill=keep,
             doc_md=EVALUATE_DOC,
         )
         rules >> evaluate
@@ -230,7 +235,7 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
             },
             doc_md=REPORT_DOC,
         )
-        report.as_teardown()  # runs whatever failed, and does not hide it
+        report.as_teardown(on_failure_fail_dagrun=True)  # runs whatever failed, and fails if the run did
 
     return retraining()
 

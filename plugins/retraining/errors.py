@@ -1,8 +1,12 @@
-"""Errors that a person has to fix: they end the task at once, because a retry would meet the same input."""
+"""Errors that a person has to fix end the task at once, because a retry would meet the same input."""
 
 from __future__ import annotations
 
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+
+class NoAnswerError(AirflowException):
+    """Something could not be found out, so nothing was decided or changed; a retry asks again."""
 
 
 class UserError(AirflowFailException):
@@ -43,6 +47,10 @@ class DeploymentError(UserError):
 
 class VerificationError(UserError):
     """The endpoint does not respond, or not as the model did in the evaluation."""
+
+
+class RunFailedError(UserError):
+    """The run failed, which its report has written down."""
 
 
 class RetireError(UserError):

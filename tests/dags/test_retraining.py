@@ -79,7 +79,7 @@ def test_jobs_run_by_the_providers_operators_over_one_connection(
 def test_the_report_runs_whatever_happened_and_hides_no_failure(dag: DAG) -> None:
     report = dag.get_task("report")
     assert report.is_teardown
-    assert not report.on_failure_fail_dagrun
+    assert report.on_failure_fail_dagrun
     assert {task.task_id for task in dag.tasks} - {"report"} == report.get_flat_relative_ids(upstream=True)
 
 

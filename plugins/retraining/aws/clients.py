@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 CONNECTION = "aws_default"
 
-CLIENT_CONFIG: dict[str, Any] = {"retries": {"mode": "standard", "total_max_attempts": 5}}
+CLIENT_CONFIG: dict[str, Any] = {"retries": {"mode": "standard", "total_max_attempts": 16}}
 """Arguments of botocore's Config for every client of the Airflow side: these, the provider's hooks, SNS.
 
-Throttling and dropped connections are retried four times with exponential backoff
+Throttling, errors of the service and dropped connections are retried with exponential backoff of at most 20 s
+and half of that on average: fifteen retries outlast a pause of more than a minute
 (https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html).
 """
 
@@ -68,9 +69,8 @@ class Aws:
 
     @cached_property
     def runtime(self) -> SageMakerRuntimeClient:
-        """SageMaker gives a model 60 seconds; a model that hangs is asked twice at most."""
-        config: dict[str, Any] = {"read_timeout": 70, "retries": {"total_max_attempts": 2}}
-        return cast("SageMakerRuntimeClient", self._client("sagemaker-runtime", **config))
+        """Waits longer than the 60 seconds after which SageMaker responds for a model that hangs."""
+        return cast("SageMakerRuntimeClient", self._client("sagemaker-runtime", read_timeout=70))
 
     @cached_property
     def logs(self) -> CloudWatchLogsClient:

@@ -142,6 +142,10 @@ class Job(ImageSection):
     max_spot_wait_seconds: int = Field(
         default=3600, ge=0, description="How long a job may wait for spare capacity, in all."
     )
+    keep_running_on_kill: bool = Field(
+        default=False,
+        description="Leave the job running when its task is killed; the next attempt adopts it.",
+    )
 
 
 class Network(Section):

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from retraining.aws.clients import Aws
 from retraining.aws.s3 import read
-from retraining.errors import VerificationError
+from retraining.errors import NoAnswerError, VerificationError
 from retraining.planning.evaluation import PREDICTIONS
 from retraining.runs.results import ClassProbability, Latency, Prediction
 
@@ -91,7 +91,8 @@ def sample(keys_by_class: Mapping[str, list[str]], limit: int | None) -> list[st
 def predict(aws: Aws, endpoint: str, bucket: str, key: str) -> Prediction:
     """The endpoint's prediction for one image, whose folder is its true class.
 
-    Raises VerificationError if the endpoint does not respond, or if the response cannot be read.
+    Raises VerificationError if the model responds with an error, or so that the response cannot be read;
+    NoAnswerError if the request did not reach it, or the response did not come back.
     """
     image = aws.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     path = PurePosixPath(key)
@@ -107,9 +108,10 @@ def predict(aws: Aws, endpoint: str, bucket: str, key: str) -> Prediction:
         milliseconds = round((time.perf_counter() - started) * 1000, 1)
         predicted, probability = str(top[0]["class"]), float(top[0]["probability"])
     except (ClientError, BotoCoreError, ValueError, TypeError, KeyError, IndexError) as error:
-        raise VerificationError(
-            f"The endpoint {endpoint} gave no prediction for s3://{bucket}/{key}: {error}"
-        ) from error
+        text = f"The endpoint {endpoint} gave no prediction for s3://{bucket}/{key}: {error}"
+        if _is_the_models(error):
+            raise VerificationError(text) from error
+        raise NoAnswerError(f"{text}. This says nothing about the model, so nothing was changed.") from error
     return {
         "image": f"s3://{bucket}/{key}",
         "class": path.parent.name,
@@ -161,6 +163,17 @@ def compare(top: Sequence[ClassProbability], offline: ClassProbability, toleranc
         difference=difference,
         agrees=difference <= tolerance and best - own <= 2 * tolerance,
     )
+
+
+def _is_the_models(error: Exception) -> bool:
+    """Whether the model's own response is at fault: SageMaker passes that on as a ModelError.
+
+    It also gives one for a model that does not respond within 60 seconds. Dropped connections, throttling,
+    credentials and missing permissions say nothing about the model.
+    """
+    if isinstance(error, ClientError):
+        return error.response["Error"]["Code"] == "ModelError"
+    return not isinstance(error, BotoCoreError)
 
 
 def _spread(keys: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ from retraining.deployment.predictions import (
     test_keys,
     test_prefix,
 )
-from retraining.errors import DeploymentError, VerificationError
+from retraining.errors import DatasetError, DeploymentError, VerificationError
 from retraining.planning.deployment import STARTUP_SECONDS
 from retraining.registry.registry import mark_live, reject_or_log
 from retraining.runs.results import (
@@ -48,7 +48,9 @@ def verify_endpoint(pipeline: Pipeline, results: RunResults, aws: Aws) -> Verifi
     predictions for the others, their accuracy is compared with the training job's. A model that passes
     becomes live in the registry. One that fails is rejected there, and the endpoint's previous configuration
     is restored. The result keeps as many predictions as `pipeline.verify.shown`, one of each class first.
-    Raises VerificationError, which says what is wrong and what is in service now.
+    Raises VerificationError, which says what is wrong and what is in service now. What says nothing about
+    the model raises another error and changes nothing: NoAnswerError, ClientError, or DatasetError where
+    there are no test images.
     """
     endpoint, package = results["endpoint"], results["package"]["arn"]
     check_in_service(aws, endpoint["name"], endpoint["config"])
@@ -107,9 +109,10 @@ def _examine(pipeline: Pipeline, results: RunResults, aws: Aws) -> VerificationR
     etags = None if checked is None else {image.path: image.etag for image, _ in checked}
     keys = sample(test_keys(aws.s3, bucket, prefix, etags), pipeline.verify.images)
     if not keys:
-        raise VerificationError(
+        raise DatasetError(
             f"s3://{bucket}/{test_prefix(prefix)} has no test images that were there when the run checked "
-            "the dataset. Restore them, or start a new run."
+            "the dataset, so the model could not be checked, and it stays in service. Restore the images and "
+            "clear this task, or start a new run."
         )
     offline = {
         f"s3://{bucket}/{test_prefix(prefix)}{name}": prediction

@@ -14,17 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypedDict
 
-from airflow.sdk.exceptions import AirflowException
-
 from retraining.aws.clients import Aws
 from retraining.aws.responses import is_missing
+from retraining.errors import NoAnswerError
 
 LOST_SECONDS = 900.0
 """How long SageMaker may leave polls unanswered, beyond the clients' own retries, before a task gives up."""
-
-
-class NoAnswerError(AirflowException):
-    """Nothing could be found out, so nothing was decided; another attempt goes on from here."""
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import TaskDeferralTimeout, TaskDeferred
 
-from retraining.jobs.following import Event, Follower, NoAnswerError, follow
+from retraining.errors import NoAnswerError
+from retraining.jobs.following import Event, Follower, follow
 from retraining.operators.result import R_co, Returns
 
 if TYPE_CHECKING:
@@ -29,6 +30,15 @@ def defer_by_default() -> bool:
     if named or configparser.ConfigParser.has_option(conf, section, option):  # `conf` itself knows defaults
         return bool(conf.getboolean(section, option))
     return True
+
+
+class Resumption(TypedDict):
+    """What a trigger gives back: its event, and the method, its arguments and the operator to go on with."""
+
+    event: Event
+    then: str
+    state: dict[str, Any]
+    saved: dict[str, Any]
 
 
 class DeferringOperator(Returns[R_co]):
@@ -70,22 +80,17 @@ class DeferringOperator(Returns[R_co]):
             deadline=deadline.isoformat(),
             position=follower.position,
             stops=stops,
+            carried={"then": then.__name__, "state": state, "saved": self.saved()},
         )
-        raise TaskDeferred(
-            trigger=trigger,
-            method_name="resume",
-            kwargs={"then": then.__name__, "state": state, "saved": self.saved()},
-            timeout=limit + _AFTER_DEADLINE,
-        )
+        raise TaskDeferred(trigger=trigger, method_name="resume", timeout=limit + _AFTER_DEADLINE)
 
-    def resume(
-        self, context: Context, event: Event, then: str, state: Mapping[str, Any], saved: Mapping[str, Any]
-    ) -> R_co:
+    def resume(self, context: Context, event: Resumption) -> R_co:
         """Go on after a deferral. Raises NoAnswerError where the trigger could find nothing out."""
-        self.restore(saved)
-        if "error" in event:
-            raise NoAnswerError(event["error"])
-        result: R_co = getattr(self, then)(context, event, **state)
+        self.restore(event["saved"])
+        found = event["event"]
+        if "error" in found:
+            raise NoAnswerError(found["error"])
+        result: R_co = getattr(self, event["then"])(context, found, **event["state"])
         return result
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:

@@ -17,8 +17,9 @@ from botocore.exceptions import ClientError
 
 from retraining.aws.clients import Aws
 from retraining.deployment.endpoint import AlarmsFollower, EndpointFollower
+from retraining.errors import NoAnswerError
 from retraining.jobs.followers import ProcessingFollower, RulesFollower, TrainingFollower, TuningFollower
-from retraining.jobs.following import Event, Follower, NoAnswerError
+from retraining.jobs.following import Event, Follower
 
 POSITION = "followed"
 """Key of the XCom with a position and what it belongs to."""
@@ -40,10 +41,11 @@ _HAS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 
 
 class FollowTrigger(BaseTrigger):
-    """Ends with an `Event`: the follower's outcome, at `deadline` (ISO 8601), or without an answer.
+    """Ends with a `Resumption`: the follower's outcome, at `deadline` (ISO 8601), or without an answer.
 
     `follower` names one of FOLLOWERS, `position` is where it begins, `connection` an Airflow connection. With
-    `stops`, a task that is killed, cleared, marked or deleted stops what is followed.
+    `stops`, a task that is killed, cleared, marked or deleted stops what is followed. `carried` comes back with
+    the event: it is here and not in the deferral's own arguments because `dag.test` loses those.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class FollowTrigger(BaseTrigger):
         deadline: str,
         position: dict[str, Any] | None = None,
         stops: bool = False,
+        carried: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.follower = follower
@@ -63,16 +66,17 @@ class FollowTrigger(BaseTrigger):
         self.deadline = deadline
         self.position = position or {}
         self.stops = stops
+        self.carried = carried or {}
         self._ended = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        members = ("follower", "arguments", "connection", "deadline", "position", "stops")
+        members = ("follower", "arguments", "connection", "deadline", "position", "stops", "carried")
         return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in members}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         event = await self._follow()
         self._ended = True
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+        yield TriggerEvent({"event": event, **self.carried})  # type: ignore[no-untyped-call]
 
     async def _follow(self) -> Event:
         follower = await self._follower(await self._kept() or self.position)
@@ -147,6 +151,9 @@ class FollowTrigger(BaseTrigger):
         """The position that an earlier triggerer kept; None where there is none, or it cannot be read."""
         from airflow.sdk.execution_time.xcom import XCom
 
+        if self.task_instance is None:  # in `dag.test`
+            return None
+
         def read() -> Any:
             return XCom.get_one(key=POSITION, **self._key())
 
@@ -162,6 +169,9 @@ class FollowTrigger(BaseTrigger):
 
     async def _keep(self, position: Mapping[str, Any]) -> None:
         from airflow.sdk.execution_time.xcom import XCom
+
+        if self.task_instance is None:  # in `dag.test`
+            return
 
         def write() -> None:
             value = {"of": [self.follower, self.arguments], "position": position}

@@ -21,7 +21,7 @@ from retraining.dataset.listing import list_images
 from retraining.dataset.manifest import encode
 from retraining.deployment.predictions import compare, predict, sample
 from retraining.deployment.verify import plausible, verify_endpoint
-from retraining.errors import VerificationError
+from retraining.errors import NoAnswerError, VerificationError
 from retraining.registry.registry import LIVE_CONFIG, reject
 from retraining.runs.results import ClassProbability, EndpointResult, VerificationResult
 
@@ -207,7 +207,7 @@ def test_an_image_that_was_replaced_meanwhile_does_not_count(
     assert f"1 test images are new or changed and left out, such as {NAMES[0]}" in caplog.text
 
 
-def test_a_model_that_hangs_gives_no_prediction(
+def test_a_response_that_does_not_come_says_nothing_about_the_model(
     aws: Aws, upload: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload("verify/hanging", {"a/1.jpg": b"an image"})
@@ -221,7 +221,7 @@ def test_a_model_that_hangs_gives_no_prediction(
             config=Config(read_timeout=0.5, retries={"total_max_attempts": 1}),
         )
         monkeypatch.setitem(vars(aws), "runtime", runtime)
-        with pytest.raises(VerificationError, match=r"gave no prediction for .*1\.jpg: Read timeout"):
+        with pytest.raises(NoAnswerError, match=r"gave no prediction for .*1\.jpg: Read timeout"):
             predict(aws, "hanging", BUCKET, "verify/hanging/a/1.jpg")
 
 

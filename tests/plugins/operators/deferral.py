@@ -22,9 +22,8 @@ def complete(make: Callable[[], DeferringOperator[Any]], context: Context | None
         pending = deferral
     while True:
         event = asyncio.run(_event(restored(pending)))
-        kwargs = {**(pending.kwargs or {}), "event": event}
         try:
-            return make().resume_execution(pending.method_name, kwargs, context)
+            return make().resume_execution(pending.method_name, {"event": event}, context)
         except TaskDeferred as deferral:
             pending = deferral
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from airflow.sdk.execution_time.xcom import XCom
 from botocore.exceptions import EndpointConnectionError
+from retraining.errors import NoAnswerError
 from retraining.jobs import following
 from retraining.jobs.followers import TrainingFollower
-from retraining.jobs.following import Line, NoAnswerError
+from retraining.jobs.following import Line
 from retraining.operators import deferring, trigger
 from retraining.operators.trigger import FollowTrigger
 
@@ -72,7 +73,7 @@ def made(**arguments: Any) -> FollowTrigger:
 
 async def event_of(one: FollowTrigger) -> Any:
     async for event in one.run():
-        return event.payload
+        return event.payload["event"]
     raise AssertionError("no event")
 
 
@@ -135,7 +136,11 @@ def test_no_answer_for_long_is_an_error_that_leaves_the_job_alone(
     assert scripted.stopped == []
     operator = SimpleNamespace(restore=lambda _saved: None)
     with pytest.raises(NoAnswerError, match="no news"):
-        deferring.DeferringOperator.resume(operator, {}, event, "finish", {}, {})  # type: ignore[arg-type]
+        deferring.DeferringOperator.resume(
+            operator,  # type: ignore[arg-type]
+            {},
+            {"event": event, "then": "finish", "state": {}, "saved": {}},
+        )
 
 
 @pytest.mark.usefixtures("kept", "scripted")

@@ -102,9 +102,10 @@ def test_the_same_code_compressed_otherwise_stays(
 ) -> None:
     digest = digest_of(folder)
     there: Any = {"Bucket": BUCKET, "Key": f"zlib/{digest}/sourcedir.tar.gz"}
-    aws.s3.put_object(**there, Body=_other_gzip(folder))
+    other = _other_gzip(folder)
+    aws.s3.put_object(**there, Body=other)
     upload(aws.s3, folder, digest, BUCKET, "zlib")
-    assert aws.s3.get_object(**there)["Body"].read() == _other_gzip(folder)
+    assert aws.s3.get_object(**there)["Body"].read() == other
     assert "did not hold" not in caplog.text
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
+from retraining.operators.report import failed
 from retraining.reporting.outcome import (
     REASON,
     Outcome,
@@ -14,6 +15,7 @@ from retraining.reporting.outcome import (
     outcome_of,
     skip_explained,
 )
+from retraining.runs.results import RunVerdict
 
 TASKS = ["check_dataset", "plan", "train", "gate", "approve", "deploy", "verify"]
 DONE = dict.fromkeys(TASKS, "success")
@@ -102,3 +104,31 @@ def test_a_task_without_an_error_keeps_no_reason() -> None:
     run = Run({})
     keep_reason({"ti": run, "exception": None})  # type: ignore[typeddict-item]
     assert run.xcoms == {}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "states", "marked_success", "fails"),
+    [
+        ("live", {"train": "success", "verify": "success"}, False, False),
+        ("unchanged", {"plan": "skipped", "train": "skipped"}, False, False),
+        ("failed", {"train": "failed", "verify": "upstream_failed"}, False, True),
+        ("failed", {"train": "failed", "verify": "skipped"}, False, True),
+        ("unfinished", {"plan": "success", "tune": "skipped", "train": "skipped"}, False, True),
+        ("unfinished", {"plan": "success", "train": "success", "gate": "skipped"}, True, False),
+    ],
+    ids=[
+        "done",
+        "skipped",
+        "a task failed",
+        "marked failed",
+        "marked failed between tasks",
+        "marked success",
+    ],
+)
+def test_the_report_fails_if_the_run_did(
+    verdict: RunVerdict,
+    states: dict[str, str],
+    marked_success: bool,
+    fails: bool,
+) -> None:
+    assert failed(verdict, states, marked_success=marked_success) is fails
