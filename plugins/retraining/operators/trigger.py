@@ -45,7 +45,7 @@ class FollowTrigger(BaseTrigger):
 
     `follower` names one of FOLLOWERS, `position` is where it begins, `connection` an Airflow connection. With
     `stops`, a task that is killed, cleared, marked or deleted stops what is followed. `carried` comes back with
-    the event: it is here and not in the deferral's own arguments because `dag.test` loses those.
+    the event: `dag.test` loses what is in the deferral itself.
     """
 
     def __init__(
