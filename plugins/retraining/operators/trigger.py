@@ -44,8 +44,8 @@ class FollowTrigger(BaseTrigger):
     """Ends with a `Resumption`: the follower's outcome, at `deadline` (ISO 8601), or without an answer.
 
     `follower` names one of FOLLOWERS, `position` is where it begins, `connection` an Airflow connection. With
-    `stops`, a task that is killed, cleared, marked or deleted stops what is followed. `carried` comes back with
-    the event: `dag.test` loses what is in the deferral itself.
+    `stops`, a task that is killed, cleared, marked or deleted stops what is followed. `carried` comes back
+    with the event: `dag.test` loses what is in the deferral itself.
     """
 
     def __init__(
