@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _MISSING = {
     "404",  # S3, HeadObject and HeadBucket, which have no body
     "NotFound",
 }
+_LATER = {"RequestLimitExceeded", "RequestTimeout", "SlowDown", "TooManyRequestsException"}
 
 
 def as_json(value: Any) -> Any:
@@ -40,6 +42,18 @@ def is_missing(error: ClientError) -> bool:
     code, so for them "missing" includes "ended". A missing bucket is an error: somebody named the wrong one.
     """
     return error.response["Error"]["Code"] in _MISSING
+
+
+def is_unanswered(error: BaseException) -> bool:
+    """Whether a call failed so that it may succeed later: no connection, a lost response, 5xx, throttling."""
+    from botocore import exceptions
+
+    if isinstance(error, exceptions.ClientError):
+        code = error.response["Error"]["Code"]
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= HTTPStatus.INTERNAL_SERVER_ERROR or "Throttl" in code or code in _LATER
+    unanswered = exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError
+    return isinstance(error, unanswered)
 
 
 def or_none(call: Callable[[], T]) -> T | None:

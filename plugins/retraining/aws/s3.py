@@ -9,13 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from retraining.aws.responses import or_none
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from retraining.aws.responses import is_unanswered, or_none
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSRequest
     from mypy_boto3_s3 import S3Client
 
 BROWSER_VARIABLE = "RETRAINING_BROWSER_S3_URL"
+_PATIENCE_SECONDS = 180
 LINK_SECONDS = 7 * 24 * 3600  # S3's longest; links signed with temporary credentials expire with them
 
 
@@ -31,21 +34,26 @@ def exists(s3: S3Client, uri: str) -> bool:
     return or_none(partial(s3.head_object, Bucket=bucket, Key=key)) is not None
 
 
-def read(s3: S3Client, uri: str) -> bytes | None:
-    """The object's content, or None where there is none."""
-    bucket, key = split_uri(uri)
-    found = or_none(partial(s3.get_object, Bucket=bucket, Key=key))
-    return found["Body"].read() if found else None
+@retry(
+    retry=retry_if_exception(is_unanswered),
+    wait=wait_random_exponential(max=20),
+    stop=stop_after_delay(_PATIENCE_SECONDS),
+    reraise=True,
+)
+def content_of(s3: S3Client, bucket: str, key: str, size: int | None = None) -> bytes:
+    """The object's content, or its first `size` bytes.
 
-
-def read_up_to(s3: S3Client, uri: str, size: int) -> bytes | None:
-    """The object's first `size` bytes, or None where there is no object."""
-    bucket, key = split_uri(uri)
-    found = or_none(partial(s3.get_object, Bucket=bucket, Key=key))
-    if found is None:
-        return None
-    with closing(found["Body"]) as body:
+    Tries again for three minutes where there is no answer. botocore does not do that once the body has
+    begun, and its retries are for a few calls at a time: all threads of a client share a quota of 500, of
+    which a retry takes 14.
+    """
+    with closing(s3.get_object(Bucket=bucket, Key=key)["Body"]) as body:
         return body.read(size)
+
+
+def read(s3: S3Client, uri: str, size: int | None = None) -> bytes | None:
+    """The object's content, or its first `size` bytes; None where there is no object."""
+    return or_none(partial(content_of, s3, *split_uri(uri), size))
 
 
 def write(s3: S3Client, uri: str, content: bytes, content_type: str = "application/octet-stream") -> str:

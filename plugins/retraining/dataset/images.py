@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from retraining.aws.responses import is_missing
+from retraining.aws.s3 import content_of
 from retraining.dataset.listing import DatasetImage, Version
 from retraining.errors import DatasetError
 
@@ -168,7 +169,7 @@ def _inspect(s3: S3Client, bucket: str, prefix: str, image: DatasetImage) -> Ima
         return ImageFacts("", problem=f"has {image.size:,} bytes, at most {_MAX_BYTES:,} are accepted")
     key = f"{prefix}/{image.path}".lstrip("/")
     try:
-        return inspect_image(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+        return inspect_image(content_of(s3, bucket, key))
     except ClientError as error:
         if is_missing(error):
             return ImageFacts("", problem="was deleted during the check; start the run again")

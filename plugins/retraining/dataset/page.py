@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from retraining.aws.s3 import write
+from retraining.aws.s3 import content_of, write
 from retraining.dataset.duplicates import Group
 from retraining.dataset.findings import Findings, Problem, offending_groups
 from retraining.dataset.images import DAMAGED, thumbnail
@@ -108,7 +108,7 @@ def _thumbnail(s3: S3Client, bucket: str, key: str) -> str | None:
     from botocore.exceptions import ClientError
 
     try:
-        content = thumbnail(s3.get_object(Bucket=bucket, Key=key)["Body"].read(), _SIDE)
+        content = thumbnail(content_of(s3, bucket, key), _SIDE)
     except (ClientError, *DAMAGED) as error:
         log.warning("No thumbnail of s3://%s/%s: %s", bucket, key, error)
         return None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from retraining.aws.clients import Aws
-from retraining.aws.s3 import read
+from retraining.aws.s3 import content_of, read
 from retraining.errors import NoAnswerError, VerificationError
 from retraining.planning.evaluation import PREDICTIONS
 from retraining.runs.results import ClassProbability, Latency, Prediction
@@ -94,7 +94,7 @@ def predict(aws: Aws, endpoint: str, bucket: str, key: str) -> Prediction:
     Raises VerificationError if the model responds with an error, or so that the response cannot be read;
     NoAnswerError if the request did not reach it, or the response did not come back.
     """
-    image = aws.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    image = content_of(aws.s3, bucket, key)
     path = PurePosixPath(key)
     started = time.perf_counter()
     try:

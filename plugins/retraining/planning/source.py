@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retraining.aws.s3 import read_up_to, write
+from retraining.aws.s3 import read, write
 from retraining.errors import PlanError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def upload(s3: S3Client, folder: Path, digest: str, bucket: str, prefix: str) ->
     """
     uri = f"s3://{bucket}/{prefix}/{digest}/sourcedir.tar.gz"
     archive = pack(folder)
-    stored = read_up_to(s3, uri, _LARGEST_GROWTH * len(archive))
+    stored = read(s3, uri, _LARGEST_GROWTH * len(archive))
     if stored is not None and _unpacks_to(stored, _tar(folder)):
         return uri
     if stored is not None:

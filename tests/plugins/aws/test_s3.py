@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import threading
 from pathlib import Path
+from typing import ClassVar
 
+import boto3
 import httpx
 import pytest
+from botocore.config import Config
 from retraining.aws.clients import Aws
-from retraining.aws.s3 import exists, link, read_json, write_json
+from retraining.aws.s3 import content_of, exists, link, read_json, write_json
+from tenacity import wait_none
 
 from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import RuntimeProcess
 
+CONTENT = b"a photograph of a dog"
 URI = f"s3://{BUCKET}/objects/a document.json"
 
 
@@ -56,3 +63,37 @@ def test_links_are_signed_for_the_address_that_browsers_know(
         assert httpx.get(address.replace("localhost", "127.0.0.1")).status_code == 403
     finally:
         signed.close()
+
+
+class _Shaky(http.server.BaseHTTPRequestHandler):
+    """Responds with an error, then with half of the object, then with all of it."""
+
+    replies: ClassVar[list[tuple[int, bytes]]] = []
+
+    def do_GET(self) -> None:
+        status, body = self.replies.pop(0)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_response_that_is_cut_off_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content_of.retry, "wait", wait_none())
+    _Shaky.replies = [(503, b""), (200, CONTENT[:10]), (200, CONTENT)]
+    with http.server.HTTPServer(("127.0.0.1", 0), _Shaky) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{server.server_port}",
+            region_name="us-east-1",
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=5),
+        )
+        assert content_of(s3, "bucket", "key") == CONTENT
+        server.shutdown()
+    assert _Shaky.replies == []
