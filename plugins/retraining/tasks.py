@@ -81,12 +81,16 @@ class RetrainingTasks:
     def plan(self, dataset: DatasetResult) -> Plan:
         """Builds **every request** of the run with the SageMaker SDK and uploads the training code. The
         log shows the requests and what they may cost; the names in them follow from the run, so that a
-        retry finds its jobs. Skips the run if nothing changed since the last one.
+        retry finds its jobs. Skips the run if nothing changed since the last one. Stops jobs that outlived
+        their runs.
         """
+        from retraining.jobs.leftovers import stop_leftovers
         from retraining.planning.plan import plan_run
         from retraining.runs.state import last_run
 
         run = self._run()
+        if not self.pipeline.job.keep_running_on_kill:
+            stop_leftovers(run.aws, self.pipeline.slug, run.location.run, self._state_of)
         last = last_run(run.aws, run.location)
         with skip_explained(get_current_context()["ti"]):
             return plan_run(
@@ -132,6 +136,17 @@ class RetrainingTasks:
 
         run = self._run()
         return retire(self.pipeline, run.location, run.aws)
+
+    def _state_of(self, run_id: str) -> str | None:
+        """The state of another run of this DAG; None where Airflow does not tell, as for a deleted run."""
+        from airflow.sdk.exceptions import AirflowRuntimeError
+
+        context = get_current_context()
+        ti = context["ti"]
+        try:
+            return ti.get_dagrun_state(context["dag"].dag_id, run_id)
+        except AirflowRuntimeError:
+            return None
 
     def _run(self) -> RunContext:
         context = get_current_context()

@@ -50,6 +50,11 @@ class JobKind:
         )
         return response
 
+    @property
+    def summaries(self) -> str:
+        """The member of the list operation's responses that holds the jobs."""
+        return self.name.removesuffix("Name") + "Summaries"
+
     def stop(self, aws: Aws, name: str) -> None:
         """Stop a job, which may have ended, or may never have been created."""
         or_none(partial(getattr(aws.sagemaker, f"stop_{self.operation}"), **{self.name: name}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -24,11 +23,12 @@ _AFTER_DEADLINE = timedelta(minutes=10)
 
 
 def defer_by_default() -> bool:
-    """Airflow's `[operators] default_deferrable` where somebody has set it, else yes."""
-    section, option = "operators", "default_deferrable"
-    named = f"AIRFLOW__{section}__{option}".upper() in os.environ
-    if named or configparser.ConfigParser.has_option(conf, section, option):  # `conf` itself knows defaults
-        return bool(conf.getboolean(section, option))
+    """Airflow's `default_deferrable` where the environment sets it (managed Airflow does the same), else yes.
+
+    The airflow.cfg that Airflow writes at its first start says `false` without anybody having meant it.
+    """
+    if "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE" in os.environ:
+        return bool(conf.getboolean("operators", "default_deferrable"))
     return True
 
 

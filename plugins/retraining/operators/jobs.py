@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
 
 _ENDED_BADLY = {"Failed", "Stopped", "Stopping", "Deleting", "DeleteFailed"}
-# The platform's fault. Any other failure (AlgorithmError, ClientError) is the script's or the request's, and
-# the same job would fail again in the same way.
 _LATE_STOP = timedelta(minutes=2)
 """A job that ends Stopped so soon after it was adopted was being stopped for the attempt before."""
+# The platform's fault. Any other failure (AlgorithmError, ClientError) is the script's or the request's, and
+# the same job would fail again in the same way.
 _PLATFORM_FAULTS = ("InternalServerError", "CapacityError")
 
 

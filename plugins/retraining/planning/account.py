@@ -26,6 +26,9 @@ _LOCAL_STORAGE = re.compile(
     r"ml\.(g4dn|g5|g6e?|gr6|g7e?|p3dn|p4de?|p5e?n?|p6\S*|trn\d\S*|[a-z]+\d+[a-z]*d[a-z]*)\."
 )
 
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
+_TAG_VALUE = re.compile(r"[\w\s.:/=+\-@]{0,256}")
+
 
 def secure_tuning(request: CreateHyperParameterTuningJobRequestTypeDef, pipeline: Pipeline) -> None:
     """Give a tuning job's trials the account's network and keys."""
@@ -57,8 +60,15 @@ def secure_deployment(request: DeploymentRequest, pipeline: Pipeline) -> None:
 
 
 def tags_of(pipeline: Pipeline, **own: str) -> list[TagTypeDef]:
-    """The pipeline file's tags, the pipeline's name, and tags of one's own; the latter two win."""
-    merged = {**pipeline.tags, "pipeline": pipeline.name, **own}
+    """The pipeline file's tags, the pipeline's name, and tags of one's own; the latter two win.
+
+    A tag of one's own whose value no tag can have, as a run id that a person chose may be, is left out.
+    """
+    merged = {
+        **pipeline.tags,
+        "pipeline": pipeline.name,
+        **{key: value for key, value in own.items() if _TAG_VALUE.fullmatch(value)},
+    }
     return [{"Key": key, "Value": value} for key, value in merged.items()]
 
 

@@ -11,6 +11,7 @@ from retraining.config.params import RunSettings
 from retraining.config.pipeline import Pipeline
 from retraining.planning.account import tags_of
 from retraining.runs.context import RunLocation
+from retraining.runs.naming import RUN_ID_TAG
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker.literals import TrainingInstanceTypeType
@@ -45,6 +46,8 @@ class PlannedRun:
     pipeline: Pipeline
     settings: RunSettings
     location: RunLocation
+    run_id: str
+    """The DAG run's."""
     region: str
     role: str
     code: str
@@ -68,7 +71,7 @@ class PlannedRun:
 
     @property
     def tags(self) -> list[TagTypeDef]:
-        return tags_of(self.pipeline, run=self.name)
+        return tags_of(self.pipeline, **{"run": self.name, RUN_ID_TAG: self.run_id})
 
 
 def hyperparameters(run: PlannedRun) -> dict[str, Value]:

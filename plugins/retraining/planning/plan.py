@@ -81,6 +81,7 @@ def plan_run(
         pipeline=pipeline,
         settings=settings,
         location=location,
+        run_id=run_id,
         region=aws.region,
         role=_role_arn(aws.iam, pipeline.role),
         code=upload(aws.s3, folder, code, location.bucket, f"{location.shared}/code"),

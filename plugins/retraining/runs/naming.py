@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 TUNING_JOB_LIMIT = 32  # HyperParameterTuningJobName
 NAME_LIMIT = 63  # every other SageMaker name
+RUN_ID_TAG = "run-id"
+"""Key of the tag with which a run's resources name its DAG run."""
 ATTEMPT_LIMIT = 9
 """Attempts that a run makes at a job or a model, and so the number of names to look for."""
 _STAMP_AND_HASH = 1 + 10 + 1 + 4
@@ -22,12 +24,12 @@ def run_name(slug: str, run_id: str, when: datetime) -> str:
     """
     stamp = when.astimezone(UTC).strftime("%y%m%d%H%M")
     digest = hashlib.sha256(run_id.encode()).hexdigest()[:4]
-    return f"{_beginning(slug)}-{stamp}-{digest}"
+    return f"{run_beginning(slug)}-{stamp}-{digest}"
 
 
 def run_pattern(slug: str) -> re.Pattern[str]:
     """Matches what `run_name` and `attempt_name` make for a pipeline; their group `stamp` sorts by time."""
-    return re.compile(re.escape(_beginning(slug)) + _ENDING, re.ASCII)
+    return re.compile(re.escape(run_beginning(slug)) + _ENDING, re.ASCII)
 
 
 def run_stamp(name: str) -> str:
@@ -47,6 +49,6 @@ def attempt_name(name: str, attempt: int, limit: int = NAME_LIMIT) -> str:
     return result
 
 
-def _beginning(slug: str) -> str:
-    """As much of the slug as a run's name has room for."""
+def run_beginning(slug: str) -> str:
+    """What the names of a pipeline's runs begin with: as much of the slug as there is room for."""
     return slug[: TUNING_JOB_LIMIT - _STAMP_AND_HASH - _ATTEMPT].rstrip("-")

@@ -6,14 +6,19 @@ import copy
 import threading
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowSkipException
+from botocore.stub import Stubber
+from retraining.aws.clients import Aws
 from retraining.errors import JobFailedError
+from retraining.jobs.leftovers import stop_leftovers
 from retraining.operators.training import TrainingOperator
 from retraining.operators.tuning import TuningOperator
+from retraining.runs.naming import RUN_ID_TAG, run_name
 
 from tests.dags.airflow_home import BUCKET, ROLE_ARN
 from tests.local_sagemaker.runtime_process import RuntimeProcess, wait_for
@@ -206,3 +211,39 @@ def test_tuning_shows_its_trials_and_returns_the_best(
 def test_no_tuning_request_skips_the_task() -> None:
     with pytest.raises(AirflowSkipException):
         run(TuningOperator, None)
+
+
+def test_the_next_run_stops_what_outlived_its_run(
+    training: Callable[..., Any], unique: str, sagemaker: Any, aws: Aws
+) -> None:
+    when = datetime(2026, 1, 5, tzinfo=UTC)
+    states = {
+        "over": "failed",
+        "going on": "running",
+        "deleted": None,
+        "untagged": None,
+        "this one": "running",
+    }
+    jobs = {run: run_name(unique, run, when) for run in states}
+    for run_id, name in jobs.items():
+        tags = [] if run_id == "untagged" else [{"Key": RUN_ID_TAG, "Value": run_id}]
+        sagemaker.create_training_job(
+            **training(behave="endlessly") | {"TrainingJobName": name, "Tags": tags}
+        )
+    try:
+        assert stop_leftovers(aws, unique, jobs["this one"], states.get) == [jobs["over"]]
+        found = {
+            run_id: sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobStatus"]
+            for run_id, name in jobs.items()
+        }
+        assert found.pop("over") in {"Stopping", "Stopped"}
+        assert set(found.values()) == {"InProgress"}
+    finally:
+        for name in set(jobs.values()) - {jobs["over"]}:
+            sagemaker.stop_training_job(TrainingJobName=name)
+
+
+def test_a_run_goes_on_where_leftovers_cannot_be_looked_for(aws: Aws, unique: str) -> None:
+    with Stubber(aws.sagemaker) as stubber:
+        stubber.add_client_error("list_hyper_parameter_tuning_jobs", "AccessDeniedException", "no")
+        assert stop_leftovers(aws, unique, "this", lambda _: "failed") == []

@@ -116,6 +116,7 @@ def planned(pipeline: Pipeline, name: str) -> Any:
         pipeline=pipeline,
         settings=RunSettings.from_params(values),
         location=RunLocation(BUCKET, "evaluating", name),
+        run_id="manual__2026-01-01T00:00:00+00:00",
         region="us-east-1",
         role=ROLE_ARN,
         code=CODE,
