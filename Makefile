@@ -16,7 +16,7 @@ export LOCAL_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development wheels python \
-	aws-check aws-tables iam-policies mwaa test-airflow-versions test-aws-images test lint types test-training test-sagemaker test-airflow test-end-to-end drills chaos rules-matrix pins
+	aws-check aws-tables iam-policies mwaa test-airflow-versions test-aws-images test lint types test-training test-sagemaker test-airflow test-end-to-end drills interventions chaos rules-matrix pins
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ test-airflow-versions: setup-development  ## install and import on Python 3.12 a
 
 drills: setup  ## what can go wrong, for real: bad data, bad models, bad deployments, under traffic
 	@$(DEMO) drills
+
+interventions: setup  ## what a person may do to a run in the middle of its training, and what becomes of run and job
+	@$(DEMO) interventions
 
 N ?= 3
 SEED ?= 1

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from demo import downloads, services
 from demo.chaos.chaos import run_chaos
 from demo.drills.drills import run_drills
+from demo.drills.interventions import run_interventions
 from demo.drills.world import own_settings
 from demo.outcome import say
 from demo.run import Demo, log_in, run_by_asset, run_demo, show_addresses, start_services
@@ -65,6 +66,10 @@ def trigger_asset_command(settings: Settings, out: Console) -> bool:
 
 def drills_command(settings: Settings, out: Console) -> bool:
     return run_drills(own_settings(settings, "drills"), out)
+
+
+def interventions_command(settings: Settings, out: Console) -> bool:
+    return run_interventions(own_settings(settings, "interventions"), out)
 
 
 def chaos_command(settings: Settings, out: Console) -> bool:
@@ -130,6 +135,7 @@ COMMANDS: dict[str, Callable[[Settings, Console], bool]] = {
     "down": down_command,
     "drills": drills_command,
     "chaos": chaos_command,
+    "interventions": interventions_command,
     "trigger": trigger_command,
     "trigger-asset": trigger_asset_command,
     "status": status_command,

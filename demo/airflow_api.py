@@ -151,6 +151,26 @@ class AirflowApi:
         body = {"dry_run": False, "dag_run_id": run_id, "only_failed": True, "reset_dag_runs": True}
         self.call("POST", f"dags/{dag_id}/clearTaskInstances", json=body)
 
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        self.client.request("DELETE", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}").raise_for_status()
+
+    def mark_task(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """Set a task's state, as a person does."""
+        path = task_path(dag_id, run_id, task_id)
+        self.call("PATCH", path, params={"update_mask": "new_state"}, json={"new_state": state})
+
+    def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Let a task of a run, and what waits for it, run again."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": [task_id],
+            "only_failed": False,
+            "include_downstream": True,
+            "reset_dag_runs": True,
+        }
+        self.call("POST", f"dags/{dag_id}/clearTaskInstances", json=body)
+
     def run(self, dag_id: str, run_id: str) -> DagRun:
         response = self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")
         return DagRun(run_id, response["state"], moment(response["start_date"]), moment(response["end_date"]))
