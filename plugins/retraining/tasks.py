@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
-from airflow.sdk import chain, get_current_context, task
+from airflow.sdk import chain, get_current_context
+from airflow.sdk.bases.decorator import task_decorator_factory
 
 from retraining.config.pipeline import Pipeline
-from retraining.reporting.outcome import keep_reason, skip_explained
+from retraining.reporting.outcome import keep_reason, run_state, skip_explained
 from retraining.runs.context import RunContext
+from retraining.runs.lineage import TracedPythonOperator, trace
 from retraining.runs.results import (
     DatasetResult,
     DebuggerResult,
@@ -40,7 +43,10 @@ def typed_task(body: Callable[P, R], *, multiple_outputs: bool = False, **option
 
     While the DAG is declared, these are XComArgs; with `multiple_outputs`, keys of the result are, too.
     """
-    return cast("Callable[P, R]", task(**options, multiple_outputs=multiple_outputs)(body))
+    decorated = task_decorator_factory(
+        body, decorated_operator_class=TracedPythonOperator, multiple_outputs=multiple_outputs, **options
+    )
+    return cast("Callable[P, R]", decorated)
 
 
 def in_order(*results: object) -> None:
@@ -72,11 +78,15 @@ class RetrainingTasks:
         fix; the page behind the link in the log shows them.
         """
         from retraining.dataset.check import check_dataset
+        from retraining.reporting.missing import note_start
         from retraining.runs.state import last_run
 
         run = self._run()
+        note_start(run.aws, run.location, run.run_id)
         last = last_run(run.aws, run.location)
-        return check_dataset(self.pipeline, run.settings, run.aws, run.location, last)
+        result = check_dataset(self.pipeline, run.settings, run.aws, run.location, last)
+        trace([result["uri"]], [result["manifest"]])
+        return result
 
     def plan(self, dataset: DatasetResult) -> Plan:
         """Builds **every request** of the run with the SageMaker SDK and uploads the training code. The
@@ -90,7 +100,8 @@ class RetrainingTasks:
 
         run = self._run()
         if not self.pipeline.job.keep_running_on_kill:
-            stop_leftovers(run.aws, self.pipeline.slug, run.location.run, self._state_of)
+            states = partial(run_state, get_current_context())
+            stop_leftovers(run.aws, self.pipeline.slug, run.location.run, states)
         last = last_run(run.aws, run.location)
         with skip_explained(get_current_context()["ti"]):
             return plan_run(
@@ -109,7 +120,9 @@ class RetrainingTasks:
         from retraining.aws.clients import Aws
         from retraining.registry.registry import register
 
-        return register(self.pipeline, results, Aws())
+        package = register(self.pipeline, results, Aws())
+        trace([results["training"]["model_artifact"], results["evaluation"]["output"]], [package["arn"]])
+        return package
 
     def verify(self, results: RunResults) -> VerificationResult:
         """Sends **test images** to the endpoint and compares the predictions with those of the evaluation.
@@ -136,17 +149,6 @@ class RetrainingTasks:
 
         run = self._run()
         return retire(self.pipeline, run.location, run.aws)
-
-    def _state_of(self, run_id: str) -> str | None:
-        """The state of another run of this DAG; None where Airflow does not tell, as for a deleted run."""
-        from airflow.sdk.exceptions import AirflowRuntimeError
-
-        context = get_current_context()
-        ti = context["ti"]
-        try:
-            return ti.get_dagrun_state(context["dag"].dag_id, run_id)
-        except AirflowRuntimeError:
-            return None
 
     def _run(self) -> RunContext:
         context = get_current_context()

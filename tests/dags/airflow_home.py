@@ -47,6 +47,14 @@ def use_temporary_home() -> Path:
     return home
 
 
+def keep_lineage() -> Path:
+    """Have OpenLineage write its events to a file of the home, a line each; call it before Airflow runs."""
+    file = use_temporary_home() / "lineage.jsonl"
+    transport = {"type": "file", "log_file_path": str(file), "append": True}
+    os.environ["AIRFLOW__OPENLINEAGE__TRANSPORT"] = json.dumps(transport)
+    return file
+
+
 def migrate() -> None:
     """Create the metadata database of the home. Raises RuntimeError with Airflow's own words."""
     command = [sys.executable, "-m", "airflow", "db", "migrate"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tests.dags.airflow_home import DAGS, connected_runtime, migrate, use_temporary_home
+from tests.dags.airflow_home import DAGS, connected_runtime, keep_lineage, migrate, use_temporary_home
 
 use_temporary_home()
+keep_lineage()
 
 import pytest  # noqa: E402
 from airflow.dag_processing.dagbag import DagBag  # noqa: E402

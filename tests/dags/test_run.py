@@ -7,6 +7,7 @@ test's outcome must not be.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from airflow.models.dagrun import DagRun
 from airflow.sdk import DAG
 from PIL import Image, ImageDraw
 
-from tests.dags.airflow_home import BUCKET
+from tests.dags.airflow_home import BUCKET, keep_lineage
 from tests.dags.copies import LoadCopy, result, states
 from tests.local_sagemaker.runtime_process import RuntimeProcess
 
@@ -64,15 +65,43 @@ def make_pipeline(load_copy: LoadCopy, runtime: RuntimeProcess) -> MakePipeline:
     return make
 
 
+def lineage(dag_id: str) -> dict[str, tuple[set[str], set[str]]]:
+    """What the tasks of a DAG have read and written, by task, from what OpenLineage sent."""
+    found: dict[str, tuple[set[str], set[str]]] = {}
+    for event in map(json.loads, keep_lineage().read_text().splitlines()):
+        name = event["job"]["name"]
+        if event["eventType"] == "COMPLETE" and name.startswith(f"{dag_id}."):
+            reads, writes = found.setdefault(name.removeprefix(f"{dag_id}."), (set(), set()))
+            reads.update(f"{one['namespace']} {one['name']}" for one in event["inputs"])
+            writes.update(f"{one['namespace']} {one['name']}" for one in event["outputs"])
+    return found
+
+
+def check_lineage(dag_id: str, name: str) -> None:
+    """The dataset, the model, its package and the endpoint are inputs and outputs of the run `name`."""
+    traced = lineage(dag_id)
+    bucket, service = f"s3://{BUCKET}", "arn:aws:sagemaker:us-east-1:123456789012"
+    channels = {f"{bucket} datasets/any_model/{split}" for split in ("train", "valid", "test")}
+    archive = f"{bucket} retraining/any_model/{name}/training/{name}/output/model.tar.gz"
+    assert traced["check_dataset"][0] == {f"{bucket} datasets/any_model"}
+    assert channels <= traced["tune"][0]
+    assert channels <= traced["train"][0]
+    assert traced["train"][1] == {archive}
+    assert archive in traced["evaluate"][0]
+    assert archive in traced["register"][0]
+    assert traced["register"][1] == traced["deploy"][0] == {f"{service} model-package/any-model/1"}
+    assert traced["deploy"][1] == {f"{service} endpoint/any-model"}
+
+
 def run(dag: DAG, **params: Any) -> DagRun:
     finished: DagRun = dag.test(run_conf={**SMALL, **params})
     return finished
 
 
 def test_a_model_goes_live_the_next_one_replaces_it_and_a_run_of_nothing_new_is_skipped(
-    make_pipeline: MakePipeline, sagemaker: Any
+    make_pipeline: MakePipeline, sagemaker: Any, runtime: RuntimeProcess
 ) -> None:
-    dag = make_pipeline("any_model", ANY_MODEL)
+    dag, s3 = make_pipeline("any_model", ANY_MODEL), runtime.client("s3")
     first = run(dag, epochs_min=1, epochs_max=2)
     assert set(states(first).values()) == {"success"}
     report = result(first, "report")
@@ -100,6 +129,8 @@ def test_a_model_goes_live_the_next_one_replaces_it_and_a_run_of_nothing_new_is_
     assert sagemaker.describe_endpoint(EndpointName="any-model")["EndpointConfigName"] == name
     assert statuses(sagemaker) == ["Approved"]
 
+    check_lineage(dag.dag_id, name)
+
     second = run(dag, skip_tuning=True, epochs_min=1, epochs_max=1)
     assert states(second)["tune"] == "skipped"
     assert {state for task, state in states(second).items() if task != "tune"} == {"success"}
@@ -115,12 +146,17 @@ def test_a_model_goes_live_the_next_one_replaces_it_and_a_run_of_nothing_new_is_
     )
     assert statuses(sagemaker) == ["Approved", "Approved"]
 
+    page = {"Bucket": BUCKET, "Key": f"retraining/any_model/{report['run_name']}/report.html"}
+    s3.delete_object(**page)  # as if the run had ended before its page was written
     third = run(dag, skip_tuning=True, epochs_min=1, epochs_max=1)
     assert third.state == "success"
     assert {state for task, state in states(third).items() if task not in {"check_dataset", "report"}} == {
         "skipped"
     }
     assert result(third, "report")["outcome"]["verdict"] == "unchanged"
+    written = s3.get_object(**page)["Body"].read().decode()
+    assert report["training"]["job"] in written
+    assert "New model live" in written
 
 
 def test_a_model_that_the_gate_rejects_is_registered_and_not_deployed(

@@ -67,7 +67,7 @@ def inventory(pipeline: Pipeline, location: RunLocation, aws: Aws) -> Inventory:
     return Inventory(
         models=_own_models(aws, pattern, pipeline.name),
         configs=_own_configs(aws, pattern, pipeline.name),
-        folders=_run_folders(aws, pattern, location),
+        folders=run_folders(aws, pattern, location),
         packages=_packages(aws, pipeline.package_group),
     )
 
@@ -119,8 +119,8 @@ def _belongs(aws: Aws, arn: str, pipeline: str) -> bool:
     return (or_none(partial(tags_of, aws, arn)) or {}).get(PIPELINE_TAG) == pipeline
 
 
-def _run_folders(aws: Aws, pattern: re.Pattern[str], location: RunLocation) -> list[str]:
-    """Sorted by the time in their names."""
+def run_folders(aws: Aws, pattern: re.Pattern[str], location: RunLocation) -> list[str]:
+    """Names of the pipeline's run folders in S3, the newest first by the time in them."""
     prefix = f"{location.shared}/"
     pages = aws.s3.get_paginator("list_objects_v2").paginate(
         Bucket=location.bucket, Prefix=prefix, Delimiter="/"

@@ -43,6 +43,20 @@ class JobKind:
         """How long a job ran, in seconds; None while either time is missing."""
         return seconds_between(description, self.start, self.end)
 
+    def lineage(self, description: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+        """URIs of what a completed job read and wrote."""
+        definition = description.get("TrainingJobDefinition", description)
+        channels = (
+            member(one, "DataSource", "S3DataSource") for one in definition.get("InputDataConfig", ())
+        )
+        inputs = (member(one, "S3Input") for one in description.get("ProcessingInputs", ()))
+        outputs = member(description, "ProcessingOutputConfig", "Outputs") or ()
+        reads = [one["S3Uri"] for one in (*channels, *inputs) if one]
+        writes = [one["S3Output"]["S3Uri"] for one in outputs if one.get("S3Output")]
+        if artifact := member(description, "ModelArtifacts", "S3ModelArtifacts"):
+            writes.append(artifact)
+        return reads, writes
+
     def describe(self, aws: Aws, name: str) -> Mapping[str, Any]:
         """SageMaker's description of a job. Raises ClientError, also for a job that does not exist."""
         response: Mapping[str, Any] = getattr(aws.sagemaker, f"describe_{self.operation}")(

@@ -241,9 +241,10 @@ class EndpointOperator(SageMakerOperator[EndpointResult], SageMakerEndpointOpera
         """Check what is in service in the end."""
         if event.get("timed_out"):
             return self.timed_out(context)
-        self._check(config_name, event.get("outcome", {}).get("fired", []))
+        description = self._check(config_name, event.get("outcome", {}).get("fired", []))
         seconds = round((datetime.now(UTC) - datetime.fromisoformat(started)).total_seconds(), 1)
         self.log.info("The endpoint %s serves %s after %.1f s", self._endpoint, config_name, seconds)
+        self.trace([self.package or self.artifact], [description["EndpointArn"]])
         return {
             "name": self._endpoint,
             "config": config_name,
@@ -329,17 +330,17 @@ class EndpointOperator(SageMakerOperator[EndpointResult], SageMakerEndpointOpera
             seconds = _PERIODS_OF_PATIENCE * max((alarm["Period"] for alarm in self.alarms), default=60)
         return timedelta(seconds=seconds)
 
-    def _check(self, config_name: str, fired: Sequence[str]) -> None:
-        """Raises DeploymentError unless the configuration is in service; a rollback ends InService, too.
+    def _check(self, config_name: str, fired: Sequence[str]) -> DescribeEndpointOutputTypeDef:
+        """The endpoint. Raises DeploymentError unless the configuration is in service.
 
-        The model is rejected where SageMaker's reason names its health or an alarm, or where it gives none
-        and an alarm was on.
+        A rollback ends InService, too. The model is rejected where SageMaker's reason names its health or an
+        alarm, or where it gives none and an alarm was on.
         """
         description, endpoint = describe_endpoint(self.aws, self._endpoint), self._endpoint
         status = description["EndpointStatus"] if description else "deleted"
         running = description["EndpointConfigName"] if description else None
-        if status == "InService" and running == config_name:
-            return
+        if description is not None and status == "InService" and running == config_name:
+            return description
         for line in self._last_lines(endpoint):
             self.log.error("%s", line)
         given = description.get("FailureReason") if description else None

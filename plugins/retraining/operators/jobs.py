@@ -131,6 +131,7 @@ class JobOperator(SageMakerOperator[R_co]):
             self.log.info("An earlier attempt has stopped the %s %s", self.kind.noun, name)
             return self._start(context)
         self._check_ended_well(description)
+        self.trace(*self.kind.lineage(description))
         return self.result_of(description)
 
     def timed_out(self, context: Context) -> R_co:  # noqa: ARG002

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar, cast
 
-from airflow.sdk.bases.operator import BaseOperator
+from retraining.runs.lineage import Traced
 
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Returns(BaseOperator, Generic[R_co]):
+class Returns(Traced, Generic[R_co]):
     """An operator whose `execute` returns an R."""
 
     @property

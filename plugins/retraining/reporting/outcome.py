@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException
 
 from retraining.runs.results import OutcomeFacts, RunResults, RunVerdict
 
@@ -77,32 +77,42 @@ def skip_explained(ti: TaskInstance) -> Iterator[None]:
         raise
 
 
-def task_states(context: Context) -> dict[str, str]:
-    """The states of the run's tasks so far, in the order in which they run; tasks without one are left out.
+def run_state(context: Context, run_id: str) -> str | None:
+    """The state of a run of the DAG; None where Airflow does not tell, as for a deleted run."""
+    try:
+        return context["ti"].get_dagrun_state(context["dag"].dag_id, run_id)
+    except AirflowRuntimeError:
+        return None
 
-    Needs the context of a task or callback of the run, with `ti` in it.
+
+def task_states(context: Context, run_id: str | None = None) -> dict[str, str]:
+    """The states of a run's tasks so far, in the order in which they run; tasks without one are left out.
+
+    Needs the context of a task or callback of the DAG, with `ti` in it; its own run is the default.
     """
-    ti, dag = context["ti"], context["dag"]
-    found = ti.get_task_states(dag_id=dag.dag_id, run_ids=[context["run_id"]]).get(context["run_id"], {})
+    ti, dag, run_id = context["ti"], context["dag"], run_id or context["run_id"]
+    found = ti.get_task_states(dag_id=dag.dag_id, run_ids=[run_id]).get(run_id, {})
     order = [task.task_id for task in dag.topological_sort()]  # type: ignore[no-untyped-call]
     return {task: str(found[task]) for task in order if found.get(task)}
 
 
-def failure_reasons(context: Context, states: Mapping[str, str]) -> dict[str, str]:
+def failure_reasons(context: Context, states: Mapping[str, str], run_id: str | None = None) -> dict[str, str]:
     """Why tasks failed or skipped themselves, by task, where they left a reason."""
     ended = [task for task, state in states.items() if state in {_FAILED, _SKIPPED}]
-    found = {task: context["ti"].xcom_pull(task_ids=task, key=REASON) for task in ended}
+    found = {task: context["ti"].xcom_pull(task_ids=task, key=REASON, run_id=run_id) for task in ended}
     return {task: str(reason) for task, reason in found.items() if reason}
 
 
-def run_url(context: Context) -> str | None:
-    """The run's page in Airflow; None if Airflow's configuration names no base_url."""
+def run_url(context: Context, run_id: str | None = None) -> str | None:
+    """A run's page in Airflow; None if Airflow's configuration names no base_url."""
     from airflow.sdk.configuration import conf
 
     base = conf.get("api", "base_url", fallback=None)
     if not base:
         return None
-    return f"{base.rstrip('/')}/dags/{context['dag'].dag_id}/runs/{quote(context['run_id'], safe='')}"
+    return (
+        f"{base.rstrip('/')}/dags/{context['dag'].dag_id}/runs/{quote(run_id or context['run_id'], safe='')}"
+    )
 
 
 def outcome_of(states: Mapping[str, str], reasons: Mapping[str, str], results: RunResults) -> Outcome:

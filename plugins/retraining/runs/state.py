@@ -44,7 +44,7 @@ _IRRELEVANT_KEYS: Mapping[str, Any] = {
     "retire": True,
     "max_cost_usd": True,
     "prices": True,
-    "job": {"spot", "max_spot_wait_seconds"},
+    "job": {"spot", "max_spot_wait_seconds", "keep_running_on_kill"},
 }
 _IRRELEVANT_FIELDS = frozenset({"force", "max_cost_usd", "spot"})
 
