@@ -40,7 +40,7 @@ class Run:
     def xcom_push(self, key: str, value: str) -> None:
         self.xcoms[self.task_id, key] = value
 
-    def xcom_pull(self, task_ids: str, key: str) -> str | None:
+    def xcom_pull(self, task_ids: str, key: str, run_id: str | None = None) -> str | None:  # noqa: ARG002
         return self.xcoms.get((task_ids, key))
 
 
