@@ -7,7 +7,8 @@ over goes on. An abandoned job is stopped.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,6 +39,19 @@ _QUESTIONS, _QUESTION_SECONDS = 5, 2.0  # to Airflow about the task's state; a k
 _DEFERRED = "deferred"
 # Since Airflow 3.3 the triggerer tells a trigger that a person has acted on its task.
 _HAS_ON_KILL = hasattr(BaseTrigger, "on_kill")
+
+
+_unfinished: set[asyncio.Task[None]] = set()  # the event loop itself does not keep its tasks
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for the work's end, however often the waiting is cancelled; the work goes on in any case."""
+    task = asyncio.create_task(work)
+    _unfinished.add(task)
+    task.add_done_callback(_unfinished.discard)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
 
 
 class FollowTrigger(BaseTrigger):
@@ -97,13 +111,16 @@ class FollowTrigger(BaseTrigger):
             await asyncio.sleep(follower.seconds_to_next())
 
     async def on_kill(self) -> None:
-        """Since Airflow 3.3 a person's action calls this; in 3.3.2 also the move to another triggerer."""
-        await self._stop_if_abandoned()
+        """Since Airflow 3.3 a person's action calls this; in 3.3.2 also the move to another triggerer.
+
+        3.3.2 cancels the call again with every second. The stop goes on beyond that.
+        """
+        await _finish(self._stop_if_abandoned())
 
     async def cleanup(self) -> None:
         """Before 3.3 Airflow calls this alone, whatever ended the trigger."""
         if not _HAS_ON_KILL and not self._ended:
-            await self._stop_if_abandoned()
+            await _finish(self._stop_if_abandoned())
 
     async def _follower(self, position: Mapping[str, Any]) -> Follower:
         follower = FOLLOWERS[self.follower](Aws(self.connection), self.arguments, position)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -181,6 +182,31 @@ def test_a_job_is_stopped_once_airflow_confirms_that_nobody_waits_for_it(  # noq
     one = made(stops=stops)
     asyncio.run(one.on_kill() if version == "3.3" else one.cleanup())
     assert scripted.stopped == stopped
+
+
+def test_a_stop_goes_on_where_airflow_cancels_it_again(
+    scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, cancelled = threading.Event(), threading.Event()
+
+    def state(_self: FollowTrigger) -> str:
+        asked.set()
+        assert cancelled.wait(30)
+        return "failed"
+
+    monkeypatch.setattr(FollowTrigger, "_state", state)
+
+    async def kill() -> None:
+        task = asyncio.create_task(made(stops=True).on_kill())
+        await asyncio.to_thread(asked.wait, 30)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+        cancelled.set()
+        await asyncio.wait([task])
+
+    asyncio.run(kill())
+    assert scripted.stopped == ["job"]
 
 
 @pytest.mark.usefixtures("kept")
