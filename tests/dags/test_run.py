@@ -23,6 +23,7 @@ from tests.local_sagemaker.runtime_process import RuntimeProcess
 CLASSES = {"001.Disc": "ellipse", "002.Square": "rectangle"}
 SMALL = {"arch": "squeezenet1_1", "image_size": 32, "max_jobs": 2, "max_parallel_jobs": 1, "bake_seconds": 1}
 ANY_MODEL = {"min_improvement": -1.0, "min_accuracy": 0.0, "max_class_regression": 1.0}
+LARGEST_RESULT = 32_768  # bytes
 NO_MODEL = {"min_accuracy": 1.0}
 
 MakePipeline = Callable[[str, dict[str, Any]], DAG]
@@ -130,6 +131,8 @@ def test_a_model_goes_live_the_next_one_replaces_it_and_a_run_of_nothing_new_is_
     assert statuses(sagemaker) == ["Approved"]
 
     check_lineage(dag.dag_id, name)
+    for task in states(first):  # what tasks return is small, and JSON as it is: no times but in ISO 8601
+        assert len(json.dumps(result(first, task))) < LARGEST_RESULT, task
 
     second = run(dag, skip_tuning=True, epochs_min=1, epochs_max=1)
     assert states(second)["tune"] == "skipped"

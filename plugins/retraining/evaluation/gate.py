@@ -158,8 +158,12 @@ def _kept_classes(document: EvaluationDocument) -> GateCheck:
 
 
 def _rules(debugger: DebuggerResult) -> GateCheck:
+    """What a rule could not tell is named, and is no reason to keep a model out."""
     blocking = debugger["blocking"]
+    unknown = [rule["rule"] for rule in debugger["rules"] if rule["verdict"] == "unknown"]
     text = "no Debugger rule with the policy fail found anything"
+    if unknown:
+        text += f"; could not tell: {', '.join(unknown)}"
     if blocking:
         text = f"Debugger rules with the policy fail found something: {', '.join(blocking)}"
     return _none_allowed("debugger_rules", len(blocking), text)

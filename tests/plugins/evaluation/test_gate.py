@@ -129,6 +129,14 @@ def test_a_class_may_be_forgotten_only_where_the_dataset_dropped_it(images: int,
     assert ("the dataset dropped" if approved else "does not know d.Dingo") in check["text"]
 
 
+def test_a_rule_that_could_not_tell_is_named_and_blocks_nothing() -> None:
+    rule = {"rule": "Overfit", "verdict": "unknown"}
+    decision = decided(evaluation_document(better(a=10), DOGS), {**NO_RULES, "rules": [rule]})
+    [check] = [check for check in decision["checks"] if check["name"] == "debugger_rules"]
+    assert check["passed"]
+    assert check["text"].endswith("could not tell: Overfit")
+
+
 def test_debugger_rules_block() -> None:
     decision = decided(evaluation_document(better(a=10), DOGS), {**NO_RULES, "blocking": ["Overfit"]})
     assert decision["approved"] is False
