@@ -39,6 +39,7 @@ def clear(world: World) -> None:
     world.api.clear_task(RETRAINING, run_id, TRAIN)
     stopped(world, job)
     running(world, f"{job}-r2")
+    until(lambda: task_state(world, run_id, TRAIN) == "deferred", "the other attempt is deferred")
     world.api.end_run(RETRAINING, run_id)
     stopped(world, f"{job}-r2")
     expect_failed(world, run_id)
