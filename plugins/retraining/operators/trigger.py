@@ -37,8 +37,6 @@ FOLLOWERS: Mapping[str, type[Follower]] = {
 }
 _QUESTIONS, _QUESTION_SECONDS = 5, 2.0  # to Airflow about the task's state; a kill leaves 30 s
 _DEFERRED = "deferred"
-# Since Airflow 3.3 the triggerer tells a trigger that a person has acted on its task.
-_HAS_ON_KILL = hasattr(BaseTrigger, "on_kill")
 
 
 _unfinished: set[asyncio.Task[None]] = set()  # the event loop itself does not keep its tasks
@@ -110,16 +108,14 @@ class FollowTrigger(BaseTrigger):
                 return {"timed_out": True}
             await asyncio.sleep(follower.seconds_to_next())
 
-    async def on_kill(self) -> None:
-        """Since Airflow 3.3 a person's action calls this; in 3.3.2 also the move to another triggerer.
-
-        3.3.2 cancels the call again with every second. The stop goes on beyond that.
-        """
-        await _finish(self._stop_if_abandoned())
-
     async def cleanup(self) -> None:
-        """Before 3.3 Airflow calls this alone, whatever ended the trigger."""
-        if not _HAS_ON_KILL and not self._ended:
+        """Airflow calls this whatever ended the trigger: a person, another triggerer, a shutdown.
+
+        There is an `on_kill` for a person's action since 3.3, but up to 3.3.2 Airflow misses it where the
+        trigger waits for a thread (asgiref loses the cancellation's message), calls it for triggers that move
+        to another triggerer, too (apache/airflow#73454), and cancels it again with every second.
+        """
+        if not self._ended:
             await _finish(self._stop_if_abandoned())
 
     async def _follower(self, position: Mapping[str, Any]) -> Follower:

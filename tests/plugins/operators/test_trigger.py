@@ -167,20 +167,16 @@ def unanswered() -> str:
     ],
     ids=["marked failed", "cleared or deleted", "handed on", "could not tell", "keeps running"],
 )
-@pytest.mark.parametrize("version", ["3.3", "3.2"])
-def test_a_job_is_stopped_once_airflow_confirms_that_nobody_waits_for_it(  # noqa: PLR0917
+def test_a_job_is_stopped_once_airflow_confirms_that_nobody_waits_for_it(
     scripted: type[Scripted],
     state: Callable[[], str | None],
     stops: bool,
     stopped: list[str],
-    version: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(trigger, "_QUESTION_SECONDS", 0.0)
-    monkeypatch.setattr(trigger, "_HAS_ON_KILL", version == "3.3")
     monkeypatch.setattr(FollowTrigger, "_state", lambda _self: state())
-    one = made(stops=stops)
-    asyncio.run(one.on_kill() if version == "3.3" else one.cleanup())
+    asyncio.run(made(stops=stops).cleanup())
     assert scripted.stopped == stopped
 
 
@@ -197,7 +193,7 @@ def test_a_stop_goes_on_where_airflow_cancels_it_again(
     monkeypatch.setattr(FollowTrigger, "_state", state)
 
     async def kill() -> None:
-        task = asyncio.create_task(made(stops=True).on_kill())
+        task = asyncio.create_task(made(stops=True).cleanup())
         await asyncio.to_thread(asked.wait, 30)
         for _ in range(3):
             task.cancel()
@@ -213,7 +209,6 @@ def test_a_stop_goes_on_where_airflow_cancels_it_again(
 def test_a_trigger_that_ended_by_itself_stops_nothing(
     scripted: type[Scripted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trigger, "_HAS_ON_KILL", False)
     monkeypatch.setattr(FollowTrigger, "_state", lambda _self: "scheduled")
     one = made(stops=True)
     asyncio.run(event_of(one))
