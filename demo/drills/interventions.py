@@ -158,9 +158,10 @@ def run_interventions(settings: Settings, out: Console) -> bool:
 
 
 def in_training(world: World) -> tuple[str, str]:
-    """A run whose training is deferred: the run's id, and the job's name."""
+    """A run whose training is deferred, and followed by the triggerer: the run's id, and the job's name."""
     run_id = world.api.trigger(RETRAINING, LONG)
     until(lambda: task_state(world, run_id, TRAIN) == "deferred", "training is deferred")
+    until(lambda: len(epochs(world, run_id)) > 0, "an epoch is in the task's log")
     plan = world.api.result(RETRAINING, run_id, "plan")
     return run_id, plan["run"]["name"]
 

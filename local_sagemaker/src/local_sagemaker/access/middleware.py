@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local_sagemaker.access.browsers import check_fetch_metadata, check_host, check_origin
 from local_sagemaker.access.cors import Headers, matching_rule, preflight
+from local_sagemaker.access.limits import check_declared, largest_body, too_large
 from local_sagemaker.access.payloads import Payload
 from local_sagemaker.access.request import AddressedRequest, RefusedError
 from local_sagemaker.access.signatures import SignatureCheck
@@ -57,7 +59,9 @@ class Access:
             if request.method == "OPTIONS":
                 await _send_all(send, 200, cors, b"")
                 return
-            exchange = _Exchange(receive, send, cors)
+            limit = largest_body(request)
+            check_declared(request, limit)
+            exchange = _Exchange(receive, send, cors, partial(too_large, request, limit), limit)
             if self._signatures is not None and not request.is_health:
                 await exchange.verify(self._signatures.begin(request))
             try:
@@ -89,8 +93,12 @@ def _check_page(request: AddressedRequest) -> Headers:
 class _Exchange:
     """The messages between server and app: checks the body, and adds and removes headers of the response."""
 
-    def __init__(self, receive: Receive, send: Send, cors: Headers) -> None:
+    def __init__(
+        self, receive: Receive, send: Send, cors: Headers, too_large: Callable[[], RefusedError], limit: int
+    ) -> None:
         self._receive = receive
+        self._too_large = too_large
+        self._left = limit
         self._send = send
         self._headers = _encoded([*_ALWAYS_SENT, *cors])
         self._payload: Payload | None = None
@@ -108,7 +116,7 @@ class _Exchange:
         body = bytearray()
         more = True
         while more:
-            message = await self._receive()
+            message = await self._counted()
             if message["type"] == "http.disconnect":
                 raise RefusedError(
                     "The client disconnected before the body was complete.", "IncompleteBody", 400
@@ -127,9 +135,21 @@ class _Exchange:
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
-        message = await self._receive()
+        try:
+            message = await self._counted()
+        except RefusedError as refused:
+            self._refused = refused
+            raise _BodyRefusedError(refused.message) from refused
         if self._payload is not None and message["type"] == "http.request":
             self._check(self._payload, message)
+        return message
+
+    async def _counted(self) -> Message:
+        """The next message. Raises RefusedError where the body is too large."""
+        message = await self._receive()
+        self._left -= len(message.get("body", b""))
+        if self._left < 0:
+            raise self._too_large()
         return message
 
     def _check(self, payload: Payload, message: Message) -> None:

@@ -87,6 +87,7 @@ def add_key(bucket: FakeBucket, name: str, etag: str, blob: Path) -> FakeKey:
     }
     older = bucket.keys.getlist(name, []) if bucket.is_versioned else []
     key = restore_version(bucket.name, name, record, blob, None)
+    s3_backend().tagger.delete_all_tags_for_resource(key.arn)  # those of the object that this one replaces
     bucket.keys.setlist(name, [*older, key])
     return key
 

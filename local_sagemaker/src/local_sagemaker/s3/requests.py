@@ -12,7 +12,10 @@ from xml.sax.saxutils import escape
 
 from moto.s3.models import FakeKey
 
+from local_sagemaker.s3.digests import InvalidContentError, check
+from local_sagemaker.s3.lists import list_objects
 from local_sagemaker.s3.multipart import is_unknown, parts_in_order
+from local_sagemaker.s3.puts import is_plain, put
 from local_sagemaker.s3.state import S3State
 from local_sagemaker.s3.streaming import body_of, large_blob
 from local_sagemaker.wsgi import HttpResponse, call_app
@@ -34,10 +37,20 @@ class S3Requests:
 
     def respond(self, environ: WSGIEnvironment) -> HttpResponse:
         bucket, key = _bucket_and_key(environ)
-        if environ["REQUEST_METHOD"] in _CHANGING_METHODS:
-            with self._state.lock:
-                return self._change(environ, bucket, key)
-        return self._large_object(environ, bucket, key) or call_app(self._moto, environ)
+        try:
+            if is_plain(environ, bucket, key):
+                return put(environ, self._state, bucket, key)
+            if environ["REQUEST_METHOD"] in _CHANGING_METHODS:
+                check(environ)
+                with self._state.lock:
+                    return self._change(environ, bucket, key)
+        except InvalidContentError as error:
+            return s3_error(400, error.code, str(error))
+        return (
+            list_objects(environ, self._state, bucket, key)
+            or self._large_object(environ, bucket, key)
+            or call_app(self._moto, environ)
+        )
 
     def _large_object(self, environ: WSGIEnvironment, bucket: str, key: str) -> HttpResponse | None:
         blob = large_blob(environ, bucket, key)

@@ -13,7 +13,7 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import BinaryIO, NamedTuple
 from moto.s3.models import FakeKey
 
 from local_sagemaker.s3.blobs import Blobs
+from local_sagemaker.s3.digests import Content, InvalidContentError
 from local_sagemaker.s3.moto_backend import (
     Record,
     Version,
@@ -49,6 +50,14 @@ CREATE TABLE IF NOT EXISTS versions (
     PRIMARY KEY (bucket, key, position)
 ) WITHOUT ROWID;
 """
+_STEP = 1001  # rows at a time
+_CURRENT = """
+SELECT key, blob, record FROM versions AS one
+WHERE bucket = ? AND key >= ? AND key > ? AND position = (
+    SELECT MAX(position) FROM versions WHERE bucket = one.bucket AND key = one.key
+)
+ORDER BY key LIMIT ?
+"""
 _UNSAVED = "unsaved"  # in place of the blob of a version that is only in memory
 
 
@@ -57,6 +66,13 @@ class _Row(NamedTuple):
 
     blob: str | None
     record: Record
+
+
+class Entry(NamedTuple):
+    """A current object; `record` is its JSON."""
+
+    key: str
+    record: str
 
 
 class S3State:
@@ -124,6 +140,36 @@ class S3State:
         with self.lock:
             add_key(s3_backend().buckets[bucket], key, digest.hexdigest(), self._blobs.path(name))
             self.save_key(bucket, key)
+
+    def put_content(self, bucket: str, key: str, content: Content, metadata: Mapping[str, str]) -> FakeKey:
+        """Add an object as a client sends it. The bucket must exist. Raises InvalidContentError."""
+        name = self._blobs.add(content)
+        try:
+            content.check()
+        except InvalidContentError:
+            self._blobs.discard([name])
+            raise
+        with self.lock:
+            added = add_key(s3_backend().buckets[bucket], key, content.etag, self._blobs.path(name))
+            added.set_metadata(metadata)
+            for algorithm, value in content.checksums.items():
+                added.checksum_algorithm, added.checksum_value = algorithm.upper(), value
+            self.save_key(bucket, key)
+        return added
+
+    def entries(self, bucket: str, prefix: str, after: str) -> Iterator[Entry]:
+        """The current objects of a bucket whose keys begin with `prefix` and come after `after`, in order."""
+        while True:
+            with self.lock:
+                rows = self._index.execute(_CURRENT, (bucket, max(prefix, after), after, _STEP)).fetchall()
+            for key, blob, record in rows:
+                if not key.startswith(prefix):
+                    return
+                after = key
+                if blob is not None:
+                    yield Entry(key, record)
+            if len(rows) < _STEP:
+                return
 
     def complete(self, bucket: str, parts: Parts) -> FakeKey:
         """Make an object of an upload's parts."""
