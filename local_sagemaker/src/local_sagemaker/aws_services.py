@@ -10,6 +10,7 @@ import re
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from moto.core.request import (
@@ -18,6 +19,7 @@ from moto.core.request import (
     should_preserve_original_header_name,
 )
 from moto.moto_server import werkzeug_app
+from moto.moto_server.utilities import RegexConverter
 from starlette.types import Receive, Scope, Send
 
 from local_sagemaker.context import Context
@@ -34,12 +36,20 @@ _SCOPE = re.compile(r"Credential=[^/]*/\d+/[^/]*/([^/]+)/aws4_request")
 _GARBAGE = 64 * 1024 * 1024  # bytes of request bodies between collections
 
 
+def _any_character(*arguments: Any) -> Any:
+    """moto's converter for parts of paths, where a key may have line breaks."""
+    converter = RegexConverter(*arguments)
+    converter.regex = f"(?s:{converter.regex})"
+    return converter
+
+
 class AwsServices:
     """The ASGI app. `s3` is the state that the runtime's own access to S3 shares."""
 
     def __init__(self, context: Context) -> None:
         os.environ.setdefault("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")  # AmazonSageMakerFullAccess etc.
         self._context = context
+        werkzeug_app.RegexConverter = _any_character
         werkzeug_app.DISABLE_GLOBAL_CORS = True  # else every page may read and write: see `access.cors`
         self._moto: WSGIApplication = werkzeug_app.DomainDispatcherApplication(
             werkzeug_app.create_backend_app

@@ -21,7 +21,7 @@ from xml.sax.saxutils import escape
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local_sagemaker.context import Operation, Service
@@ -78,12 +78,11 @@ def build_app(
                 await asyncio.to_thread(service.close)
             gateway.close()
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/_local/health", gateway.health),
             Route("/endpoints/{name}/invocations", gateway.invoke, methods=["POST"]),
             Route("/endpoints/{name}/{operation}", gateway.refuse_runtime_operation, methods=["POST"]),
-            Mount("/", app=_ByTarget(gateway.call, others)),
         ],
         exception_handlers={
             ApiError: _api_error,
@@ -93,6 +92,8 @@ def build_app(
         },
         lifespan=lifespan,
     )
+    app.router.default = _ByTarget(gateway.call, others)  # the path of a route matches no line break
+    return app
 
 
 class _ByTarget:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from local_sagemaker.access.browsers import check_fetch_metadata, check_host, check_origin
 from local_sagemaker.access.cors import Headers, matching_rule, preflight
-from local_sagemaker.access.limits import check_declared, largest_body, too_large
+from local_sagemaker.access.limits import check_declared_length, largest_body, too_large
 from local_sagemaker.access.payloads import Payload
 from local_sagemaker.access.request import AddressedRequest, RefusedError
 from local_sagemaker.access.signatures import SignatureCheck
@@ -59,9 +58,9 @@ class Access:
             if request.method == "OPTIONS":
                 await _send_all(send, 200, cors, b"")
                 return
-            limit = largest_body(request)
-            check_declared(request, limit)
-            exchange = _Exchange(receive, send, cors, partial(too_large, request, limit), limit)
+            largest = largest_body(request)
+            check_declared_length(request, largest)
+            exchange = _Exchange(_bounded(receive, request, largest), send, cors)
             if self._signatures is not None and not request.is_health:
                 await exchange.verify(self._signatures.begin(request))
             try:
@@ -90,15 +89,26 @@ def _check_page(request: AddressedRequest) -> Headers:
     return []
 
 
+def _bounded(receive: Receive, request: AddressedRequest, largest: int) -> Receive:
+    """`receive`, which raises RefusedError once the body has more than `largest` bytes, declared or not."""
+    left = largest
+
+    async def receive_bounded() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise too_large(request, largest)
+        return message
+
+    return receive_bounded
+
+
 class _Exchange:
     """The messages between server and app: checks the body, and adds and removes headers of the response."""
 
-    def __init__(
-        self, receive: Receive, send: Send, cors: Headers, too_large: Callable[[], RefusedError], limit: int
-    ) -> None:
+    def __init__(self, receive: Receive, send: Send, cors: Headers) -> None:
         self._receive = receive
-        self._too_large = too_large
-        self._left = limit
         self._send = send
         self._headers = _encoded([*_ALWAYS_SENT, *cors])
         self._payload: Payload | None = None
@@ -116,7 +126,7 @@ class _Exchange:
         body = bytearray()
         more = True
         while more:
-            message = await self._counted()
+            message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise RefusedError(
                     "The client disconnected before the body was complete.", "IncompleteBody", 400
@@ -136,30 +146,19 @@ class _Exchange:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
         try:
-            message = await self._counted()
+            message = await self._receive()
+            if self._payload is not None and message["type"] == "http.request":
+                self._check(self._payload, message)
         except RefusedError as refused:
             self._refused = refused
             raise _BodyRefusedError(refused.message) from refused
-        if self._payload is not None and message["type"] == "http.request":
-            self._check(self._payload, message)
         return message
 
-    async def _counted(self) -> Message:
-        """The next message. Raises RefusedError where the body is too large."""
-        message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            raise self._too_large()
-        return message
-
-    def _check(self, payload: Payload, message: Message) -> None:
-        try:
-            payload.feed(message.get("body", b""))
-            if not message.get("more_body", False):
-                payload.finish()
-        except RefusedError as refused:
-            self._refused = refused
-            raise _BodyRefusedError(refused.message) from refused
+    @staticmethod
+    def _check(payload: Payload, message: Message) -> None:
+        payload.feed(message.get("body", b""))
+        if not message.get("more_body", False):
+            payload.finish()
 
     async def send(self, message: Message) -> None:
         if self._refused is not None:

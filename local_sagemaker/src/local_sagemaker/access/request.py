@@ -31,6 +31,7 @@ class RefusedError(Exception):
 
 _JSON_CODES = {  # of services other than S3, where they differ
     "AccessDenied": "AccessDeniedException",
+    "EntityTooLarge": "RequestEntityTooLargeException",
     "InvalidAccessKeyId": "UnrecognizedClientException",
     "RequestTimeTooSkewed": "InvalidSignatureException",
     "SignatureDoesNotMatch": "InvalidSignatureException",

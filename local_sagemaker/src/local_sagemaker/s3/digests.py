@@ -19,6 +19,7 @@ from fastcrc import crc32
 
 _CHECKSUM = "x-amz-checksum-"
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,16})(?:;.*)?")
+_LONGEST_KEY = 1024  # bytes in UTF-8
 _LONGEST_LINE = 4096  # bytes
 _STEP = 1024 * 1024  # bytes
 
@@ -155,6 +156,12 @@ class Content:
             algorithm = name.strip().lower().removeprefix(_CHECKSUM)
             if algorithm in self._digests:
                 self._declared[algorithm] = value.strip()
+
+
+def check_key(key: str) -> None:
+    """Raises InvalidContentError for a key that is too long."""
+    if len(key.encode()) > _LONGEST_KEY:
+        raise InvalidContentError("KeyTooLongError", f"Your key is too long: at most {_LONGEST_KEY} bytes.")
 
 
 def check(environ: WSGIEnvironment) -> None:

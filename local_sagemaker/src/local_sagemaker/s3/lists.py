@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, quote
 from wsgiref.types import WSGIEnvironment
 from xml.sax.saxutils import escape
 
+from local_sagemaker.s3.digests import InvalidContentError
 from local_sagemaker.s3.moto_backend import s3_backend
 from local_sagemaker.s3.state import Entry, S3State
 from local_sagemaker.wsgi import HttpResponse
@@ -30,7 +31,10 @@ _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 def list_objects(environ: WSGIEnvironment, state: S3State, bucket: str, key: str) -> HttpResponse | None:
-    """The response; None for what is not a well-formed ListObjectsV2 of a bucket that exists."""
+    """The response; None for what is no ListObjectsV2 of a bucket that exists.
+
+    Raises InvalidContentError for parameters that are none.
+    """
     query = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
     if environ["REQUEST_METHOD"] != "GET" or key or query.get("list-type") != "2":
         return None
@@ -39,8 +43,10 @@ def list_objects(environ: WSGIEnvironment, state: S3State, bucket: str, key: str
         return None
     largest = query.get("max-keys", str(_PAGE))
     after = _after(query)
-    if not (largest.isdecimal() and largest.isascii()) or after is None:
-        return None
+    if not (largest.isdecimal() and largest.isascii()):
+        raise InvalidContentError("InvalidArgument", "The parameter max-keys is no number.")
+    if after is None:
+        raise InvalidContentError("InvalidArgument", "The continuation token provided is incorrect.")
     return HttpResponse(
         200,
         [("Content-Type", "application/xml")],

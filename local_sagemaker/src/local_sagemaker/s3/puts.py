@@ -11,12 +11,11 @@ from wsgiref.types import WSGIEnvironment
 
 from moto.s3.utils import metadata_from_headers
 
-from local_sagemaker.s3.digests import Content
+from local_sagemaker.s3.digests import Content, check_key
 from local_sagemaker.s3.moto_backend import s3_backend
 from local_sagemaker.s3.state import S3State
 from local_sagemaker.wsgi import Headers, HttpResponse
 
-_LONGEST_KEY = 1024  # bytes in UTF-8; moto refuses longer ones
 _HANDLED = {
     "content-sha256",
     "date",
@@ -33,17 +32,16 @@ def is_plain(environ: WSGIEnvironment, bucket: str, key: str) -> bool:
     """Whether `put` does what moto would do."""
     query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True)
     found = s3_backend().buckets.get(bucket)
-    if environ["REQUEST_METHOD"] != "PUT" or found is None or query.keys() - {"x-id"}:
+    if environ["REQUEST_METHOD"] != "PUT" or found is None or query.keys() - {"x-id"} or not key:
         return False
     if found.policy or found.encryption or found.object_lock_enabled:
-        return False
-    if not 0 < len(key.encode()) <= _LONGEST_KEY:
         return False
     return not environ.keys() & _CONDITIONS and all(_is_handled(name) for name in environ)
 
 
 def put(environ: WSGIEnvironment, state: S3State, bucket: str, key: str) -> HttpResponse:
     """Store the object. Raises InvalidContentError for a body that is not as declared, and OSError."""
+    check_key(key)
     content = Content(environ)
     names = {
         name.removeprefix("HTTP_").replace("_", "-").lower(): value

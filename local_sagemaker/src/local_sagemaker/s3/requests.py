@@ -6,19 +6,23 @@ parts of an upload are done here, because moto would hold whole objects in memor
 
 from __future__ import annotations
 
+import logging
 from urllib.parse import parse_qs, unquote
 from wsgiref.types import WSGIApplication, WSGIEnvironment
+from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import escape
 
 from moto.s3.models import FakeKey
 
-from local_sagemaker.s3.digests import InvalidContentError, check
+from local_sagemaker.s3.digests import InvalidContentError, check, check_key
 from local_sagemaker.s3.lists import list_objects
 from local_sagemaker.s3.multipart import is_unknown, parts_in_order
 from local_sagemaker.s3.puts import is_plain, put
 from local_sagemaker.s3.state import S3State
 from local_sagemaker.s3.streaming import body_of, large_blob
 from local_sagemaker.wsgi import HttpResponse, call_app
+
+logger = logging.getLogger(__name__)
 
 _CHANGING_METHODS = {"PUT", "POST", "DELETE"}
 _NO_CHANGE_OF_OBJECTS = {
@@ -42,21 +46,22 @@ class S3Requests:
                 return put(environ, self._state, bucket, key)
             if environ["REQUEST_METHOD"] in _CHANGING_METHODS:
                 check(environ)
+                check_key(key)
                 with self._state.lock:
                     return self._change(environ, bucket, key)
+            return (
+                list_objects(environ, self._state, bucket, key)
+                or self._large_object(environ, bucket, key)
+                or self._call_moto(environ)
+            )
         except InvalidContentError as error:
             return s3_error(400, error.code, str(error))
-        return (
-            list_objects(environ, self._state, bucket, key)
-            or self._large_object(environ, bucket, key)
-            or call_app(self._moto, environ)
-        )
 
     def _large_object(self, environ: WSGIEnvironment, bucket: str, key: str) -> HttpResponse | None:
         blob = large_blob(environ, bucket, key)
         if blob is None:
             return None
-        head = call_app(self._moto, environ | {"REQUEST_METHOD": "HEAD"})
+        head = self._call_moto(environ | {"REQUEST_METHOD": "HEAD"})
         body = body_of(blob, head)
         return None if body is None else HttpResponse(head.status, head.headers, body)
 
@@ -65,7 +70,7 @@ class S3Requests:
         if "uploadId" in query:
             response = self._upload(environ, bucket, key, query["uploadId"][0])
         else:
-            response = call_app(self._moto, environ)
+            response = self._call_moto(environ)
         if response.succeeded and bucket and not query.keys() & _NO_CHANGE_OF_OBJECTS:
             self._save(bucket, key)
         return response
@@ -81,7 +86,18 @@ class S3Requests:
             body.seek(0)
             if parts is not None:
                 return _completed(bucket, self._state.complete(bucket, parts))
-        return call_app(self._moto, environ)
+        return self._call_moto(environ)
+
+    def _call_moto(self, environ: WSGIEnvironment) -> HttpResponse:
+        """moto's response. What it cannot parse, it mostly does not catch: that is the client's error."""
+        try:
+            return call_app(self._moto, environ)
+        except ExpatError as error:
+            return s3_error(400, "MalformedXML", f"The body is not the XML that this request takes: {error}")
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            logger.warning("%s %s", environ["REQUEST_METHOD"], environ["RAW_URI"][:500], exc_info=True)
+            text = f"The request could not be understood ({error}); the local SageMaker's log says where."
+            return s3_error(400, "InvalidRequest", text)
 
     def _save(self, bucket: str, key: str) -> None:
         if key:
