@@ -75,7 +75,10 @@ def mark_run_failed(world: World) -> None:
 
 
 def delete_run(world: World) -> None:
+    """Airflow deletes no run that is going on, so it is marked first."""
     run_id, job = in_training(world)
+    world.api.end_run(RETRAINING, run_id)
+    until(lambda: world.api.run(RETRAINING, run_id).state in FINISHED_RUN, f"{run_id} ends")
     world.api.delete_run(RETRAINING, run_id)
     stopped(world, job)
 
@@ -125,7 +128,7 @@ INTERVENTIONS = (
     Drill("training marked successful → its job stops, the run fails for want of a model", mark_task_success),
     Drill("training marked skipped → its job stops, the run fails for want of a model", mark_task_skipped),
     Drill("run marked failed → its job stops, the run fails", mark_run_failed),
-    Drill("run deleted → its job stops", delete_run),
+    Drill("run marked failed and deleted → its job stops", delete_run),
     Drill("triggerer killed → the next one goes on", kill_triggerer),
     Drill(
         "run marked failed while no triggerer runs → the next run stops the job", end_run_without_triggerer
