@@ -12,6 +12,7 @@ Outcome ``InsufficientData``, because AWS has no such status and NoIssuesFound w
 requests an action. ``StatusDetails`` has at most 1,024 characters; those of an issue start as AWS's do.
 """
 
+import hashlib
 import json
 import re
 import time
@@ -23,6 +24,7 @@ from typing import Any
 from debugger.storage import write_atomically
 
 MOST_DETAILS = 1024
+_LONGEST_NAME = 200  # characters: file systems allow 255 bytes, with all suffixes
 IN_PROGRESS, NO_ISSUES, ISSUES = "InProgress", "NoIssuesFound", "IssuesFound"
 ERROR, STOPPED = "Error", "Stopped"
 INSUFFICIENT_DATA = "InsufficientData"
@@ -124,8 +126,11 @@ class StatusBoard:
 
 
 def file_name(rule_configuration_name: str) -> str:
-    """Name of a rule's status file."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", rule_configuration_name) + ".json"
+    """Name of a rule's status file: visible, and never another rule's."""
+    name = re.sub(r"^\.|[^A-Za-z0-9_.-]", "_", rule_configuration_name)[:_LONGEST_NAME]
+    if name != rule_configuration_name:
+        name += "-" + hashlib.sha256(rule_configuration_name.encode()).hexdigest()[:12]
+    return f"{name}.json"
 
 
 def _one_line(text: str) -> str:

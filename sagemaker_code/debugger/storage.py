@@ -65,7 +65,10 @@ def local_copy(location: str) -> Iterator[Path]:
 
 
 def download(uri: str, folder: Path) -> None:
-    """Download every object below ``uri`` into ``folder``. Raises FilesMissingError without any."""
+    """Download every object below ``uri`` into ``folder``.
+
+    Raises FilesMissingError without any, and StorageError for a key that leads out of the folder.
+    """
     bucket, prefix = split_s3(uri)
     client = s3_client()
     found = False
@@ -75,11 +78,18 @@ def download(uri: str, folder: Path) -> None:
             if not _under(key, prefix) or key.endswith("/"):
                 continue
             found = True
-            target = folder / (key[len(prefix) :].lstrip("/") or key.rsplit("/", 1)[-1])
+            target = place(folder, key[len(prefix) :].removeprefix("/") or key.rsplit("/", 1)[-1])
             target.parent.mkdir(parents=True, exist_ok=True)
             client.download_file(bucket, key, str(target))
     if not found:
         raise FilesMissingError(f"no object under {uri}; check the bucket and the prefix")
+
+
+def place(folder: Path, name: str) -> Path:
+    """The path in ``folder`` for an object's name. Raises StorageError for one that leads out of it."""
+    if "\0" in name or {"", ".", ".."} & set(name.split("/")):
+        raise StorageError(f"the object {name!r} cannot be a file in a folder: rename or delete it")
+    return folder / name
 
 
 def _under(key: str, prefix: str) -> bool:

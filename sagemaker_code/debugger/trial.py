@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from debugger.layout import END_MARKER
-from debugger.storage import is_s3, s3_client, split_s3, storage_explained
+from debugger.storage import is_s3, place, s3_client, split_s3, storage_explained
 
 
 class ForeignTensorsError(ValueError):
@@ -146,7 +146,7 @@ class _Mirror:
             version = (one["Key"], one["ETag"])
             if version in self._have:
                 continue
-            target = self.path / one["Key"][len(self._prefix) :].lstrip("/")
+            target = place(self.path, one["Key"][len(self._prefix) :].removeprefix("/"))
             target.parent.mkdir(parents=True, exist_ok=True)
             self._client.download_file(self._bucket, one["Key"], str(target))
             modified = one["LastModified"].timestamp()

@@ -150,7 +150,10 @@ def test_gzip_is_unpacked(bench: Bench) -> None:
     ("contents", "kind", "words"),
     [
         ({"d/a": b"1", "d/a/b": b"2"}, "S3Prefix", "both an object and a folder"),
-        ({"d/../../etc/passwd": b"1"}, "S3Prefix", "leads out of the channel's folder"),
+        ({"d/../../etc/passwd": b"1"}, "S3Prefix", "the key 'd/../../etc/passwd' .* leads out of its folder"),
+        ({"d//b": b"1"}, "S3Prefix", "the key 'd//b' .* has the component ''"),
+        ({"d/a\0b": b"1"}, "S3Prefix", "contains NUL"),
+        ({f"d/{'x' * 250}": b"1"}, "S3Prefix", "250 bytes"),
         ({"d": b"not json"}, "ManifestFile", "is not a manifest"),
         ({"d": b"1"}, "AugmentedManifestFile", "S3DataType AugmentedManifestFile is not supported"),
     ],

@@ -17,5 +17,7 @@ Layers, from top to bottom. A module or folder imports only from layers below it
     listing
     s3, protocol, image_environments, logs, iam_state, startup
     context, patterns, processes, wsgi
-    store, errors, archives, shim
+    archives
+    paths
+    store, errors, shim
 """

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from local_sagemaker.errors import is_disk_full
+from local_sagemaker.paths import UnsafePathError, below, relative
 from local_sagemaker.s3.objects import ObjectInfo, ObjectMissingError, Objects, split_uri
 
 Channel = Mapping[str, Any]  # a member of InputDataConfig
@@ -139,14 +140,18 @@ def _prefix_placements(uri: str, objects: Objects) -> list[Placement]:
 
 
 def relative_path(key: str, prefix: str) -> PurePosixPath:
-    """A key's path in the channel's folder. Raises ChannelError for a path that leads out of it."""
-    if key.startswith(prefix) and (prefix.endswith("/") or key[len(prefix) :].startswith("/")):
-        rest = key[len(prefix) :].lstrip("/")
-    else:  # the object itself, or a prefix that ends within a name
-        rest = key[prefix.rfind("/") + 1 :]
-    path = PurePosixPath(rest)
-    if ".." in path.parts or path.is_absolute():
-        raise ChannelError(f"the key {key!r} leads out of the channel's folder; rename the object")
+    """A key's path in the channel's folder, empty for a folder marker.
+
+    Raises ChannelError for a key that leads out of the folder or cannot be a file's path.
+    """
+    start = prefix if prefix.endswith("/") else f"{prefix}/"
+    if not key.startswith(start):  # the object itself, or a prefix that ends within a name
+        start = prefix[: prefix.rfind("/") + 1]
+    rest = key.removeprefix(start)
+    try:
+        path = relative(rest.removesuffix("/")) if rest else PurePosixPath()
+    except UnsafePathError as error:
+        raise ChannelError(f"the key {key!r} cannot be a file in the channel's folder: {error}") from error
     return PurePosixPath() if key.endswith("/") else path
 
 
@@ -201,7 +206,7 @@ def provide(channel: Channel, folder: Path, objects: Objects, cache: ObjectCache
 
 def _place(item: Placement, folder: Path, cache: ObjectCache) -> None:
     try:
-        cache.link(item.source, folder / item.path)
+        cache.link(item.source, below(folder, str(item.path)))
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         raise ChannelError(f"{item.source.uri} is both an object and a folder; rename one") from error
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from local_sagemaker.paths import below
 from local_sagemaker.store import Store
 
 Request = dict[str, Any]
@@ -66,7 +67,7 @@ class Context:
         return f"arn:aws:sagemaker:{self.settings.region}:{ACCOUNT}:{resource_type}/{name}"
 
     def folder(self, kind: str, name: str) -> Path:
-        return self.settings.root / kind / name
+        return below(self.settings.root / kind, name)
 
 
 class Service(Protocol):

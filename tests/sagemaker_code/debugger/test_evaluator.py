@@ -47,6 +47,16 @@ def test_no_tensors_is_said_and_is_not_no_issues(tmp_path: Path) -> None:
     assert "saved no tensors under" in statuses["Overfit"]["StatusDetails"]
 
 
+def test_every_rule_has_a_status_whatever_it_is_called(tmp_path: Path) -> None:
+    ended = tmp_path / "ended"
+    ended.touch()
+    names = ["a/b", "a_b", "..", ".a", "../../escaped", "x" * 256, "x" * 255]
+    rules = [{**rule("Overfit"), "RuleConfigurationName": name} for name in names]
+    statuses = evaluate(tmp_path / "missing", rules, tmp_path / "out", ended_file=ended)
+    assert sorted(statuses) == sorted(names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ended", "out"]
+
+
 def test_waiting_ends_without_an_end_marker(tmp_path: Path) -> None:
     started = time.monotonic()
     statuses = evaluate(tmp_path / "missing", [rule("Overfit")], tmp_path / "out", idle_timeout=0.5)

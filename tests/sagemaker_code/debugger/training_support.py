@@ -157,4 +157,5 @@ def evaluate(
     board = StatusBoard(output)
     given = {"poll": 0.05, "idle_timeout": 30.0, **settings}
     Evaluation(rules, EvaluatorSettings(str(tensors), **given), board).run()
-    return {path.stem: json.loads(path.read_text()) for path in output.glob("[!.]*.json")}
+    documents = [json.loads(path.read_text()) for path in output.glob("[!.]*.json")]
+    return {document["RuleConfigurationName"]: document for document in documents}

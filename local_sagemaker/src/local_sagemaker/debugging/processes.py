@@ -18,6 +18,7 @@ from local_sagemaker.context import Settings
 from local_sagemaker.debugging.statuses import Configuration
 from local_sagemaker.image_environments import Environment
 from local_sagemaker.jobs.container import default_variables, platform_variables
+from local_sagemaker.paths import below
 from local_sagemaker.processes import ProcessGroup
 
 _LOW_PRIORITY = ("nice", "-n", "10")  # rules must not slow training; on AWS they have their own machine
@@ -69,6 +70,10 @@ class RuleFolders:
     @property
     def output(self) -> Path:
         return self.root / "output"
+
+    def rule_output(self, rule: Configuration) -> Path:
+        """The folder of what a rule writes. Raises UnsafePathError."""
+        return below(self.output, rule["RuleConfigurationName"])
 
     @property
     def ended(self) -> Path:
@@ -152,7 +157,7 @@ def status_line(rule: str) -> str:
 def _report_arguments(folders: RuleFolders, rules: Sequence[Configuration]) -> list[str]:
     for rule in rules:
         if rule.get("RuleParameters", {}).get("rule_to_invoke") == "ProfilerReport":
-            return ["--report", str(folders.output / rule["RuleConfigurationName"] / "profiler-output")]
+            return ["--report", str(folders.rule_output(rule) / "profiler-output")]
     return []
 
 

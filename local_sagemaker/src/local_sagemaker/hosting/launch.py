@@ -15,6 +15,7 @@ from local_sagemaker.hosting.worker import Instance
 from local_sagemaker.image_environments import Environment, Images, overlay
 from local_sagemaker.jobs.container import default_variables, platform_variables, usable_cores
 from local_sagemaker.logs import CloudWatchLogs, LogFollower
+from local_sagemaker.paths import below
 from local_sagemaker.s3.objects import Objects
 
 INSTALL_SECONDS = 600.0
@@ -32,14 +33,15 @@ class Launcher:
         self._republished: dict[Path, LogFollower] = {}
 
     def folder(self, endpoint: str, fleet: str = "") -> Path:
-        return self._context.folder("endpoint", endpoint) / fleet
+        folder = self._context.folder("endpoint", endpoint)
+        return below(folder, fleet) if fleet else folder
 
     def prepare(self, endpoint: str, fleet: FleetRecord, variant: VariantRecord) -> Callable[[str], Instance]:
         """Prepare a variant's model for all its instances, and return a function from name to Instance.
 
         Preparing again changes nothing. Raises ModelDataError, or ValidationError for an unknown image.
         """
-        folder = self.folder(endpoint, fleet.id) / variant.name
+        folder = below(self.folder(endpoint, fleet.id), variant.name)
         environment = self._images.resolve(variant.container["Image"])
         base = folder / "opt_ml"
         place_model(variant.container, self._objects, base / "model")
@@ -52,7 +54,7 @@ class Launcher:
         variables = self._variables(endpoint, variant, base, environment, defaults)
 
         def instance(name: str) -> Instance:
-            log = self._context.folder(LOG_KIND, endpoint) / variant.name / f"{name}.log"
+            log = below(self._context.folder(LOG_KIND, endpoint), f"{variant.name}/{name}.log")
             log.parent.mkdir(parents=True, exist_ok=True)
             return Instance(
                 name,
@@ -72,7 +74,7 @@ class Launcher:
 
     def republish_logs(self) -> None:
         """After a restart: fill CloudWatch Logs, which is in memory, also for instances that have ended."""
-        for log in self._context.folder(LOG_KIND, "").glob("*/*/*.log"):
+        for log in (self._context.settings.root / LOG_KIND).glob("*/*/*.log"):
             self._republished[log] = self._follower(log.parents[1].name, log)
 
     def log_stream_arn(self, endpoint: str, variant: str, instance: str) -> str:

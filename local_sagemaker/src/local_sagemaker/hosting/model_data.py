@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_sagemaker.archives import unpack
+from local_sagemaker.channels import ChannelError, relative_path
 from local_sagemaker.errors import ValidationError
-from local_sagemaker.s3.objects import BucketMissingError, ObjectMissingError, Objects
+from local_sagemaker.paths import UnsafePathError, below
+from local_sagemaker.s3.objects import BucketMissingError, ObjectMissingError, Objects, split_uri
 from local_sagemaker.store import Document
 
 SUBMIT_DIRECTORY = "SAGEMAKER_SUBMIT_DIRECTORY"
@@ -56,6 +58,8 @@ class ModelData:
                 _unpack_object(objects, self.uri, folder)
         except (ObjectMissingError, BucketMissingError) as error:
             raise ModelDataError(f"Could not find model data at {self.uri}.") from error
+        except (ChannelError, UnsafePathError) as error:
+            raise ModelDataError(f"Could not copy the model data at {self.uri}: {error}.") from error
         except (tarfile.TarError, EOFError, OSError) as error:
             raise ModelDataError(
                 f"Could not unpack the model data at {self.uri} as a model.tar.gz: {error}"
@@ -63,11 +67,11 @@ class ModelData:
 
     def _copy(self, objects: Objects, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        start = self.uri if self.uri.endswith("/") else self.uri + "/"
+        prefix = split_uri(self.uri)[1]
         for item in objects.list(self.uri):
-            relative = item.uri.removeprefix(start)
-            if relative and not relative.endswith("/"):
-                objects.download(item.uri, folder / relative)
+            path = relative_path(item.key, prefix)
+            if path.parts:
+                objects.download(item.uri, below(folder, str(path)))
 
 
 def place_model(container: Document, objects: Objects, folder: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from local_sagemaker.channels import relative_path
+from local_sagemaker.paths import below
 from local_sagemaker.s3.objects import BucketMissingError, Objects, split_uri
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class FolderSync:
         prefix = join_uri(self._uri, "")
         found = [item for item in self._objects.list(prefix) if not item.key.endswith("/")]
         for item in found:
-            path = self._folder / relative_path(item.key, split_uri(prefix)[1])
+            path = below(self._folder, str(relative_path(item.key, split_uri(prefix)[1])))
             self._objects.download(item.uri, path)
             status = path.stat()
             self._seen[path] = (status.st_mtime_ns, status.st_size)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from local_sagemaker.errors import ValidationError
+from local_sagemaker.paths import below
 
 CONTAINER_BASE = PurePosixPath("/opt/ml")
 
@@ -45,15 +46,16 @@ class JobFolders(ABC):
     def output(self) -> Path:
         return self.base / "output"
 
-    def local(self, path: str, below: PurePosixPath = CONTAINER_BASE) -> Path:
-        """The folder on this machine for a path in the container. Raises ValidationError outside `below`."""
+    def local(self, path: str, within: PurePosixPath = CONTAINER_BASE) -> Path:
+        """The folder on this machine for a path in the container. Raises ValidationError outside `within`."""
         inside = PurePosixPath(path)
-        if not inside.is_relative_to(below) or ".." in inside.parts:
+        if not inside.is_relative_to(within) or ".." in inside.parts:
             raise ValidationError(
-                f"LocalPath {path!r} is outside {below}, the only folder of a job here; "
-                f"use a path below {below}"
+                f"LocalPath {path!r} is outside {within}, the only folder of a job here; "
+                f"use a path below {within}"
             )
-        return self.base / inside.relative_to(CONTAINER_BASE)
+        parts = inside.relative_to(CONTAINER_BASE).parts
+        return below(self.base, "/".join(parts)) if parts else self.base
 
     def localised(self, text: str) -> str:
         """`text` with paths on this machine in place of paths in the container."""

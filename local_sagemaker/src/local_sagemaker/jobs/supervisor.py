@@ -23,6 +23,7 @@ from local_sagemaker.jobs.artifacts import BackgroundSync, FolderSync
 from local_sagemaker.jobs.failures import LIMIT, JobFailedError, failure_reason
 from local_sagemaker.jobs.folders import JobFolders
 from local_sagemaker.logs import CloudWatchLogs, LogEvent, LogFollower, read_journal
+from local_sagemaker.paths import UnsafePathError
 from local_sagemaker.processes import ProcessGroup, ProcessStartError
 from local_sagemaker.resources import ResourceKind
 from local_sagemaker.s3.objects import BucketMissingError, ObjectMissingError, Objects
@@ -112,7 +113,13 @@ class Supervisor(ABC):
             reason = self._execute()
         except RuntimeClosingError:
             return
-        except (JobFailedError, ChannelError, BucketMissingError, ObjectMissingError) as error:
+        except (
+            JobFailedError,
+            ChannelError,
+            UnsafePathError,
+            BucketMissingError,
+            ObjectMissingError,
+        ) as error:
             reason = f"ClientError: {error}"
         except ProcessStartError as error:
             reason = f"InternalServerError: {error}"

@@ -23,7 +23,7 @@ class ProcessingFolders(JobFolders):
 
     def data(self, path: str) -> Path:
         """The folder of an input or output. Raises ValidationError outside /opt/ml/processing."""
-        return self.local(path, below=PROCESSING)
+        return self.local(path, within=PROCESSING)
 
     def create(self) -> None:
         for folder in (self.config, self.output, self.base / "processing"):

@@ -119,30 +119,30 @@ def _profiler(job: Document, folders: TrainingFolders) -> dict[str, Any]:
     config = job["ProfilerConfig"]
     parameters = config.get("ProfilingParameters", {})
     if parameters:
-        parameters = {**parameters, "LocalPath": str(_in_lower_case(profiler_folder(job, folders)))}
+        parameters = {**parameters, "LocalPath": str(_in_lower_case(profiler_folder(job, folders), folders))}
     return {**config, "ProfilingParameters": parameters}
 
 
-def _in_lower_case(folder: Path) -> Path:
+def _in_lower_case(folder: Path, folders: TrainingFolders) -> Path:
     """The same folder under a lower-case path: smdebug converts its whole configuration to lower case."""
     if str(folder) == str(folder).lower():
         return folder
-    link = _link_to(folder)
+    link = _link_to(folders)
     folder.mkdir(parents=True, exist_ok=True)
     if not link.is_symlink():
         link.symlink_to(folder)
     return link
 
 
-def _link_to(folder: Path) -> Path:
-    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+def _link_to(folders: TrainingFolders) -> Path:
+    digest = hashlib.sha256(str(folders.base).encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"local-sagemaker-profiler-{digest}"
 
 
 def clean_up(job: Document, folders: TrainingFolders) -> None:
     """Delete what the container had outside the job's folder."""
     if statuses.profiles(job):
-        _link_to(profiler_folder(job, folders)).unlink(missing_ok=True)
+        _link_to(folders).unlink(missing_ok=True)
 
 
 def environment_variables(

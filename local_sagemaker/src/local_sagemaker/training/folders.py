@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from local_sagemaker.jobs.folders import JobFolders
+from local_sagemaker.paths import below
 
 
 class TrainingFolders(JobFolders):
@@ -41,7 +42,8 @@ class TrainingFolders(JobFolders):
         return self.output / "failure"
 
     def channel(self, name: str) -> Path:
-        return self.base / "input" / "data" / name
+        """The folder of a channel. Raises UnsafePathError."""
+        return below(self.base / "input" / "data", name)
 
     def create(self) -> None:
         for folder in (

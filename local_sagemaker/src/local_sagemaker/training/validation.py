@@ -9,6 +9,7 @@ from local_sagemaker.debugging.statuses import configurations
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.image_environments import Images
 from local_sagemaker.jobs.validation import check_bucket, check_data, check_one_instance, check_unique
+from local_sagemaker.paths import relative
 from local_sagemaker.s3.objects import Objects
 from local_sagemaker.training.folders import TrainingFolders
 from local_sagemaker.training.metrics import definitions
@@ -54,10 +55,11 @@ def _check_algorithm(request: Request, images: Images) -> None:
 
 
 def check_rules(request: Request, images: Images) -> None:
-    """Raises ValidationError for a repeated rule name or an unknown image."""
+    """Raises ValidationError for a rule name that is repeated or cannot be a folder, or an unknown image."""
     rules = configurations(request)
     check_unique([rule["RuleConfigurationName"] for rule in rules], "The list of rule configurations")
     for rule in rules:
+        relative(rule["RuleConfigurationName"])
         images.resolve(rule["RuleEvaluatorImage"])
 
 
@@ -117,6 +119,7 @@ def _check_channels(request: Request, objects: Objects, region: str) -> None:
     channels = request.get("InputDataConfig", [])
     check_unique([channel["ChannelName"] for channel in channels], "InputDataConfig")
     for channel in channels:
+        relative(channel["ChannelName"])
         _check_channel(channel, objects, request["RoleArn"], region)
 
 
