@@ -16,7 +16,7 @@ export LOCAL_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development wheels python \
-	aws-check aws-tables iam-policies mwaa test-airflow-versions test-aws-images test lint types test-training test-sagemaker test-airflow test-end-to-end drills interventions chaos rules-matrix pins
+	aws-check aws-tables iam-policies mwaa test-airflow-versions test-aws-images test lint types test-training test-sagemaker test-airflow test-end-to-end drills interventions chaos rules-matrix pins audit
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,7 @@ setup: wheels  ## build the environments of Airflow, the local SageMaker and the
 
 setup-development: wheels  ## the same with the tools for tests, lint and types
 	@$(PYTHON) -m demo.environments --development airflow sagemaker training
+	@$(PYTHON) -m demo.environments audit
 
 python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed and neither python3.11 nor python3 is on the PATH." \
@@ -98,6 +99,10 @@ test-airflow-versions: setup-development  ## install and import on Python 3.12 a
 drills: setup  ## what can go wrong, for real: bad data, bad models, bad deployments, under traffic
 	@$(DEMO) drills
 
+audit: python  ## known vulnerabilities of all pinned packages, but audit-exceptions.toml
+	@$(PYTHON) -m demo.environments audit
+	@$(PYTHON) -m demo.audit
+
 interventions: setup  ## what a person may do to a run in the middle of its training, and what becomes of run and job
 	@$(DEMO) interventions
 
@@ -131,5 +136,6 @@ pins: setup  ## compile the requirement files from their .in files and local_sag
 	@$(COMPILE) -c requirements.txt local_sagemaker/pyproject.toml -o local_sagemaker/requirements.txt
 	@$(COMPILE) local_sagemaker/images/pytorch/requirements.in -o local_sagemaker/images/pytorch/requirements.txt
 	@$(COMPILE) -c requirements.txt requirements-compose.in -o requirements-compose.txt
+	@$(COMPILE) requirements-audit.in -o requirements-audit.txt
 	@$(COMPILE) -c requirements.txt -c local_sagemaker/requirements.txt \
 		-c local_sagemaker/images/pytorch/requirements.txt requirements-dev.in -o requirements-dev.txt

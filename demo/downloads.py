@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import httpx
 from demo.settings import DemoError
 
 TIMEOUT_SECONDS = 60.0
+MOST_MEMBERS, MOST_BYTES = 20_000, 4 * 2**30  # of a dataset, unpacked; dogImages has 8,351 images of 1.1 GB
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.pth$")  # how torch.hub names a weights file by its SHA-256
 WEIGHTS_URL_SCRIPT = """
 import sys
@@ -108,6 +109,12 @@ def check_dataset(folder: Path, archive: Archive) -> None:
             )
 
 
+def check_size(members: Sequence[zipfile.ZipInfo]) -> None:
+    """Raises BadZipFile for an archive that would fill the disk."""
+    if len(members) > MOST_MEMBERS or sum(one.file_size for one in members) > MOST_BYTES:
+        raise zipfile.BadZipFile(f"more than {MOST_MEMBERS:,} files or {MOST_BYTES:,} bytes")
+
+
 def fetch_dataset(local: Path, progress: Progress, archive: Archive = DOG_IMAGES) -> Path:
     """The dataset's folder below `local`, downloaded and unpacked where it is not there yet."""
     folder = local / "data" / archive.folder
@@ -121,7 +128,8 @@ def fetch_dataset(local: Path, progress: Progress, archive: Archive = DOG_IMAGES
     shutil.rmtree(unpacked, ignore_errors=True)
     try:
         with zipfile.ZipFile(packed) as file:
-            members = [name for name in file.namelist() if name.startswith(f"{archive.folder}/")]
+            members = [one for one in file.infolist() if one.filename.startswith(f"{archive.folder}/")]
+            check_size(members)
             file.extractall(packed.parent, members)
     except zipfile.BadZipFile as error:
         packed.unlink()

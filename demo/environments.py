@@ -76,6 +76,12 @@ ENVIRONMENTS = {
             (Path("local_sagemaker/images/pytorch/requirements.txt"),),
             disk_gb=9.0,
         ),
+        Environment(
+            "audit",
+            "pip-audit's environment",
+            (Path("requirements-audit.txt"),),
+            disk_gb=0.2,
+        ),
         *(
             Environment(
                 f"airflow-{python}",

@@ -12,6 +12,18 @@ from classifier.errors import InputValueError, ModelValueError
 from torch import nn
 
 ARCHIVE = "model.tar.gz"
+MOST_MEMBERS = 100_000
+MOST_BYTES = 32 * 2**30
+"""Size of a file in an archive."""
+MOST_HEADER_BYTES = 256 * 2**10
+"""Size of a name or attribute beside a member, which tarfile reads into memory."""
+_EXTENSIONS = {
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+}
 
 
 @dataclass(frozen=True)
@@ -73,8 +85,11 @@ def unpack(archive: Path, folder: Path) -> None:
     """Extract only weights and card; code, links and paths are ignored. Raises ModelValueError."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {CARD, WEIGHTS}
-    with tarfile.open(archive, "r:*") as members:
-        for member in members:
+    with tarfile.open(archive, "r:*", tarinfo=_Member) as members:
+        for number, member in enumerate(members, 1):
+            if number > MOST_MEMBERS:
+                raise ModelValueError(f"{archive.name} has more than {MOST_MEMBERS:,} members")
+            _check_size(member)
             name = str(PurePosixPath(member.name))
             content = members.extractfile(member) if name in wanted and member.isreg() else None
             if content:
@@ -83,3 +98,19 @@ def unpack(archive: Path, folder: Path) -> None:
                 wanted.remove(name)
     if wanted:
         raise ModelValueError(f"{archive.name} holds no {' and no '.join(sorted(wanted))}")
+
+
+class _Member(tarfile.TarInfo):
+    """A header that cannot make tarfile read without end, or much into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        member = super().frombuf(buf, encoding, errors)
+        _check_size(member)
+        return member
+
+
+def _check_size(member: tarfile.TarInfo) -> None:
+    most = MOST_HEADER_BYTES if member.type in _EXTENSIONS else MOST_BYTES
+    if not 0 <= member.size <= most or member.issparse():
+        raise ModelValueError(f"the header of {member.name!r} says that it has {member.size} bytes")

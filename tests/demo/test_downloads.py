@@ -149,6 +149,16 @@ def test_a_data_set_with_missing_images_is_refused(server: FileServer, tmp_path:
         fetch_dataset(tmp_path, ignore, archive(server, images=3))
 
 
+def test_an_archive_that_would_fill_the_disk_is_refused(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["dogs.zip"] = zipped(*DOGS)
+    monkeypatch.setattr("demo.downloads.MOST_BYTES", 50)
+    with pytest.raises(DemoError, match=r"damaged archive \(more than .* or 50 bytes\)"):
+        fetch_dataset(tmp_path, ignore, archive(server))
+    assert not list(tmp_path.rglob("*.jpg"))
+
+
 def test_a_damaged_archive_is_removed(server: FileServer, tmp_path: Path) -> None:
     server.files["dogs.zip"] = zipped(*DOGS)[:-40]
     with pytest.raises(DemoError, match="damaged archive"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,48 @@ def test_a_model_s_key_cannot_leave_its_folder(
     assert repr(prefix + path) in described["FailureReason"]
     assert escaped(runtime) == []
     hosting.delete(endpoint)
+
+
+def evil_archive(target: str) -> bytes:
+    """An archive whose last member goes through a link to `target`."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, target
+        tar.addfile(link)
+        member = tarfile.TarInfo("link/escaped")
+        member.size = len(MARK)
+        tar.addfile(member, io.BytesIO(MARK))
+    return buffer.getvalue()
+
+
+def test_a_model_s_archive_cannot_leave_its_folder(
+    runtime: RuntimeProcess, bucket: str, role_arn: str
+) -> None:
+    hosting = HostingClient(runtime, bucket, role_arn)
+    key, model, endpoint = f"models/{unique('evil')}/model.tar.gz", unique("model"), unique("endpoint")
+    hosting.s3.put_object(Bucket=bucket, Key=key, Body=evil_archive(".."))
+    container = {"Image": IMAGE, "ModelDataUrl": f"s3://{bucket}/{key}"}
+    hosting.sagemaker.create_model(ModelName=model, ExecutionRoleArn=role_arn, PrimaryContainer=container)
+    hosting.sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=hosting.config(model))
+    described = hosting.settled(endpoint)
+    assert described["EndpointStatus"] == "Failed"
+    assert f"Could not unpack the model data at s3://{bucket}/{key}" in described["FailureReason"]
+    assert "'link' links to '..', outside of the folder" in described["FailureReason"]
+    assert escaped(runtime) == []
+    hosting.delete(endpoint)
+
+
+def test_source_code_cannot_leave_its_folder(jobs: JobRunner) -> None:
+    name = unique("source")
+    request = jobs.request(name)
+    jobs.put(f"code/{name}/sourcedir.tar.gz", evil_archive("../../.."))
+    jobs.sagemaker.create_training_job(**request)
+    job = jobs.wait(name)
+    assert job["TrainingJobStatus"] == "Failed"
+    assert job["FailureReason"].startswith("ClientError: the source code s3://")
+    assert "'link' links to '../../..', outside of the folder" in job["FailureReason"]
+    assert escaped(jobs.runtime) == []
 
 
 def test_a_checkpoint_s_key_cannot_leave_its_folder(jobs: JobRunner) -> None:

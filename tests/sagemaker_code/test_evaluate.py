@@ -1,5 +1,6 @@
 """The evaluation script through its command line, and everything that it must refuse."""
 
+import gzip
 import io
 import json
 import os
@@ -272,6 +273,25 @@ class TestRefusals:
         with pytest.raises(ModelValueError, match=r"evil\.tar\.gz holds no model\.safetensors"):
             run(tmp_path / "out", dataset / "test", challenger=archive)
         assert not list(tmp_path.rglob("escaped"))
+
+    @pytest.mark.parametrize(
+        ("kind", "size", "words"),
+        [
+            (tarfile.REGTYPE, 2**50, "says that it has 1125899906842624 bytes"),
+            (tarfile.XHDTYPE, 2**40, "says that it has 1099511627776 bytes"),
+            (tarfile.GNUTYPE_LONGNAME, 2**40, "says that it has 1099511627776 bytes"),
+            (tarfile.REGTYPE, -512, "says that it has -512 bytes"),
+        ],
+    )
+    def test_an_archive_s_size_is_bounded(
+        self, dataset: Path, tmp_path: Path, kind: bytes, size: int, words: str
+    ) -> None:
+        member = tarfile.TarInfo("model.safetensors")
+        member.type, member.size = kind, size
+        bomb = tmp_path / "bomb.tar.gz"
+        bomb.write_bytes(gzip.compress(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024)))
+        with pytest.raises(ModelValueError, match=rf"bomb\.tar\.gz cannot be read: .*{words}"):
+            run(tmp_path / "out", dataset / "test", challenger=bomb)
 
     def test_no_test_split(self, dataset: Path, champion: Path, tmp_path: Path) -> None:
         with pytest.raises(DatasetValueError, match=r"test split is missing: .*absent is not a folder"):

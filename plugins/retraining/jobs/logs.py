@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 TRAINING_JOBS = "/aws/sagemaker/TrainingJobs"
 PROCESSING_JOBS = "/aws/sagemaker/ProcessingJobs"
+MOST_MEMBERS = 100_000  # of an output archive
+MOST_BYTES = 64 * 2**20  # of a file that is read into memory: statuses, metrics and the profiler's page
 
 
 @dataclass
@@ -64,10 +67,42 @@ def output_archive(training: TrainingResult) -> str:
 
 
 def archived(archive: bytes, beginning: str) -> Iterator[tuple[str, bytes]]:
-    """The files of an archive whose names begin so, by name. Raises tarfile.TarError if it is unreadable."""
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-        for member in sorted(tar.getmembers(), key=lambda one: one.name):
-            name = member.name.removeprefix("./")
-            file = tar.extractfile(member) if name.startswith(beginning) else None
-            if file is not None:
-                yield name, file.read()
+    """The plain files of an archive whose names begin so, by name.
+
+    Raises tarfile.TarError if it is unreadable, or has more than MOST_MEMBERS or a file above MOST_BYTES.
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz", tarinfo=_Member) as tar:
+            for name, member in _plain(tar, beginning):
+                if (file := tar.extractfile(member)) is not None:
+                    yield name, file.read()
+    except (EOFError, OSError, zlib.error, RecursionError) as error:
+        raise tarfile.ReadError(f"the archive is damaged: {error}") from error
+
+
+def _plain(tar: tarfile.TarFile, beginning: str) -> list[tuple[str, tarfile.TarInfo]]:
+    found = {}
+    for number, member in enumerate(tar, 1):
+        if number > MOST_MEMBERS:
+            raise tarfile.ReadError(f"the archive has more than {MOST_MEMBERS:,} members")
+        name = member.name.removeprefix("./")
+        if member.isreg() and name.startswith(beginning):
+            _check_size(member)
+            found[name] = member
+    return sorted(found.items())
+
+
+class _Member(tarfile.TarInfo):
+    """A header that cannot make tarfile read without end, or much into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        member = super().frombuf(buf, encoding, errors)
+        if member.size < 0 or not member.isreg():
+            _check_size(member)
+        return member
+
+
+def _check_size(member: tarfile.TarInfo) -> None:
+    if not 0 <= member.size <= MOST_BYTES or member.issparse():
+        raise tarfile.ReadError(f"{member.name!r} has {member.size} bytes, and at most {MOST_BYTES} are read")

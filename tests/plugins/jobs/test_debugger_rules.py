@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import logging
@@ -24,6 +25,7 @@ from retraining.jobs.debugger_rules import (
 )
 from retraining.jobs.followers import RulesFollower, changed_rules
 from retraining.jobs.following import follow
+from retraining.jobs.logs import archived
 from retraining.runs.results import RuleResult, TrainingResult
 
 from tests.dags.airflow_home import connected_runtime
@@ -235,6 +237,28 @@ def test_rules_of_the_job_itself_are_read_from_its_output() -> None:
     assert result["report"]
     bucket, key = result["report"].removeprefix("s3://").split("/", 1)
     assert aws.s3.get_object(Bucket=bucket, Key=key)["ContentType"].startswith("text/html")
+
+
+def test_only_plain_files_of_a_usual_size_are_read_from_an_archive() -> None:
+    def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> bytes:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname, info.size = kind, link, size
+        return info.tobuf(tarfile.GNU_FORMAT)
+
+    links = member("rules/loop", tarfile.SYMTYPE, "rules/loop") + member("rules/a", tarfile.LNKTYPE, "no")
+    assert list(archived(gzip.compress(links + member("rules/b") + bytes(1024)), "rules/")) == [
+        ("rules/b", b"")
+    ]
+    for bomb in (
+        member("rules/c", size=2**40),
+        member("rules/c", size=-512),
+        member("x", tarfile.XHDTYPE, size=2**40),
+        member("x", tarfile.XHDTYPE) * 5000,
+    ):
+        with pytest.raises(tarfile.TarError):
+            list(archived(gzip.compress(bomb + bytes(1024)), "rules/"))
+    with pytest.raises(tarfile.TarError):
+        list(archived(gzip.compress(links + bytes(1024))[:-20], "rules/"))
 
 
 @pytest.mark.usefixtures("output_bucket")

@@ -60,7 +60,7 @@ class ModelData:
             raise ModelDataError(f"Could not find model data at {self.uri}.") from error
         except (ChannelError, UnsafePathError) as error:
             raise ModelDataError(f"Could not copy the model data at {self.uri}: {error}.") from error
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, OSError) as error:
             raise ModelDataError(
                 f"Could not unpack the model data at {self.uri} as a model.tar.gz: {error}"
             ) from error
@@ -99,7 +99,6 @@ def _unpack_object(objects: Objects, uri: str, folder: Path) -> None:
     archive = folder.with_name(folder.name + ".tar.gz")
     objects.download(uri, archive)
     try:
-        with tarfile.open(archive) as tar:
-            unpack(tar, folder)
+        unpack(archive, folder)
     finally:
         archive.unlink()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
-import zlib
 from pathlib import Path
 
 from local_sagemaker.archives import unpack
@@ -30,13 +29,12 @@ def unpack_source(hyperparameters: dict[str, str], folder: Path, workspace: Path
     archive = workspace / "sourcedir.tar.gz"
     try:
         objects.download(uri, archive)
-        with tarfile.open(archive) as tar:
-            unpack(tar, folder)
+        unpack(archive, folder)
     except (ObjectMissingError, BucketMissingError) as error:
         raise JobFailedError(
             f"the source code of the hyperparameter {_PARAMETER} is missing: {error}"
         ) from error
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except tarfile.TarError as error:
         raise JobFailedError(f"the source code {uri} is not a usable tar.gz: {error}") from error
     archive.unlink()
 
