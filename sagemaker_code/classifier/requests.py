@@ -15,6 +15,14 @@ from classifier.prediction import Classifier, label
 
 CONTENT_TYPES = ("image/jpeg", "image/png", "application/x-image", "application/octet-stream")
 """Content types of requests. The registered model package lists the same; a test compares them."""
+SCALED_FORMATS = ("JPEG", "MPO")
+"""Decoded at a part of their size, so that the largest image accepted takes a fraction of a second."""
+MAX_PIXELS_IN_FULL = 25_000_000
+"""Of other formats in requests: a 24-megapixel photograph, whose decoding takes about a second on one core.
+
+A PNG of one colour has a few hundred bytes a megapixel, and its decoding would hold a model server for as
+long as anybody likes. Training and evaluation read what the dataset's check let pass.
+"""
 RESPONSE_TYPE = "application/json"
 
 
@@ -36,9 +44,17 @@ def read_image(body: bytes | bytearray, content_type: str) -> Image.Image:
     if not body:
         raise RequestError(400, "the request has no body: send an image")
     try:
-        return open_image(io.BytesIO(body))
+        image = open_image(io.BytesIO(body))
     except ImageValueError as error:
         raise RequestError(400, f"the request body {error}") from error
+    width, height = image.size
+    if image.format not in SCALED_FORMATS and width * height > MAX_PIXELS_IN_FULL:
+        raise RequestError(
+            400,
+            f"the request body has {width} x {height} pixels; a {image.format} image may have "
+            f"{MAX_PIXELS_IN_FULL:,}: send it smaller, or as JPEG",
+        )
+    return image
 
 
 def predict(image: Image.Image, classifier: Classifier) -> dict[str, Any]:

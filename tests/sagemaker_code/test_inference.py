@@ -197,6 +197,7 @@ class TestRefusals:
             (b"", "image/jpeg", 400, "no body"),
             (image_bytes()[:-300], "image/jpeg", 400, "damaged or cut off"),
             (as_bytes(Image.new("1", (9000, 9000)), "PNG"), "image/png", 400, "at most 64,000,000"),
+            (as_bytes(Image.new("L", (5001, 5001)), "PNG"), "image/png", 400, "send it smaller, or as JPEG"),
             (b"1,2,3", "text/csv", 415, "content type 'text/csv' is not supported"),
             (b"{}", "application/json", 415, "send an image as image/jpeg"),
         ],
@@ -208,6 +209,10 @@ class TestRefusals:
         assert refused == status
         assert reason in text
         assert endpoint.ask(image_bytes())[0] == 200
+
+    def test_a_large_photograph_is_scaled_while_it_is_decoded(self, endpoint: Endpoint) -> None:
+        photograph = as_bytes(Image.new("RGB", (8000, 6000), "brown"), "JPEG")
+        assert endpoint.ask(photograph, "image/jpeg")[0] == 200
 
     def test_unacceptable_response_type(self, endpoint: Endpoint) -> None:
         status, text = endpoint.ask(image_bytes(), accept="text/csv")
