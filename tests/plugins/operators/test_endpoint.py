@@ -184,7 +184,7 @@ def test_a_guarded_update_goes_through_its_stages(
 ) -> None:
     request = guard(request_for(1))
     deploy(request)
-    request = guard(request_for(2))
+    request = guard(request_for(2), bake_seconds=6)  # three polls
     deploy(request)
     log = capsys.readouterr().out
     assert "50% of the traffic goes to the new fleet" in log
