@@ -6,6 +6,7 @@ have, so smdebug is adapted while it is imported, and nothing else is touched:
 
 - its generated protobuf modules are built anew from the descriptors in them, by the image's protobuf;
 - `ndarray.tostring`, which NumPy 2.3 took out, becomes `tobytes`;
+- its writer passes an error, such as a full disk, to the thread that saves tensors, which waited for ever;
 - `distutils.util.strtobool`, gone in Python 3.12, and the profiler `pyinstrument`, which no job uses, are
   stand-ins where they are missing.
 
@@ -26,6 +27,7 @@ WHEELS = Path(__file__).resolve().parents[1] / "wheels"
 
 _GENERATED = "smdebug.core.tfevent.proto."
 _WRITER = "smdebug.core.tfevent.util"
+_EVENTS = "smdebug.core.tfevent.event_file_writer"
 _STAND_INS = ("distutils", "distutils.util", "pyinstrument", "pyinstrument.renderers")
 
 
@@ -45,12 +47,13 @@ class _Finder(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         generated = fullname.startswith(_GENERATED) and fullname.endswith("_pb2")
-        if not generated and fullname != _WRITER:
+        if not generated and fullname not in {_WRITER, _EVENTS}:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is None or spec.loader is None:
             return None
-        spec.loader = _Messages(spec.loader) if generated else _Writer(spec.loader)
+        adapted = {_WRITER: _Writer, _EVENTS: _Events}.get(fullname, _Messages)
+        spec.loader = adapted(spec.loader)
         return spec
 
 
@@ -71,6 +74,43 @@ class _Writer(_Adapted):
     def exec_module(self, module: ModuleType) -> None:
         source = self.source(module).replace(".tostring()", ".tobytes()")
         exec(compile(source, module.__name__, "exec"), vars(module))  # noqa: S102 - smdebug's own code
+
+
+class _Events(_Adapted):
+    """The module whose thread writes events from a queue, which only that thread empties."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self.source(module), module.__name__, "exec"), vars(module))  # noqa: S102 - as above
+        members: Any = module
+        thread, writer = members._EventLoggerThread, members.EventFileWriter
+        run, write_event, flush = thread.run, writer.write_event, writer.flush
+
+        def run_to_the_end(self: Any) -> None:
+            try:
+                run(self)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, nobody else would learn of it
+                self.error = error
+                while self._queue.get() is not self._sentinel_event:  # whoever waits for the queue goes on
+                    self._queue.task_done()
+                self._queue.task_done()
+
+        def raise_error(self: Any) -> None:
+            if self._worker.error is not None:
+                raise self._worker.error
+
+        def write_or_raise(self: Any, event: Any) -> None:
+            raise_error(self)
+            write_event(self, event)
+
+        def flush_or_raise(self: Any) -> None:
+            raise_error(self)
+            self._event_queue.join()
+            raise_error(self)
+            flush(self)
+
+        thread.error = None
+        thread.run = run_to_the_end
+        writer.write_event, writer.flush = write_or_raise, flush_or_raise
 
 
 class _Messages(_Adapted):
