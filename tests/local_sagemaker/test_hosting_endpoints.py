@@ -99,7 +99,7 @@ def test_bodies_up_to_25_mb_are_accepted(hosting: HostingClient, endpoint: str) 
     padding = "x" * (8 * 1024 * 1024)
     assert hosting.invoke(endpoint, {"value": 2, "padding": padding})["value"] == 2.0
     with pytest.raises(ClientError, match="at most") as error:
-        hosting.invoke(endpoint, {"padding": padding * 4})
+        hosting.invoke(endpoint, {"padding": padding * 3 + padding[: 4 * 1024 * 1024]})
     assert error.value.response["Error"]["Code"] == "ValidationError"
 
 
