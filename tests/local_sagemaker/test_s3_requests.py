@@ -54,6 +54,11 @@ def bucket(runtime: RuntimeProcess) -> Iterator[str]:
             s3.delete_object(Bucket="requests", Key=entry["Key"])
 
 
+@pytest.fixture(scope="module")
+def s3(runtime: RuntimeProcess) -> Any:
+    return runtime.client("s3")
+
+
 @pytest.fixture
 def http(runtime: RuntimeProcess, bucket: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"{runtime.url}/{bucket}", timeout=30) as client:
@@ -65,8 +70,7 @@ def code(response: httpx.Response) -> str:
 
 
 @pytest.mark.parametrize("key", ["line\nbreak", "tab\there", "\x01\x1f", "back\\slash", "\r"])
-def test_keys_with_control_characters_work(runtime: RuntimeProcess, bucket: str, key: str) -> None:
-    s3 = runtime.client("s3")
+def test_keys_with_control_characters_work(s3: Any, bucket: str, key: str) -> None:
     s3.put_object(Bucket=bucket, Key=key, Body=b"x")
     listed = s3.list_objects_v2(Bucket=bucket, Prefix=key)["Contents"]
     assert [entry["Key"] for entry in listed] == [key]
@@ -97,16 +101,13 @@ def test_a_wrong_checksum_is_refused_and_a_right_one_kept(http: httpx.Client, al
 
 
 @pytest.mark.parametrize("algorithm", CHECKSUMS)
-def test_the_checksum_in_a_trailer_counts(
-    http: httpx.Client, runtime: RuntimeProcess, bucket: str, algorithm: str
-) -> None:
+def test_the_checksum_in_a_trailer_counts(http: httpx.Client, s3: Any, bucket: str, algorithm: str) -> None:
     name = f"x-amz-checksum-{algorithm}"
     headers = {**STREAMING, "x-amz-trailer": name}
     for value, status in ((bytes(len(CHECKSUMS[algorithm])), 400), (CHECKSUMS[algorithm], 200)):
         trailer = f"{name}:{base64.b64encode(value).decode()}".encode()
         body = b"4\r\n1234\r\n5\r\n56789\r\n0\r\n" + trailer + b"\r\n\r\n"
         assert http.put("trailer", content=body, headers=headers).status_code == status
-    s3 = runtime.client("s3")
     assert s3.get_object(Bucket=bucket, Key="trailer")["Body"].read() == CONTENT
     s3.delete_object(Bucket=bucket, Key="trailer")
 
@@ -119,10 +120,8 @@ def test_a_wrong_md5_is_refused(http: httpx.Client, query: str) -> None:
     assert http.head("md5").status_code == 404
 
 
-def test_a_replaced_object_loses_its_tags_and_keeps_new_metadata(
-    runtime: RuntimeProcess, bucket: str
-) -> None:
-    s3, there = runtime.client("s3"), {"Bucket": bucket, "Key": "replaced"}
+def test_a_replaced_object_loses_its_tags_and_keeps_new_metadata(s3: Any, bucket: str) -> None:
+    there = {"Bucket": bucket, "Key": "replaced"}
     s3.put_object(**there, Body=b"1", Tagging="stage=test", Metadata={"run": "1"})
     s3.put_object(**there, Body=b"2", Metadata={"run": "2"}, ContentType="image/png")
     head = s3.head_object(**there)
@@ -135,10 +134,10 @@ KEYS = ["a", "a/b", "a/b/c", "a/d", "a0", "b/x", "b/y", "c", "ä/1", "ä/2", "�
 
 @pytest.mark.parametrize("delimiter", ["", "/"])
 @pytest.mark.parametrize("prefix", ["", "a", "a/", "ä/", "none"])
-@pytest.mark.parametrize("page", [1, 2, 1000])
-@pytest.mark.parametrize("after", ["", "a/b", "b"])
+@pytest.mark.parametrize("page", [1, 1000])
+@pytest.mark.parametrize("after", ["", "a/b"])
 def test_a_list_is_what_s3_would_give(  # noqa: PLR0917
-    runtime: RuntimeProcess, listed: str, delimiter: str, prefix: str, page: int, after: str
+    s3: Any, listed: str, delimiter: str, prefix: str, page: int, after: str
 ) -> None:
     names = sorted(key for key in KEYS if key.startswith(prefix) and key > after)
     keys, folders = [], []
@@ -152,7 +151,7 @@ def test_a_list_is_what_s3_would_give(  # noqa: PLR0917
     if delimiter:
         asked["Delimiter"] = delimiter
     asked["PaginationConfig"] = {"PageSize": asked.pop("MaxKeys")}
-    pages = list(runtime.client("s3").get_paginator("list_objects_v2").paginate(**asked))
+    pages = list(s3.get_paginator("list_objects_v2").paginate(**asked))
     assert [entry["Key"] for one in pages for entry in one.get("Contents", [])] == keys
     assert [entry["Prefix"] for one in pages for entry in one.get("CommonPrefixes", [])] == [
         folder for folder in folders if not after.startswith(folder)
@@ -161,9 +160,8 @@ def test_a_list_is_what_s3_would_give(  # noqa: PLR0917
 
 
 @pytest.fixture(scope="module")
-def listed(runtime: RuntimeProcess) -> str:
+def listed(s3: Any) -> str:
     """A bucket of KEYS, where other keys have been deleted."""
-    s3 = runtime.client("s3")
     s3.create_bucket(Bucket="listed")
     s3.put_bucket_versioning(Bucket="listed", VersioningConfiguration={"Status": "Enabled"})
     for key in [*KEYS, "a/gone", "c/gone"]:
