@@ -212,18 +212,29 @@ def ask(database: None, tmp_path: Path, gate_decision: Any, package: Any) -> Ask
     return run
 
 
+_STEADY = 5  # polls of 0.2 s
+
+
 def _respond_when_asked(dag_id: str, respond: Callable[[Any], None] | None) -> None:
-    """Wait until the DAG's task waits for input, then respond, as the API server does in its own process."""
+    """Wait until the DAG's task waits for input, then respond, as the API server does in its own process.
+
+    The task says that it waits a moment before `DAG.test` does, which would overwrite the state that an
+    immediate response sets, and then wait for ever. So it has to be seen waiting a few times in a row.
+    """
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
+    seen = 0
+
     def waiting() -> bool:
+        nonlocal seen
         with create_session() as session:
             query = select(TaskInstance.state).where(
                 TaskInstance.dag_id == dag_id, TaskInstance.task_id == "approve"
             )
-            return session.scalar(query) == "awaiting_input"
+            seen = seen + 1 if session.scalar(query) == "awaiting_input" else 0
+        return seen > _STEADY
 
     if respond is None:
         return
