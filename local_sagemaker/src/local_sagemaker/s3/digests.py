@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import io
 import re
 import zlib
 from collections.abc import Callable
@@ -43,8 +44,8 @@ def _crc64nvme(data: bytes, previous: int) -> int:
     return value ^ _ONES
 
 
-class InvalidContentError(Exception):
-    """The content is not what its sender says: `code` is S3's error code."""
+class InvalidRequestError(Exception):
+    """A request that S3 refuses, mostly for a content that is not as declared; `code` is S3's error code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -86,7 +87,7 @@ class Content:
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         self._body: Any = environ["wsgi.input"]
-        self._declared = dict(_declared(environ))
+        self._declared = _declared(environ)
         self._md5 = environ.get("HTTP_CONTENT_MD5")
         self._chunked = environ.get("HTTP_X_AMZ_CONTENT_SHA256", "").startswith("STREAMING-")
         self._left = 0  # of the chunk
@@ -96,7 +97,7 @@ class Content:
         self._etag = hashlib.md5(usedforsecurity=False)
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes. Raises InvalidContentError for chunks that are none."""
+        """The next bytes. Raises InvalidRequestError for chunks that are none."""
         data: bytes = self._chunk(size) if self._chunked else self._body.read(size)
         self._etag.update(data)
         for digest in self._digests.values():
@@ -113,15 +114,15 @@ class Content:
         return self._declared
 
     def check(self) -> None:
-        """Raises InvalidContentError where a digest is malformed or another one."""
+        """Raises InvalidRequestError where a digest is malformed or another one."""
         if self._md5 is not None and _decoded(self._md5, 16, "Content-MD5") != self._etag.digest():
-            raise InvalidContentError(
+            raise InvalidRequestError(
                 "BadDigest", "The Content-MD5 you specified did not match what we received."
             )
         for name, declared in self._declared.items():
             found = self._digests[name].digest()
             if _decoded(declared, len(found), _CHECKSUM + name) != found:
-                raise InvalidContentError(
+                raise InvalidRequestError(
                     "BadDigest",
                     f"The {name.upper()} you specified did not match the calculated checksum.",
                 )
@@ -130,20 +131,20 @@ class Content:
         if self._left == 0:
             found = _CHUNK_SIZE.fullmatch(self._line())
             if found is None:
-                raise InvalidContentError(
+                raise InvalidRequestError(
                     "IncompleteBody", "The body is not made of chunks, as its headers say."
                 )
             self._left = int(found[1], 16)
             if self._left == 0:
                 self._read_trailers()
-                self._chunked, self._body = False, _Nothing()
+                self._chunked, self._body = False, io.BytesIO()
                 return b""
         data: bytes = self._body.read(min(size, self._left))
         if not data:
-            raise InvalidContentError("IncompleteBody", "The body ends within a chunk.")
+            raise InvalidRequestError("IncompleteBody", "The body ends within a chunk.")
         self._left -= len(data)
         if self._left == 0 and self._body.read(2) != b"\r\n":
-            raise InvalidContentError("IncompleteBody", "A chunk is longer than it says.")
+            raise InvalidRequestError("IncompleteBody", "A chunk is longer than it says.")
         return data
 
     def _line(self) -> bytes:
@@ -159,13 +160,13 @@ class Content:
 
 
 def check_key(key: str) -> None:
-    """Raises InvalidContentError for a key that is too long."""
+    """Raises InvalidRequestError for a key that is too long."""
     if len(key.encode()) > _LONGEST_KEY:
-        raise InvalidContentError("KeyTooLongError", f"Your key is too long: at most {_LONGEST_KEY} bytes.")
+        raise InvalidRequestError("KeyTooLongError", f"Your key is too long: at most {_LONGEST_KEY} bytes.")
 
 
 def check(environ: WSGIEnvironment) -> None:
-    """Raises InvalidContentError for a body that is not what its headers say; reads it, and goes back."""
+    """Raises InvalidRequestError for a body that is not what its headers say; reads it, and goes back."""
     content = Content(environ)
     while content.read(_STEP):
         pass
@@ -173,14 +174,9 @@ def check(environ: WSGIEnvironment) -> None:
     environ["wsgi.input"].seek(0)
 
 
-class _Nothing:
-    def read(self, _size: int) -> bytes:
-        return b""
-
-
-def _declared(environ: WSGIEnvironment) -> list[tuple[str, str]]:
+def _declared(environ: WSGIEnvironment) -> dict[str, str]:
     names = {name: f"HTTP_X_AMZ_CHECKSUM_{name.upper()}" for name in _ALGORITHMS}
-    return [(name, environ[key]) for name, key in names.items() if key in environ]
+    return {name: environ[key] for name, key in names.items() if key in environ}
 
 
 def _decoded(text: str, size: int, name: str) -> bytes:
@@ -190,5 +186,5 @@ def _decoded(text: str, size: int, name: str) -> bytes:
         decoded = b""
     if len(decoded) != size:
         code = "InvalidDigest" if name == "Content-MD5" else "InvalidRequest"
-        raise InvalidContentError(code, f"Value for {name} is invalid: {size} bytes in base64 are wanted.")
+        raise InvalidRequestError(code, f"Value for {name} is invalid: {size} bytes in base64 are wanted.")
     return decoded

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, quote
 from wsgiref.types import WSGIEnvironment
 from xml.sax.saxutils import escape
 
-from local_sagemaker.s3.digests import InvalidContentError
+from local_sagemaker.s3.digests import InvalidRequestError
 from local_sagemaker.s3.moto_backend import s3_backend
 from local_sagemaker.s3.state import Entry, S3State
 from local_sagemaker.wsgi import HttpResponse
@@ -33,10 +33,12 @@ _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 def list_objects(environ: WSGIEnvironment, state: S3State, bucket: str, key: str) -> HttpResponse | None:
     """The response; None for what is no ListObjectsV2 of a bucket that exists.
 
-    Raises InvalidContentError for parameters that are none.
+    Raises InvalidRequestError for parameters that are none.
     """
+    if environ["REQUEST_METHOD"] != "GET" or key:
+        return None
     query = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True))
-    if environ["REQUEST_METHOD"] != "GET" or key or query.get("list-type") != "2":
+    if query.get("list-type") != "2":
         return None
     found = s3_backend().buckets.get(bucket)
     if found is None or found.policy or query.keys() - _PARAMETERS:
@@ -44,9 +46,9 @@ def list_objects(environ: WSGIEnvironment, state: S3State, bucket: str, key: str
     largest = query.get("max-keys", str(_PAGE))
     after = _after(query)
     if not (largest.isdecimal() and largest.isascii()):
-        raise InvalidContentError("InvalidArgument", "The parameter max-keys is no number.")
+        raise InvalidRequestError("InvalidArgument", "The parameter max-keys is no number.")
     if after is None:
-        raise InvalidContentError("InvalidArgument", "The continuation token provided is incorrect.")
+        raise InvalidRequestError("InvalidArgument", "The continuation token provided is incorrect.")
     return HttpResponse(
         200,
         [("Content-Type", "application/xml")],

@@ -1,4 +1,4 @@
-"""PutObject without moto, which takes ten times as long and holds the whole object in memory.
+"""PutObject without moto, which takes longer and holds the whole object in memory.
 
 Only what every client sends is done here. A bucket with settings of its own, and headers that ask for more
 (locks, encryption, tags, conditions, copies), are left to moto.
@@ -30,9 +30,11 @@ _CONDITIONS = {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"}
 
 def is_plain(environ: WSGIEnvironment, bucket: str, key: str) -> bool:
     """Whether `put` does what moto would do."""
+    if environ["REQUEST_METHOD"] != "PUT" or not key:
+        return False
     query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True)
     found = s3_backend().buckets.get(bucket)
-    if environ["REQUEST_METHOD"] != "PUT" or found is None or query.keys() - {"x-id"} or not key:
+    if found is None or query.keys() - {"x-id"}:
         return False
     if found.policy or found.encryption or found.object_lock_enabled:
         return False
@@ -40,7 +42,7 @@ def is_plain(environ: WSGIEnvironment, bucket: str, key: str) -> bool:
 
 
 def put(environ: WSGIEnvironment, state: S3State, bucket: str, key: str) -> HttpResponse:
-    """Store the object. Raises InvalidContentError for a body that is not as declared, and OSError."""
+    """Store the object. Raises InvalidRequestError for a body that is not as declared, and OSError."""
     check_key(key)
     content = Content(environ)
     names = {

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from moto.s3.models import FakeKey
 
-from local_sagemaker.s3.digests import InvalidContentError, check, check_key
+from local_sagemaker.s3.digests import InvalidRequestError, check, check_key
 from local_sagemaker.s3.lists import list_objects
 from local_sagemaker.s3.multipart import is_unknown, parts_in_order
 from local_sagemaker.s3.puts import is_plain, put
@@ -54,7 +54,7 @@ class S3Requests:
                 or self._large_object(environ, bucket, key)
                 or self._call_moto(environ)
             )
-        except InvalidContentError as error:
+        except InvalidRequestError as error:
             return s3_error(400, error.code, str(error))
 
     def _large_object(self, environ: WSGIEnvironment, bucket: str, key: str) -> HttpResponse | None:

@@ -22,7 +22,7 @@ from typing import BinaryIO, NamedTuple
 from moto.s3.models import FakeKey
 
 from local_sagemaker.s3.blobs import Blobs
-from local_sagemaker.s3.digests import Content, InvalidContentError
+from local_sagemaker.s3.digests import Content, InvalidRequestError
 from local_sagemaker.s3.moto_backend import (
     Record,
     Version,
@@ -142,11 +142,11 @@ class S3State:
             self.save_key(bucket, key)
 
     def put_content(self, bucket: str, key: str, content: Content, metadata: Mapping[str, str]) -> FakeKey:
-        """Add an object as a client sends it. The bucket must exist. Raises InvalidContentError."""
+        """Add an object as a client sends it. The bucket must exist. Raises InvalidRequestError."""
         name = self._blobs.add(content)
         try:
             content.check()
-        except InvalidContentError:
+        except InvalidRequestError:
             self._blobs.discard([name])
             raise
         with self.lock:
