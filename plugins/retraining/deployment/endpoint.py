@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from retraining.aws.clients import Aws
 from retraining.aws.responses import archive_of, or_none, primary_container
+from retraining.aws.tags import tags_of
 from retraining.deployment.alarms import alarm_states
 from retraining.errors import DeploymentError
 from retraining.jobs.following import Follower, Line, follow
@@ -191,12 +192,6 @@ def remember_previous(aws: Aws, config: str, previous: str | None) -> None:
 def remembered_previous(aws: Aws, config: str) -> str | None:
     """The configuration that this one replaced; None if it was the endpoint's first."""
     return tags_of(aws, _config_arn(aws, config)).get(PREVIOUS_TAG) or None
-
-
-def tags_of(aws: Aws, arn: str) -> dict[str, str]:
-    """All tags of a resource."""
-    pages = aws.sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
-    return {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
 
 
 def restore(aws: Aws, endpoint: str, config: str, *, instead_of: str) -> None:

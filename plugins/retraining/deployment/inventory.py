@@ -10,8 +10,9 @@ from functools import partial
 
 from retraining.aws.clients import Aws
 from retraining.aws.responses import archive_of, or_none, primary_container
+from retraining.aws.tags import tags_of
 from retraining.config.pipeline import Pipeline
-from retraining.deployment.endpoint import MOVING, describe_endpoint, models_of, tags_of
+from retraining.deployment.endpoint import MOVING, describe_endpoint, models_of
 from retraining.registry.registry import artifact_of, version_pages
 from retraining.runs.context import RunLocation
 from retraining.runs.naming import run_pattern

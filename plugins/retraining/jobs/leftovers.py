@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from retraining.aws.clients import Aws
+from retraining.aws.tags import tags_of
 from retraining.jobs.kinds import PROCESSING, TRAINING, TUNING, JobKind
 from retraining.runs.naming import RUN_ID_TAG, run_beginning, run_pattern
 
@@ -53,5 +54,4 @@ def _running(aws: Aws, kind: JobKind, slug: str, run: str) -> Iterator[tuple[str
         name = summary[kind.name]
         if pattern.fullmatch(name) and not name.startswith(run):
             arn = summary[kind.name.removesuffix("Name") + "Arn"]
-            tags = aws.sagemaker.list_tags(ResourceArn=arn)["Tags"]
-            yield name, next((tag["Value"] for tag in tags if tag["Key"] == RUN_ID_TAG), None)
+            yield name, tags_of(aws, arn).get(RUN_ID_TAG)

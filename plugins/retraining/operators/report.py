@@ -51,7 +51,7 @@ class ReportOperator(Returns[RunReport]):
         location = location_of(self.pipeline, bucket, aws, context["dag_run"])
         self._report_earlier(context, aws, location)
         states = self._states(context, context["run_id"])
-        report = self._report(context, aws, location, context["run_id"], self.results)
+        report = self._report(context, aws, location, context["run_id"], states=states, results=self.results)
         self.report_url = report["report_url"]
         outcome = report["outcome"]
         last = next((task for task, state in reversed(list(states.items())) if state == "success"), None)
@@ -66,12 +66,18 @@ class ReportOperator(Returns[RunReport]):
         states.pop(self.task_id, None)
         return states
 
+    @staticmethod
     def _report(
-        self, context: Context, aws: Aws, location: RunLocation, run_id: str, results: Mapping[str, Any]
+        context: Context,
+        aws: Aws,
+        location: RunLocation,
+        run_id: str,
+        *,
+        states: Mapping[str, str],
+        results: Mapping[str, Any],
     ) -> RunReport:
         from retraining.reporting.report import run_report  # draws charts: not for the DAG file to import
 
-        states = self._states(context, run_id)
         reached = {name: result for name, result in results.items() if result is not None}
         return run_report(
             aws,
@@ -92,7 +98,9 @@ class ReportOperator(Returns[RunReport]):
                     self.log.info("Writing the page that the run %s did not get to", run_id)
                     pull = partial(context["ti"].xcom_pull, run_id=run_id)
                     results = {name: pull(task_ids=task) for name, task in self._tasks.items()}
-                    self._report(context, aws, other, run_id, results)
+                    self._report(
+                        context, aws, other, run_id, states=self._states(context, run_id), results=results
+                    )
         except Exception:
             self.log.exception("The pages of earlier runs could not be written")
 

@@ -35,9 +35,8 @@ FOLLOWERS: Mapping[str, type[Follower]] = {
         TuningFollower,
     )
 }
-_QUESTIONS, _QUESTION_SECONDS = 5, 2.0  # to Airflow about the task's state; a kill leaves 30 s
+_QUESTIONS, _QUESTION_SECONDS = 5, 2.0  # to Airflow about the task's state
 _DEFERRED = "deferred"
-
 
 _unfinished: set[asyncio.Task[None]] = set()  # the event loop itself does not keep its tasks
 

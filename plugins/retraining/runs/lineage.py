@@ -9,7 +9,7 @@ rule; names follow the one for AWS Glue: namespace `arn:aws:sagemaker:<region>:<
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.standard.decorators.python import _PythonDecoratedOperator
 from airflow.sdk import get_current_context
@@ -45,13 +45,9 @@ class TracedPythonOperator(Traced, _PythonDecoratedOperator):
     custom_operator_name = "@task"
 
 
-class _Trace(Protocol):
-    def trace(self, reads: Iterable[str | None], writes: Iterable[str | None]) -> None: ...
-
-
 def trace(reads: Iterable[str | None], writes: Iterable[str | None] = ()) -> None:
     """`Traced.trace` of the task that is running."""
-    cast("_Trace", get_current_context()["task"]).trace(reads, writes)
+    cast("Traced", get_current_context()["task"]).trace(reads, writes)
 
 
 def _datasets(names: Iterable[str | None]) -> list[Dataset]:
