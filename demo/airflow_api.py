@@ -148,8 +148,7 @@ class AirflowApi:
 
     def clear_failed(self, dag_id: str, run_id: str) -> None:
         """Let the failed tasks of a run, and what waits for them, run again."""
-        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": True, "reset_dag_runs": True}
-        self.call("POST", f"dags/{dag_id}/clearTaskInstances", json=body)
+        self._clear(dag_id, run_id, only_failed=True)
 
     def delete_run(self, dag_id: str, run_id: str) -> None:
         """Raises DemoError for a run that is going on."""
@@ -164,14 +163,10 @@ class AirflowApi:
 
     def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
         """Let a task of a run, and what waits for it, run again."""
-        body = {
-            "dry_run": False,
-            "dag_run_id": run_id,
-            "task_ids": [task_id],
-            "only_failed": False,
-            "include_downstream": True,
-            "reset_dag_runs": True,
-        }
+        self._clear(dag_id, run_id, only_failed=False, task_ids=[task_id], include_downstream=True)
+
+    def _clear(self, dag_id: str, run_id: str, **which: Any) -> None:
+        body = {"dry_run": False, "dag_run_id": run_id, "reset_dag_runs": True, **which}
         self.call("POST", f"dags/{dag_id}/clearTaskInstances", json=body)
 
     def run(self, dag_id: str, run_id: str) -> DagRun:

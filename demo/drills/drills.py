@@ -139,15 +139,12 @@ def run_drills(settings: Settings, out: Console) -> bool:
             total.requests += tally.requests
             total.failures += tally.failures
             failed += problem is not None
-            mark, style = ("✗", "red") if problem else ("✓", "green")
-            say(
+            seconds = f"{time.monotonic() - started:.0f} s"
+            say_result(
                 out,
-                f"  {mark} {drill.name}  ({time.monotonic() - started:.0f} s, {tally.requests} requests, "
-                f"{tally.failed} failed)",
-                style=style,
+                f"{drill.name}  ({seconds}, {tally.requests} requests, {tally.failed} failed)",
+                problem,
             )
-            if problem:
-                say(out, f"    {problem}")
     calls = compare(recorded_calls(settings))
     say(out, f"{calls}")
     say(
@@ -155,6 +152,14 @@ def run_drills(settings: Settings, out: Console) -> bool:
         f"{len(DRILLS)} drills, {failed} failed, {total.requests} requests, {total.failed} failed requests",
     )
     return failed == 0 and not calls.forbidden and not calls.uncalled
+
+
+def say_result(out: Console, text: str, problem: str | None) -> None:
+    """A line for what has ended, and one for its problem."""
+    mark, style = ("✗", "red") if problem else ("✓", "green")
+    say(out, f"  {mark} {text}", style=style)
+    if problem:
+        say(out, f"    {problem}")
 
 
 def attempt(drill: Drill, world: World) -> str | None:

@@ -5,9 +5,11 @@ After each, the job has to run or to be stopped as the person means it, and the 
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +18,7 @@ from demo import processes, services
 from demo.airflow_api import FINISHED_RUN
 from demo.chaos.chaos import SMALL, patiently
 from demo.drills import data
-from demo.drills.drills import Drill, DrillError, attempt, expect
+from demo.drills.drills import Drill, DrillError, attempt, expect, say_result
 from demo.drills.world import PIPELINE, RETRAINING, Run, World, opened
 from demo.outcome import say
 from demo.settings import Settings
@@ -24,6 +26,7 @@ from demo.settings import Settings
 SECONDS = 300.0
 POLL_SECONDS = 0.5
 TRAIN = "train"
+EPOCH = re.compile(r"epoch=(\d+)\b")
 SHORT: Mapping[str, Any] = {"force": True, "skip_tuning": True}
 LONG: Mapping[str, Any] = {**SHORT, "epochs_min": 500, "epochs_max": 500}  # far longer than an intervention
 
@@ -45,24 +48,10 @@ def clear(world: World) -> None:
     expect_failed(world, run_id)
 
 
-def mark_task_failed(world: World) -> None:
+def mark_task(world: World, state: str) -> None:
+    """Whatever the state, what needs the task's result fails, for there is none."""
     run_id, job = in_training(world)
-    world.api.mark_task(RETRAINING, run_id, TRAIN, "failed")
-    stopped(world, job)
-    expect_failed(world, run_id)
-
-
-def mark_task_success(world: World) -> None:
-    """What needs the task's result then fails, for there is none."""
-    run_id, job = in_training(world)
-    world.api.mark_task(RETRAINING, run_id, TRAIN, "success")
-    stopped(world, job)
-    expect_failed(world, run_id)
-
-
-def mark_task_skipped(world: World) -> None:
-    run_id, job = in_training(world)
-    world.api.mark_task(RETRAINING, run_id, TRAIN, "skipped")
+    world.api.mark_task(RETRAINING, run_id, TRAIN, state)
     stopped(world, job)
     expect_failed(world, run_id)
 
@@ -78,7 +67,7 @@ def delete_run(world: World) -> None:
     """Airflow deletes no run that is going on, so it is marked first."""
     run_id, job = in_training(world)
     world.api.end_run(RETRAINING, run_id)
-    until(lambda: world.api.run(RETRAINING, run_id).state in FINISHED_RUN, f"{run_id} ends")
+    end_of(world, run_id)
     world.api.delete_run(RETRAINING, run_id)
     stopped(world, job)
 
@@ -124,9 +113,15 @@ def end_run_without_triggerer(world: World) -> None:
 INTERVENTIONS = (
     Drill("a first model → live", first_model),
     Drill("training cleared → its job stops, another attempt begins", clear),
-    Drill("training marked failed → its job stops, the run fails", mark_task_failed),
-    Drill("training marked successful → its job stops, the run fails for want of a model", mark_task_success),
-    Drill("training marked skipped → its job stops, the run fails for want of a model", mark_task_skipped),
+    Drill("training marked failed → its job stops, the run fails", partial(mark_task, state="failed")),
+    Drill(
+        "training marked successful → its job stops, the run fails for want of a model",
+        partial(mark_task, state="success"),
+    ),
+    Drill(
+        "training marked skipped → its job stops, the run fails for want of a model",
+        partial(mark_task, state="skipped"),
+    ),
     Drill("run marked failed → its job stops, the run fails", mark_run_failed),
     Drill("run marked failed and deleted → its job stops", delete_run),
     Drill("triggerer killed → the next one goes on", kill_triggerer),
@@ -134,6 +129,8 @@ INTERVENTIONS = (
         "run marked failed while no triggerer runs → the next run stops the job", end_run_without_triggerer
     ),
 )
+
+DEPLOYING = {first_model, end_run_without_triggerer}  # after the others, the same model is in service
 
 
 def run_interventions(settings: Settings, out: Console) -> bool:
@@ -144,17 +141,12 @@ def run_interventions(settings: Settings, out: Console) -> bool:
         for one in INTERVENTIONS:
             started, before = time.monotonic(), world.configuration()
             problem = attempt(one, world)
-            if (
-                problem is None
-                and one is not INTERVENTIONS[-1]
-                and before not in {None, world.configuration()}
-            ):
-                problem = f"{world.configuration()} is in service, not {before}"
+            after = world.configuration()
+            if problem is None and one.act not in DEPLOYING and after != before:
+                problem = f"{after} is in service, not {before}"
             failed += problem is not None
-            mark, style = ("✗", "red") if problem else ("✓", "green")
-            say(out, f"  {mark} {one.name}  ({time.monotonic() - started:.0f} s)", style=style)
+            say_result(out, f"{one.name}  ({time.monotonic() - started:.0f} s)", problem)
             if problem:
-                say(out, f"    {problem}")
                 end_all(world)
     say(out, f"{len(INTERVENTIONS)} interventions, {failed} failed")
     return failed == 0
@@ -187,10 +179,8 @@ def epochs(world: World, run_id: str) -> list[int]:
     """The epochs in the log of the training's task, as often as they are there."""
     [task] = [t for t in patiently(lambda: world.api.tasks(RETRAINING, run_id)) if t.task_id == TRAIN]
     lines = patiently(lambda: world.api.log(RETRAINING, run_id, task))
-    words = [str(line.get("event", "")).split(maxsplit=1)[0:1] for line in lines]
-    return [
-        int(word.removeprefix("epoch=")) for first in words for word in first if word.startswith("epoch=")
-    ]
+    found = (EPOCH.match(str(line.get("event", ""))) for line in lines)
+    return [int(match[1]) for match in found if match]
 
 
 def status(world: World, job: str) -> str:
@@ -208,13 +198,21 @@ def running(world: World, job: str) -> None:
     until(lambda: status(world, job) == "InProgress", f"the training job {job} is running")
 
 
+def end_of(world: World, run_id: str) -> str:
+    """The state in which the run ends."""
+    until(lambda: run_state(world, run_id) in FINISHED_RUN, f"{run_id} ends")
+    return run_state(world, run_id)
+
+
+def run_state(world: World, run_id: str) -> str:
+    return patiently(lambda: world.api.run(RETRAINING, run_id)).state
+
+
 def expect_failed(world: World, run_id: str) -> None:
     """The run ends as failed, with a page that says so."""
-    until(
-        lambda: patiently(lambda: world.api.run(RETRAINING, run_id)).state in FINISHED_RUN, f"{run_id} ends"
-    )
+    state = end_of(world, run_id)
     tasks = {task.task_id: task for task in world.api.tasks(RETRAINING, run_id)}
-    run = Run(world.api, RETRAINING, run_id, world.api.run(RETRAINING, run_id).state, tasks)
+    run = Run(world.api, RETRAINING, run_id, state, tasks)
     expect(run.state == "failed", "the run fails", run)
     report = run.result("report")
     expect(report and report["outcome"]["verdict"] in {"failed", "unfinished"}, "its page says so", run)

@@ -67,20 +67,23 @@ class _Adapted(importlib.abc.Loader):
         source: str = self._loader.get_source(module.__name__)
         return source
 
+    @staticmethod
+    def execute(source: str, module: ModuleType) -> None:
+        exec(compile(source, module.__name__, "exec"), vars(module))  # noqa: S102 - smdebug's own code
+
 
 class _Writer(_Adapted):
     """The module that writes tensors, with NumPy's present name for the bytes of an array."""
 
     def exec_module(self, module: ModuleType) -> None:
-        source = self.source(module).replace(".tostring()", ".tobytes()")
-        exec(compile(source, module.__name__, "exec"), vars(module))  # noqa: S102 - smdebug's own code
+        self.execute(self.source(module).replace(".tostring()", ".tobytes()"), module)
 
 
 class _Events(_Adapted):
     """The module whose thread writes events from a queue, which only that thread empties."""
 
     def exec_module(self, module: ModuleType) -> None:
-        exec(compile(self.source(module), module.__name__, "exec"), vars(module))  # noqa: S102 - as above
+        self.execute(self.source(module), module)
         members: Any = module
         thread, writer = members._EventLoggerThread, members.EventFileWriter
         run, write_event, flush = thread.run, writer.write_event, writer.flush
