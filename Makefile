@@ -16,14 +16,14 @@ export LOCAL_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development wheels python \
-	aws-check aws-tables iam-policies mwaa test-airflow-versions test-aws-images test lint types test-training test-sagemaker test-airflow test-end-to-end drills interventions chaos rules-matrix pins audit
+	aws-check aws-tables iam-policies mwaa test-airflow-versions test-aws-images test lint types test-training test-sagemaker test-airflow test-end-to-end drills interventions chaos fuzz rules-matrix pins audit
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: DATA=folder WEIGHTS=file ARCH=name PARAMS='{\"max_jobs\": 4}' KEEP=0"
 	@echo "             AIRFLOW_PORT=8080 SAGEMAKER_PORT=4600 REQUIRE_SIGNATURES=1 LOCAL_DIR=.local PYTHON=python3.11"
-	@echo "             GOLDEN=../shared/data/aws_golden WORKERS=3 (test processes) N=3 SEED=1 (chaos)"
+	@echo "             GOLDEN=../shared/data/aws_golden WORKERS=3 (test processes) N=3 SEED=1 (chaos) EXAMPLES=500 (fuzz)"
 
 demo: setup  ## retrain, tune, deploy and serve on this machine (KEEP=0 stops everything at the end)
 	@$(DEMO) demo
@@ -71,9 +71,11 @@ lint: setup-development  ## check format, style and the rules of what may import
 	@PYTHONPATH=plugins:sagemaker_code:local_sagemaker/src $(LOCAL_DIR)/envs/airflow/bin/lint-imports --no-logo
 
 types: setup-development  ## check the types
-	@$(AIRFLOW_PYTHON) -m mypy plugins dags demo tests/plugins tests/dags tests/demo tests/end_to_end tests/airflow_versions
-	@$(SAGEMAKER_PYTHON) -m mypy local_sagemaker/src tests/local_sagemaker
-	@$(AIRFLOW_PYTHON) -m mypy --python-executable $(TRAINING_PYTHON) sagemaker_code tests/sagemaker_code tests/aws_images
+	@$(AIRFLOW_PYTHON) -m mypy plugins dags demo tests/plugins tests/dags tests/demo tests/end_to_end tests/airflow_versions \
+		tests/fuzz/files.py
+	@$(SAGEMAKER_PYTHON) -m mypy local_sagemaker/src tests/local_sagemaker tests/fuzz/service.py tests/fuzz/__main__.py
+	@$(AIRFLOW_PYTHON) -m mypy --python-executable $(TRAINING_PYTHON) sagemaker_code tests/sagemaker_code tests/aws_images \
+		tests/fuzz/images.py tests/fuzz/classifier_model.py
 
 test-training: setup-development  ## the scripts, in the training container's environment
 	@$(TRAINING_PYTHON) -m pytest -n $(WORKERS) --dist loadfile tests/sagemaker_code
@@ -105,6 +107,10 @@ audit: python  ## known vulnerabilities of all pinned packages, but audit-except
 
 interventions: setup  ## what a person may do to a run in the middle of its training, and what becomes of run and job
 	@$(DEMO) interventions
+
+EXAMPLES ?= 500
+fuzz: setup-development  ## random input of every kind for the local SageMaker, endpoints and pipeline files (EXAMPLES, SEED)
+	@$(SAGEMAKER_PYTHON) -m tests.fuzz --examples $(EXAMPLES) --seed $(SEED)
 
 N ?= 3
 SEED ?= 1

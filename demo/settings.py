@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -73,9 +74,12 @@ class Choice:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
+_DIGITS = re.compile(r"[0-9]{1,18}")
+
+
 def port(environment: Mapping[str, str], name: str, default: int) -> int:
     text = environment.get(name) or str(default)
-    if not text.isdecimal() or int(text) > 65535:
+    if not _DIGITS.fullmatch(text) or int(text) > 65535:
         raise DemoError(f"{name}={text} is no port: give a number from 1 to 65535, or 0 for any free one")
     return int(text)
 
@@ -83,7 +87,7 @@ def port(environment: Mapping[str, str], name: str, default: int) -> int:
 def number(environment: Mapping[str, str], name: str, default: int) -> int:
     """A variable that counts something; DemoError for anything but digits."""
     text = environment.get(name) or str(default)
-    if not text.isdecimal():
+    if not _DIGITS.fullmatch(text):
         raise DemoError(f"{name}={text} is no number: give digits, for example {name}={default}")
     return int(text)
 

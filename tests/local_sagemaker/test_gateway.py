@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gzip
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -47,6 +48,45 @@ def test_sts_and_iam_respond(runtime: RuntimeProcess, role_arn: str) -> None:
     assert runtime.client("sts").get_caller_identity()["Account"] == "123456789012"
     role = runtime.client("iam").get_role(RoleName=role_arn.rpartition("/")[2])["Role"]
     assert role["Arn"] == role_arn
+
+
+def moto_request(runtime: RuntimeProcess, service: str, body: bytes, **headers: str) -> httpx.Response:
+    """A request that no client library would send."""
+    signature = f"AWS4-HMAC-SHA256 Credential=a/20261127/us-east-1/{service}/aws4_request, Signature=b"
+    form = "application/x-www-form-urlencoded"
+    sent = {"authorization": signature, "content-type": form, **headers}
+    return httpx.post(runtime.url, headers=sent, content=body)
+
+
+@pytest.mark.parametrize(
+    ("service", "body", "headers"),
+    [
+        ("iam", b"Action=NoSuchAction", {}),
+        ("iam", b"Action=ListRoles&Version=2010-05-08&Marker=%3A", {}),
+        ("logs", b"", {"x-amz-target": "Logs_20140328.CreateLogGroup"}),
+        ("sts", b"no gzip", {"content-encoding": "gzip"}),
+        ("sts", gzip.compress(bytes(5_000_000)), {"content-encoding": "gzip"}),
+    ],
+)
+def test_what_moto_cannot_read_is_the_clients_error(
+    runtime: RuntimeProcess, service: str, body: bytes, headers: dict[str, str]
+) -> None:
+    response = moto_request(runtime, service, body, **headers)
+    assert 400 <= response.status_code < 500, response.text
+    assert "Traceback" not in response.text
+
+
+def test_metrics_that_boto3_compresses_arrive(runtime: RuntimeProcess) -> None:
+    cloudwatch = runtime.client("cloudwatch")
+    data = [{"MetricName": f"compressed-{number}", "Value": number} for number in range(1000)]
+    cloudwatch.put_metric_data(Namespace="Compressed", MetricData=data)
+    assert len(cloudwatch.list_metrics(Namespace="Compressed")["Metrics"]) == 500  # a page
+
+
+@pytest.mark.parametrize("token", ["none", "¹", "٣", "-1", "9" * 5000])
+def test_a_token_of_nobody_is_refused(sagemaker: Any, token: str) -> None:
+    with pytest.raises(ClientError, match="Invalid NextToken"):
+        sagemaker.list_models(NextToken=token)
 
 
 def test_unknown_endpoint_is_a_client_error(sagemaker_runtime: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -41,6 +42,9 @@ MALFORMED = [
     ("PUT", "/key", {"x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}, b"no chunk"),
     ("PUT", "/key", {"content-md5": "!"}, b"x"),
     ("PUT", "/" + "k" * 1025, {}, b"x"),
+    ("PUT", "?policy", {}, b"none"),
+    ("PUT", "?policy", {}, b"{}"),
+    ("GET", "?list-type=2&max-keys=" + "9" * 5000, {}, b""),
 ]
 
 
@@ -87,6 +91,25 @@ def test_a_malformed_request_is_the_clients_error(
     assert 400 <= response.status_code < 500, response.text
     assert code(response)
     assert "Traceback" not in response.text
+
+
+@pytest.mark.parametrize("name", ["BAD_BUCKET", "ab", "a..b", "192.168.1.1", "-ab"])
+def test_a_bucket_s_name_is_checked(runtime: RuntimeProcess, name: str) -> None:
+    response = httpx.put(f"{runtime.url}/{name}")
+    assert (response.status_code, code(response)) == (400, "InvalidBucketName")
+
+
+def test_a_policy_is_kept(s3: Any, bucket: str) -> None:
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    s3.put_bucket_policy(Bucket=bucket, Policy=policy)
+    assert json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"]) == json.loads(policy)
+    s3.delete_bucket_policy(Bucket=bucket)
+
+
+def test_what_nobody_implements_says_so(http: httpx.Client) -> None:
+    response = http.patch("key", content=b"x")
+    assert (response.status_code, code(response)) == (501, "NotImplemented")
 
 
 @pytest.mark.parametrize("algorithm", CHECKSUMS)

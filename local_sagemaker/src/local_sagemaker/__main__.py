@@ -22,6 +22,7 @@ from local_sagemaker.context import Context, Settings
 from local_sagemaker.gateway import build_app
 from local_sagemaker.image_environments import ImagesFileError
 from local_sagemaker.operations import SageMaker
+from local_sagemaker.patterns import number
 from local_sagemaker.startup import (
     StartError,
     listening_socket,
@@ -137,9 +138,10 @@ def _settings(arguments: Sequence[str] | None) -> Settings:
 
 
 def _port(text: str) -> int:
-    if not text.isdigit() or int(text) > 65535:
+    port = number(text)
+    if port is None or port > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; pass a number from 0 to 65535")
-    return int(text)
+    return port
 
 
 def _host_name(text: str) -> str:

@@ -9,9 +9,11 @@ import os
 import re
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
+from xml.sax.saxutils import escape
 
 from moto.core.request import (
     PRESERVED_HEADER_NAMES_ENVIRON_KEY,
@@ -25,9 +27,10 @@ from starlette.types import Receive, Scope, Send
 from local_sagemaker.context import Context
 from local_sagemaker.errors import FREE_SPACE, is_disk_full
 from local_sagemaker.iam_state import restore_iam, save_iam
+from local_sagemaker.moto_calls import call_moto, decompress
 from local_sagemaker.s3.requests import S3Requests, s3_error
 from local_sagemaker.s3.state import S3State
-from local_sagemaker.wsgi import HttpResponse, IncompleteBodyError, call_app, serve
+from local_sagemaker.wsgi import HttpResponse, IncompleteBodyError, serve
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +87,7 @@ class AwsServices:
                 return self._iam(environ)
             if service == "sagemaker":  # moto's SageMaker would describe jobs that never ran
                 return _unsupported(environ)
-            return call_app(self._moto, environ)
+            return self._call_moto(environ)
         except (OSError, sqlite3.Error) as error:
             return _refusal(error, self._context.settings.root)
         finally:
@@ -92,10 +95,17 @@ class AwsServices:
 
     def _iam(self, environ: WSGIEnvironment) -> HttpResponse:
         with self.s3.lock:
-            response = call_app(self._moto, environ)
+            response = self._call_moto(environ)
             if response.succeeded and environ["REQUEST_METHOD"] == "POST":
                 self._save_iam()
         return response
+
+    def _call_moto(self, environ: WSGIEnvironment) -> HttpResponse:
+        try:
+            decompress(environ)
+        except ValueError as error:
+            return _refused(environ, 400, "SerializationException", str(error))
+        return call_moto(self._moto, environ, partial(_refused, environ))
 
     def _save_iam(self) -> None:
         try:
@@ -120,11 +130,23 @@ def _refusal(error: OSError | sqlite3.Error, root: Path) -> HttpResponse:
     return s3_error(507, "InsufficientStorage", message)
 
 
+def _refused(environ: WSGIEnvironment, status: int, code: str, message: str) -> HttpResponse:
+    """An error of IAM, STS, CloudWatch or Logs, as JSON where the request is, else as XML."""
+    if "HTTP_X_AMZ_TARGET" in environ:
+        return _json_error(status, code, message)
+    error = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+    body = f"<ErrorResponse>{error}</ErrorResponse>".encode()
+    return HttpResponse(status, [("Content-Type", "application/xml")], body)
+
+
 def _unsupported(environ: WSGIEnvironment) -> HttpResponse:
-    code = "UnknownOperationException"
     message = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']} is not part of the local SageMaker runtime"
+    return _json_error(400, "UnknownOperationException", message)
+
+
+def _json_error(status: int, code: str, message: str) -> HttpResponse:
     headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", code)]
-    return HttpResponse(400, headers, json.dumps({"__type": code, "message": message}).encode())
+    return HttpResponse(status, headers, json.dumps({"__type": code, "message": message}).encode())
 
 
 def _restore_what_asgi_lost(environ: WSGIEnvironment) -> None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from local_sagemaker.context import Request
 from local_sagemaker.errors import ValidationError
+from local_sagemaker.patterns import number
 from local_sagemaker.store import Document
 
 PAGE = 10  # SageMaker's default for MaxResults
@@ -65,6 +66,7 @@ def _matches(document: Document, request: Request, name: str, status: str) -> bo
 def _offset(token: str | None) -> int:
     if token is None:
         return 0
-    if not token.isdigit():
+    offset = number(token)
+    if offset is None:
         raise ValidationError(f"Invalid NextToken {token!r}: pass the one of the previous response.")
-    return int(token)
+    return offset

@@ -1,4 +1,4 @@
-"""The regular expressions of AWS service models, which are Java's, as equivalent Python patterns."""
+"""What texts of requests look like: numbers, and the patterns of AWS service models, which are Java's."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def compile_pattern(pattern: str) -> regex.Pattern[str]:
     Java's `\w`, `\d` and `\s` are ASCII; its `\p{L}` and the like are Unicode.
     """
     return regex.compile(translate(pattern), 0 if r"\p{" in pattern else regex.ASCII)
+
+
+def number(text: str) -> int | None:
+    """The number that ASCII digits write, 18 at most; None for other text.
+
+    `str.isdigit` takes superscripts, which `int` does not, and `int` raises ValueError above 4,300 digits.
+    """
+    return int(text) if regex.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def matches(pattern: str, value: str) -> bool:

@@ -37,6 +37,9 @@ from retraining.config.sections import (
     Verify,
 )
 
+# By PyYAML beside its own errors: not UTF-8 or no such date, a tag that does not fit its value, too deep.
+_RAISED_BY_YAML = (ValueError, AttributeError, RecursionError)
+
 
 class PipelineFileError(ValueError):
     """A pipeline file that cannot be used; the text lists every problem with its key."""
@@ -178,7 +181,7 @@ def load_pipeline(path: Path) -> Pipeline:
     """Read one file. Raises PipelineFileError, which lists every problem with its key."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, *_RAISED_BY_YAML) as error:
         raise PipelineFileError(f"{path}: not YAML: {error}") from error
     if not isinstance(content, dict):
         raise PipelineFileError(f"{path}: a mapping of keys is expected, found {type(content).__name__}")

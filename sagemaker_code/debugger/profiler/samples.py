@@ -145,7 +145,7 @@ class SystemMetrics:
 
 def natural_order(name: str) -> tuple[str | int, ...]:
     """Sort key that orders numbers in a name by value."""
-    return tuple(int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name))
+    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name))
 
 
 def combine(series: list[Series], *, total: bool = False) -> Series:

@@ -125,11 +125,19 @@ def test_debugger_takes_a_bare_off(tmp_path: Path, word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: [", "not YAML"), ("- a", "a mapping of keys is expected")]
+    ("content", "message"),
+    [
+        (b"a: [", "not YAML"),
+        (b"- a", "a mapping of keys is expected"),
+        (b"a: 2026-02-30", "not YAML: day is out of range"),
+        (b"a: !!timestamp x", "not YAML"),
+        (b"a: \x80", "not YAML: .*can't decode"),
+        (b"[" * 5000, "not YAML"),
+    ],
 )
-def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_what_is_no_mapping_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "wrong.yaml"
-    path.write_text(text)
+    path.write_bytes(content)
     with pytest.raises(PipelineFileError, match=message):
         load_pipeline(path)
 

@@ -28,6 +28,7 @@ import json
 import logging
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -292,7 +293,7 @@ class Connection(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit():
+        if not re.fullmatch("[0-9]{1,18}", length):
             self.close_connection = True
             self._send(Response.error(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing"))
             return

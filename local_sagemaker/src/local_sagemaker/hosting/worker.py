@@ -190,7 +190,7 @@ class Worker:
         if not self.instance.folder.exists():
             return 0
         return max(
-            (int(path.name) for path in self.instance.folder.iterdir() if path.name.isdigit()), default=0
+            (int(path.name) for path in self.instance.folder.iterdir() if path.name.isdecimal()), default=0
         )
 
 

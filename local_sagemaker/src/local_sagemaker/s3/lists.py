@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, quote
 from wsgiref.types import WSGIEnvironment
 from xml.sax.saxutils import escape
 
+from local_sagemaker.patterns import number
 from local_sagemaker.s3.digests import InvalidRequestError
 from local_sagemaker.s3.moto_backend import s3_backend
 from local_sagemaker.s3.state import Entry, S3State
@@ -43,16 +44,16 @@ def list_objects(environ: WSGIEnvironment, state: S3State, bucket: str, key: str
     found = s3_backend().buckets.get(bucket)
     if found is None or found.policy or query.keys() - _PARAMETERS:
         return None
-    largest = query.get("max-keys", str(_PAGE))
+    largest = number(query.get("max-keys", str(_PAGE)))
     after = _after(query)
-    if not (largest.isdecimal() and largest.isascii()):
+    if largest is None:
         raise InvalidRequestError("InvalidArgument", "The parameter max-keys is no number.")
     if after is None:
         raise InvalidRequestError("InvalidArgument", "The continuation token provided is incorrect.")
     return HttpResponse(
         200,
         [("Content-Type", "application/xml")],
-        _document(state, bucket, query, after, min(int(largest), _PAGE)).encode(),
+        _document(state, bucket, query, after, min(largest, _PAGE)).encode(),
     )
 
 

@@ -6,23 +6,21 @@ parts of an upload are done here, because moto would hold whole objects in memor
 
 from __future__ import annotations
 
-import logging
 from urllib.parse import parse_qs, unquote
 from wsgiref.types import WSGIApplication, WSGIEnvironment
-from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import escape
 
 from moto.s3.models import FakeKey
 
+from local_sagemaker.moto_calls import call_moto
+from local_sagemaker.s3.buckets import check_bucket
 from local_sagemaker.s3.digests import InvalidRequestError, check, check_key
 from local_sagemaker.s3.lists import list_objects
 from local_sagemaker.s3.multipart import is_unknown, parts_in_order
 from local_sagemaker.s3.puts import is_plain, put
 from local_sagemaker.s3.state import S3State
 from local_sagemaker.s3.streaming import body_of, large_blob
-from local_sagemaker.wsgi import HttpResponse, call_app
-
-logger = logging.getLogger(__name__)
+from local_sagemaker.wsgi import HttpResponse
 
 _CHANGING_METHODS = {"PUT", "POST", "DELETE"}
 _NO_CHANGE_OF_OBJECTS = {
@@ -47,6 +45,8 @@ class S3Requests:
             if environ["REQUEST_METHOD"] in _CHANGING_METHODS:
                 check(environ)
                 check_key(key)
+                if bucket and not key:
+                    check_bucket(environ, bucket, _parameters(environ))
                 with self._state.lock:
                     return self._change(environ, bucket, key)
             return (
@@ -89,15 +89,7 @@ class S3Requests:
         return self._call_moto(environ)
 
     def _call_moto(self, environ: WSGIEnvironment) -> HttpResponse:
-        """moto's response. What it cannot parse, it mostly does not catch: that is the client's error."""
-        try:
-            return call_app(self._moto, environ)
-        except ExpatError as error:
-            return s3_error(400, "MalformedXML", f"The body is not the XML that this request takes: {error}")
-        except (ValueError, TypeError, AttributeError, LookupError) as error:
-            logger.warning("%s %s", environ["REQUEST_METHOD"], environ["RAW_URI"][:500], exc_info=True)
-            text = f"The request could not be understood ({error}); the local SageMaker's log says where."
-            return s3_error(400, "InvalidRequest", text)
+        return call_moto(self._moto, environ, s3_error)
 
     def _save(self, bucket: str, key: str) -> None:
         if key:
@@ -115,6 +107,10 @@ def _bucket_and_key(environ: WSGIEnvironment) -> tuple[str, str]:
     """Bucket and key of a request; empty text where the path has none."""
     bucket, _, key = environ["RAW_URI"].partition("?")[0].removeprefix("/").partition("/")
     return unquote(bucket), unquote(key)
+
+
+def _parameters(environ: WSGIEnvironment) -> frozenset[str]:
+    return frozenset(parse_qs(environ["QUERY_STRING"], keep_blank_values=True))
 
 
 def _completed(bucket: str, key: FakeKey) -> HttpResponse:

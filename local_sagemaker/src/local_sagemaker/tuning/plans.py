@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local_sagemaker.errors import ResourceLimitExceededError, ValidationError
+from local_sagemaker.patterns import number
 from local_sagemaker.tuning.ranges import Categorical, Space, combinations, parse_space
 from local_sagemaker.tuning.search import Strategy
 
@@ -276,8 +277,8 @@ def _resources(
 def _epochs(definitions: tuple[Definition, ...]) -> int:
     for definition in definitions:
         for name in _EPOCH_NAMES:
-            if definition.static.get(name, "").isdigit():
-                return int(definition.static[name])
+            if epochs := number(definition.static.get(name, "")):
+                return epochs
     raise ValidationError(
         "Hyperband needs MaxResource in HyperbandStrategyConfig, or one of the static hyperparameters "
         f"{', '.join(_EPOCH_NAMES)} to take it from."
