@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections import Counter
@@ -282,17 +283,64 @@ def test_torchserve_is_in_service_before_its_model_loads_and_requests_wait(
 def test_an_archive_that_ray_serve_cannot_run_says_why(
     hosting: HostingClient, files: dict[str, str], reason: str
 ) -> None:
+    endpoint = unique("endpoint")
+    config = hosting.config(application(hosting, {"a": "b", **files}))
+    hosting.sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=config)
+    assert reason in hosting.settled(endpoint)["FailureReason"]
+    hosting.delete(endpoint)
+
+
+def application(hosting: HostingClient, files: dict[str, str]) -> str:
+    """A model whose archive has these files."""
     name = unique("model")
     key = f"models/{name}/model.tar.gz"
-    hosting.s3.put_object(Bucket=hosting.bucket, Key=key, Body=archive({"a": "b", **files}))
+    hosting.s3.put_object(Bucket=hosting.bucket, Key=key, Body=archive(files))
     container = {"Image": IMAGE, "ModelDataUrl": f"s3://{hosting.bucket}/{key}"}
     hosting.sagemaker.create_model(
         ModelName=name, ExecutionRoleArn=hosting.role_arn, PrimaryContainer=container
     )
-    endpoint = unique("endpoint")
-    hosting.sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=hosting.config(name))
-    assert reason in hosting.settled(endpoint)["FailureReason"]
+    return name
+
+
+WAITING_FOR_ANOTHER = """
+import asyncio
+
+from ray import serve
+from starlette.responses import PlainTextResponse
+
+
+@serve.deployment
+class Model:
+    def __init__(self):
+        self.released = asyncio.Event()
+
+    async def __call__(self, request):
+        if await request.body() == b'"release"':
+            self.released.set()
+        await self.released.wait()
+        return PlainTextResponse('"done"')
+
+
+app = Model.bind()
+"""
+
+
+def test_a_request_that_waits_does_not_hold_the_others(hosting: HostingClient) -> None:
+    model = application(hosting, {"config.yaml": CONFIG, "deployment.py": WAITING_FOR_ANOTHER})
+    endpoint = hosting.endpoint(hosting.config(model))
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(invoke_text, hosting, endpoint, "wait") for _ in range(4)]
+        assert invoke_text(hosting, endpoint, "release") == "done"
+        assert [one.result() for one in waiting] == ["done"] * 4
     hosting.delete(endpoint)
+
+
+def invoke_text(hosting: HostingClient, endpoint: str, text: str) -> str:
+    response = hosting.inference.invoke_endpoint(
+        EndpointName=endpoint, Body=json.dumps(text), ContentType="application/json"
+    )
+    result: str = json.loads(response["Body"].read())
+    return result
 
 
 def test_names_that_exist_or_do_not(hosting: HostingClient, endpoint: str) -> None:

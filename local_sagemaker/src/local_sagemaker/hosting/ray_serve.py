@@ -16,6 +16,7 @@ import importlib.util
 import json
 import os
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,7 @@ class Deployment:
 def load(model_dir: Path) -> Callable[[Mapping[str, str], bytes], tuple[int, bytes, dict[str, str]]]:
     """Import and make the application; a function from a request's headers and body to the response.
 
+    The function may be called from several threads: all requests are in one event loop, as on a replica.
     Raises ArchiveError, or what the application raises.
     """
     sys.path[:0] = [str(model_dir), str(model_dir / "code")]
@@ -75,9 +77,10 @@ def load(model_dir: Path) -> Callable[[Mapping[str, str], bytes], tuple[int, byt
     if isinstance(handler, type):
         handler = handler(*app.arguments, **app.members)
     loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="application", daemon=True).start()
 
     def respond(headers: Mapping[str, str], body: bytes) -> tuple[int, bytes, dict[str, str]]:
-        return loop.run_until_complete(_respond(handler, headers, body))
+        return asyncio.run_coroutine_threadsafe(_respond(handler, headers, body), loop).result()
 
     return respond
 

@@ -9,9 +9,10 @@ Implements the container contract (`GET /ping`, `POST /invocations`) for two of 
 - `ray-serve`: the application that the archive's `config.yaml` names (ray_serve.py). As with Ray Serve,
   `/ping` is healthy once the application is there, and the server ends where it cannot be made.
 
-Connections are served by threads, but only the main thread loads and calls the model, one request at a time,
-so that a handler need not be thread-safe and `/ping` responds while a prediction runs. Requests wait in a
-queue of 100, TorchServe's `job_queue_size`; further ones get status 503.
+Connections are served by threads, so that `/ping` responds while a prediction runs. With the toolkit only the
+main thread calls the model, one request at a time, as a worker of TorchServe does; an application has five
+requests at a time in its event loop, as in Ray Serve. Others wait in a queue of 100, TorchServe's
+`job_queue_size`; further ones get status 503.
 
 Runs in the image's environment and imports nothing of the local runtime:
 
@@ -35,6 +36,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -125,7 +127,9 @@ class Job:
 
 
 class Model(Protocol):
-    """A model behind its server."""
+    """A model behind its server, which takes `concurrency` requests at a time."""
+
+    concurrency: int
 
     def load(self) -> None:
         """Get ready for requests. Raises what the user's code raises."""
@@ -136,6 +140,8 @@ class Model(Protocol):
 
 class ToolkitModel:
     """A user's `inference.py` in AWS's toolkit."""
+
+    concurrency = 1
 
     def __init__(self, model_dir: Path) -> None:
         self._context = Context(str(model_dir))
@@ -164,6 +170,8 @@ class ToolkitModel:
 class RayServeModel:
     """An application of Ray Serve, without Ray."""
 
+    concurrency = 5  # Ray Serve's default of max_ongoing_requests
+
     def __init__(self, model_dir: Path) -> None:
         self._model_dir = model_dir
         self._respond: Any = None
@@ -183,7 +191,7 @@ class RayServeModel:
 
 
 class ModelServer:
-    """The queue between the connection threads and the main thread, which owns the model.
+    """The queue between the connection threads and the model.
 
     `eager` servers are healthy, and take requests, before the model is loaded.
     """
@@ -217,10 +225,18 @@ class ModelServer:
 
     def run(self) -> None:
         """Process jobs until `stop`, including those queued before it."""
-        while (job := self._next()) is not None:
-            job.started = time.monotonic()
-            job.response = self._model.predict(job.headers, job.body)
-            job.done.set()
+        if self._model.concurrency == 1:
+            while (job := self._next()) is not None:
+                self._process(job)
+            return
+        with ThreadPoolExecutor(self._model.concurrency, thread_name_prefix="request") as pool:
+            while (job := self._next()) is not None:
+                pool.submit(self._process, job)
+
+    def _process(self, job: Job) -> None:
+        job.started = time.monotonic()
+        job.response = self._model.predict(job.headers, job.body)
+        job.done.set()
 
     def _next(self) -> Job | None:
         """The next job, or None to stop. Waits in turns: a signal does not always wake a waiting thread."""
