@@ -7,6 +7,7 @@ memory: after a restart of the runtime, a new one finds evaluators, sampler and 
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from local_sagemaker.debugging.processes import (
 from local_sagemaker.errors import ValidationError
 from local_sagemaker.jobs.artifacts import FolderSync
 from local_sagemaker.jobs.supervisor import ENDED, Services
+from local_sagemaker.lasting import attempt
 from local_sagemaker.logs import LogFollower
 from local_sagemaker.processes import ProcessStartError
 from local_sagemaker.s3.objects import BucketMissingError
@@ -141,19 +143,27 @@ class RuleWatch:
             self._thread.start()
 
     def _run(self) -> None:
-        while self._step() and not self._closing.wait(_POLL_SECONDS):
-            pass
+        while True:
+            attempt(self._step, f"Polling the rules of {self._watched.name}")
+            if self._thread is not threading.current_thread() or self._closing.wait(_POLL_SECONDS):
+                return
 
-    def _step(self) -> bool:
-        """Poll once; False at the end. The lock keeps rules from being added at that very moment."""
-        goes_on = False
+    def _step(self) -> None:
+        """Poll once. The lock keeps rules from being added at the very moment of the end."""
         with self._lock:
             try:
                 goes_on = self._poll()
-            finally:
-                if not goes_on:
-                    self._thread = None
-        return goes_on
+            except DocumentMissingError:  # the job is deleted
+                goes_on = False
+            except (OSError, sqlite3.OperationalError):
+                raise  # and be tried again
+            except Exception as error:
+                logger.exception("%s: its rules cannot be followed", self._watched.name)
+                reason = f"InternalError: {type(error).__name__}: {error}"
+                self._close_rules(_names(statuses.pending(self._job())), statuses.ERROR, reason)
+                goes_on = False
+            if not goes_on:
+                self._thread = None
 
     def _poll(self) -> bool:
         """Update the job's document from the status files; False when there is nothing left to wait for."""

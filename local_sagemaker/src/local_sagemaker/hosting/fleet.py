@@ -14,6 +14,7 @@ from local_sagemaker.hosting.fleet_record import FleetRecord, VariantRecord
 from local_sagemaker.hosting.launch import Launcher
 from local_sagemaker.hosting.model_data import ModelDataError
 from local_sagemaker.hosting.worker import Worker
+from local_sagemaker.lasting import attempt
 from local_sagemaker.logs import LogFollower
 
 logger = logging.getLogger(__name__)
@@ -126,10 +127,7 @@ class Fleet:
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
-            try:
-                self._poll_workers()
-            except OSError:
-                logger.exception("Endpoint %s: could not poll its instances", self._endpoint)
+            attempt(self._poll_workers, f"Polling the instances of the endpoint {self._endpoint}")
             settled = all(worker.ready for worker in self._all())
             self._wake.wait(WATCHING_SECONDS if settled else STARTING_SECONDS)
             self._wake.clear()

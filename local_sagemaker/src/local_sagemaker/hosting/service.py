@@ -16,6 +16,7 @@ from local_sagemaker.hosting.launch import Launcher
 from local_sagemaker.hosting.metrics import Publisher, Recorder
 from local_sagemaker.hosting.models import Models, Packages
 from local_sagemaker.image_environments import Images
+from local_sagemaker.lasting import attempt
 from local_sagemaker.s3.objects import Objects
 
 REFRESH_SECONDS = 1.0  # between two updates of the alarms
@@ -52,7 +53,8 @@ class Hosting:
         self.endpoints.close()
         if self._monitor.is_alive():
             self._monitor.join()
-        self._publish()
+        self._publisher.publish()
+        self._capture.flush()
 
     def invoke(
         self, endpoint_name: str, body: bytes, headers: Mapping[str, str]
@@ -66,10 +68,7 @@ class Hosting:
         for round_ in count(1):
             if self._closing.wait(REFRESH_SECONDS):
                 return
-            self._alarms.refresh()
+            attempt(self._alarms.refresh, "Refreshing the alarms")
             if round_ % PUBLISH_EVERY == 0:
-                self._publish()
-
-    def _publish(self) -> None:
-        self._publisher.publish()
-        self._capture.flush()
+                attempt(self._publisher.publish, "Publishing the endpoints' metrics")
+                attempt(self._capture.flush, "Writing captured data")

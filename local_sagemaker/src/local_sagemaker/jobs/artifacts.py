@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import logging
 import os
-import sqlite3
 import tarfile
 import threading
 import time
@@ -13,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from local_sagemaker.channels import relative_path
+from local_sagemaker.lasting import attempt
 from local_sagemaker.paths import below
-from local_sagemaker.s3.objects import BucketMissingError, Objects, split_uri
+from local_sagemaker.s3.objects import Objects, split_uri
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,4 @@ class BackgroundSync:
     def _loop(self) -> None:
         while not self._done.wait(_SYNC_SECONDS):
             for folder in self.folders:
-                try:
-                    folder.sync()
-                except (OSError, sqlite3.OperationalError, BucketMissingError) as error:
-                    logger.warning("could not sync to S3, will retry: %s", error)
+                attempt(folder.sync, "Syncing a folder to S3")

@@ -22,6 +22,7 @@ from local_sagemaker.image_environments import Images
 from local_sagemaker.jobs.artifacts import BackgroundSync, FolderSync
 from local_sagemaker.jobs.failures import LIMIT, JobFailedError, failure_reason
 from local_sagemaker.jobs.folders import JobFolders
+from local_sagemaker.lasting import RETRY_SECONDS, attempt
 from local_sagemaker.logs import CloudWatchLogs, LogEvent, LogFollower, read_journal
 from local_sagemaker.paths import UnsafePathError
 from local_sagemaker.processes import ProcessGroup, ProcessStartError
@@ -127,7 +128,7 @@ class Supervisor(ABC):
             reason = self._disk_reason(error)
         finally:
             if not self._closing.is_set() or reason is None:
-                self._finish(reason)
+                self._end(reason)
 
     # -- what differs between kinds of jobs --------------------------------------------------------------
 
@@ -220,6 +221,12 @@ class Supervisor(ABC):
         if exit_code == 0 or self._stopping():
             return None
         return failure_reason(exit_code, self._failure_text(), list(self._recent))
+
+    def _end(self, reason: str | None) -> None:
+        """Write the final status, however long the disk is full: a client may wait for it."""
+        while not attempt(lambda: self._finish(reason), f"Ending {self._name}"):
+            if self._closing.wait(RETRY_SECONDS):
+                return
 
     def _finish(self, reason: str | None) -> None:
         if reason is not None:

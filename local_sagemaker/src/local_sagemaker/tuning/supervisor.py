@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 
 from local_sagemaker.context import Context
+from local_sagemaker.lasting import RETRY_SECONDS
 from local_sagemaker.store import Document
 from local_sagemaker.tuning.progress import TUNING_JOB, TrainingJobs, TuningJob
 
@@ -38,17 +40,26 @@ class Supervisor(threading.Thread):
             self.join(timeout=10)
 
     def run(self) -> None:
-        try:
-            tuning = TuningJob(self._context, self._training, self._job)
-            tuning.adopt()
-            while not self._closing and not tuning.advance():
-                self._wake.wait(_POLL_SECONDS)
-                self._wake.clear()
-        except Exception:
-            if self._closing:
+        step = self._advance
+        while not self._closing:
+            try:
+                step()
+            except (OSError, sqlite3.OperationalError):
+                logger.exception("Tuning job %s: the state could not be written", self._job)
+                self._wake.wait(RETRY_SECONDS)
+            except Exception:
+                logger.exception("Tuning job %s: its supervisor failed", self._job)
+                step = self._fail
+            else:
                 return
-            logger.exception("Tuning job %s: its supervisor failed", self._job)
-            self._fail()
+
+    def _advance(self) -> None:
+        """Take the job from what is stored to its end."""
+        tuning = TuningJob(self._context, self._training, self._job)
+        tuning.adopt()
+        while not self._closing and not tuning.advance():
+            self._wake.wait(_POLL_SECONDS)
+            self._wake.clear()
 
     def _fail(self) -> None:
         """Set the tuning job to Failed, so that no client waits for ever."""
