@@ -149,6 +149,10 @@ def test_rules_follow_a_run_while_it_is_written(tmp_path: Path, tensors: Path) -
     evaluation = Evaluation(rules, EvaluatorSettings(str(growing), ended, poll=0.05), board)
     runner = threading.Thread(target=evaluation.run)
     runner.start()
+    status = tmp_path / "out" / "LossNotDecreasing.json"
+    while not status.exists():
+        assert runner.is_alive()
+        runner.join(0.05)
     for part in ("collections", "events", "index"):
         for path in sorted((tensors / part).rglob("*")):
             target = growing / path.relative_to(tensors)
@@ -156,12 +160,11 @@ def test_rules_follow_a_run_while_it_is_written(tmp_path: Path, tensors: Path) -
                 target.mkdir(parents=True, exist_ok=True)
             else:
                 shutil.copy(path, target)
-    document = json.loads((tmp_path / "out" / "LossNotDecreasing.json").read_text())
-    assert document["RuleEvaluationStatus"] == "InProgress"
+    assert json.loads(status.read_text())["RuleEvaluationStatus"] == "InProgress"
     ended.touch()
     runner.join(60)
     assert not runner.is_alive()
-    document = json.loads((tmp_path / "out" / "LossNotDecreasing.json").read_text())
+    document = json.loads(status.read_text())
     assert document["RuleEvaluationStatus"] == "NoIssuesFound"
 
 
