@@ -16,12 +16,12 @@ export LOCAL_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development wheels python \
-	aws-check aws-tables iam-policies mwaa test-airflow-versions test-aws-images test lint types test-training test-sagemaker test-airflow test-end-to-end drills interventions chaos fuzz rules-matrix pins audit
+	pipeline pipeline-schema aws-check aws-tables iam-policies mwaa test-airflow-versions test-aws-images test lint types test-training test-sagemaker test-airflow test-end-to-end drills interventions chaos fuzz rules-matrix pins audit
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables: DATA=folder WEIGHTS=file ARCH=name PARAMS='{\"max_jobs\": 4}' KEEP=0"
+	@echo "  Variables: PIPELINE=name DATA=folder WEIGHTS=file ARCH=name PARAMS='{\"max_jobs\": 4}' KEEP=0"
 	@echo "             AIRFLOW_PORT=8080 SAGEMAKER_PORT=4600 REQUIRE_SIGNATURES=1 LOCAL_DIR=.local PYTHON=python3.11"
 	@echo "             GOLDEN=../shared/data/aws_golden WORKERS=3 (test processes) N=3 SEED=1 (chaos) EXAMPLES=500 (fuzz)"
 
@@ -122,6 +122,12 @@ rules-matrix: setup  ## which Debugger rule finds which fault, on real runs; and
 	@PYTHONPATH=sagemaker_code $(TRAINING_PYTHON) benchmarks/rules_matrix.py
 	@if [ -d "$(GOLDEN)" ]; then PYTHONPATH=sagemaker_code $(TRAINING_PYTHON) -m debugger golden "$(GOLDEN)"; \
 		else echo "no reports of real AWS jobs at $(GOLDEN): name their folder in GOLDEN"; fi
+
+pipeline: setup  ## a file for another pipeline, NAME, with the sample's values
+	@PYTHONPATH=plugins $(AIRFLOW_PYTHON) -m retraining.config.files new "$(NAME)"
+
+pipeline-schema: setup  ## write the JSON Schema of pipeline files, for editors
+	@PYTHONPATH=plugins $(AIRFLOW_PYTHON) -m retraining.config.files schema
 
 PIPELINE ?= dog_breed
 aws-check: setup  ## whether an AWS account has what PIPELINE needs (AWS_PROFILE, AWS_REGION, ...); changes nothing

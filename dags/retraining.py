@@ -18,11 +18,12 @@ import airflow.providers.standard.decorators.python
 import airflow.providers.standard.operators.hitl  # noqa: F401
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, dag
 from retraining.config.params import form
-from retraining.config.pipeline import Pipeline, load_pipelines
+from retraining.config.pipeline import Pipeline
 from retraining.operators.approval import ApprovalOperator
 from retraining.operators.debugger_status import DebuggerStatusOperator
 from retraining.operators.endpoint import EndpointOperator
 from retraining.operators.evaluation import EvaluationOperator
+from retraining.operators.pipelines import dags_of
 from retraining.operators.report import ReportOperator
 from retraining.operators.training import TrainingOperator
 from retraining.operators.tuning import TuningOperator
@@ -240,5 +241,4 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
     return retraining()
 
 
-for _pipeline in load_pipelines(Path(__file__).parent / "pipelines"):
-    globals()[_pipeline.dag_id] = retraining_dag(_pipeline)
+globals().update(dags_of(Path(__file__).parent / "pipelines", retraining_dag))

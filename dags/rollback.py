@@ -13,8 +13,9 @@ import retraining.airflow_version  # noqa: F401  # isort: skip (first: it refuse
 import airflow.providers.amazon.aws.operators.sagemaker  # as in retraining.py
 import airflow.providers.standard.decorators.python  # noqa: F401
 from airflow.sdk import DAG, Param, dag
-from retraining.config.pipeline import Pipeline, load_pipelines
+from retraining.config.pipeline import Pipeline
 from retraining.operators.endpoint import EndpointOperator
+from retraining.operators.pipelines import dags_of
 from retraining.reporting.notifications import notifiers
 from retraining.tasks import RollbackTasks, task_defaults, typed_task
 
@@ -79,5 +80,4 @@ def rollback_dag(pipeline: Pipeline) -> DAG:
     return rollback()
 
 
-for _pipeline in load_pipelines(Path(__file__).parent / "pipelines"):
-    globals()[_pipeline.rollback_dag_id] = rollback_dag(_pipeline)
+globals().update(dags_of(Path(__file__).parent / "pipelines", rollback_dag, rollback=True))

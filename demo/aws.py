@@ -58,11 +58,12 @@ class Aws:
     """The services at one address; each client is made when it is first asked for.
 
     `credentials` is the local SageMaker's file of keys; without it any keys are used, which it takes unless
-    it requires signatures.
+    it requires signatures. `own_bucket` is the bucket that a pipeline's file names.
     """
 
     url: str
     credentials: Path | None = None
+    own_bucket: str | None = None
 
     @cached_property
     def session(self) -> boto3.Session:
@@ -103,5 +104,5 @@ class Aws:
 
     @cached_property
     def bucket(self) -> str:
-        """The bucket that the SageMaker SDK uses by default."""
-        return f"sagemaker-{REGION}-{self.sts.get_caller_identity()['Account']}"
+        """The pipeline's own bucket, or the one that the SageMaker SDK uses by default."""
+        return self.own_bucket or f"sagemaker-{REGION}-{self.sts.get_caller_identity()['Account']}"

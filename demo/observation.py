@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from demo.airflow_api import AirflowApi, DagRun, TaskState
 from demo.aws import Aws
-from demo.settings import DAG_ID
 
 if TYPE_CHECKING:
     from mypy_boto3_logs.type_defs import GetLogEventsRequestTypeDef
@@ -129,6 +128,7 @@ class Observer:
 
     airflow: AirflowApi
     aws: Aws
+    dag_id: str
     run_id: str
     since: datetime
     order: list[str]
@@ -136,10 +136,10 @@ class Observer:
     finished: dict[str, Job] = field(default_factory=dict)
 
     def poll(self) -> View:
-        run = self.airflow.run(DAG_ID, self.run_id)
+        run = self.airflow.run(self.dag_id, self.run_id)
         places = {task_id: place for place, task_id in enumerate(self.order)}
         tasks = sorted(
-            self.airflow.tasks(DAG_ID, self.run_id),
+            self.airflow.tasks(self.dag_id, self.run_id),
             key=lambda task: (places.get(task.task_id, len(places)), task.task_id),
         )
         tuning = self.tuning()

@@ -10,7 +10,7 @@ from rich.console import Console
 from demo.airflow_api import AirflowApi, TaskState
 from demo.observation import View
 from demo.prediction import EndpointResponse
-from demo.settings import DAG_ID, ENDPOINT, Settings
+from demo.settings import Settings
 
 CLASSES_SHOWN = 3
 ERRORS_SHOWN = 3
@@ -21,22 +21,22 @@ def say(out: Console, text: str, style: str | None = None) -> None:
     out.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def error_lines(api: AirflowApi, view: View, task: TaskState) -> Iterator[str]:
+def error_lines(api: AirflowApi, dag_id: str, view: View, task: TaskState) -> Iterator[str]:
     """The last errors in a task's log: what was logged, and the exceptions with it."""
-    lines = api.log(DAG_ID, view.run.run_id, task)
+    lines = api.log(dag_id, view.run.run_id, task)
     for line in [line for line in lines if line.get("level") in {"error", "critical"}][-ERRORS_SHOWN:]:
         yield str(line.get("event", ""))
         for detail in line.get("error_detail") or []:
             yield f"{detail['exc_type']}: {detail['exc_value']}"
 
 
-def show_failure(out: Console, settings: Settings, api: AirflowApi, view: View) -> None:
+def show_failure(out: Console, settings: Settings, api: AirflowApi, dag_id: str, view: View) -> None:
     """The failed tasks' own errors, and where their logs are."""
-    logs = settings.airflow_home / "logs" / f"dag_id={DAG_ID}" / f"run_id={view.run.run_id}"
+    logs = settings.airflow_home / "logs" / f"dag_id={dag_id}" / f"run_id={view.run.run_id}"
     for task in view.tasks:
         if task.state == "failed":
             say(out, f"\nTask {task.task_id} failed:", style="bold red")
-            for line in error_lines(api, view, task):
+            for line in error_lines(api, dag_id, view, task):
                 say(out, line)
             say(out, f"Log: {logs / f'task_id={task.task_id}' / f'attempt={task.attempts}.log'}")
     for job in filter(None, [*(view.tuning.trials if view.tuning else ()), view.training]):
@@ -44,8 +44,8 @@ def show_failure(out: Console, settings: Settings, api: AirflowApi, view: View) 
             say(out, f"Job {job.name} failed: {job.failure}")
 
 
-def show_responses(out: Console, responses: list[EndpointResponse]) -> None:
-    say(out, f"\nThe endpoint {ENDPOINT}, on images of the test set:", style="bold")
+def show_responses(out: Console, endpoint: str, responses: list[EndpointResponse]) -> None:
+    say(out, f"\nThe endpoint {endpoint}, on images of the test set:", style="bold")
     for response in responses:
         guesses = ", ".join(
             f"{guess['label']} {guess['probability']:.0%}" for guess in response.predictions[:CLASSES_SHOWN]

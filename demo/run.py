@@ -20,10 +20,11 @@ from demo.aws import Aws
 from demo.live_view import watch
 from demo.observation import Observer
 from demo.outcome import say, show_failure, show_outcome, show_responses
+from demo.pipelines import SAMPLE, Names, create, file_of, name_for, names_of
 from demo.prediction import EndpointResponse, images, predict
 from demo.run_report import Timings, report, write_report
 from demo.sample_dataset import Plan, draw_dataset
-from demo.settings import ASSET, DAG_ID, ENDPOINT, Choice, Settings, write_choice
+from demo.settings import ROOT, Choice, Settings, write_choice
 from demo.upload import Synced, create_bucket_and_role, dataset_files, put_dataset, put_weights
 
 IMAGES_SHOWN = 6
@@ -42,6 +43,7 @@ class Demo:
     choice: Choice
     out: Console = field(default_factory=Console)
     timings: Timings = field(default_factory=Timings)
+    names: Names = SAMPLE
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -87,7 +89,11 @@ def put_inputs(demo: Demo, aws: Aws) -> None:
         create_bucket_and_role(aws)
         task = bar.add_task("Dataset into S3", total=None)
         images = put_dataset(
-            aws, demo.dataset, lambda done, total: bar.update(task, completed=done, total=total)
+            aws,
+            demo.dataset,
+            demo.names.dataset,
+            lambda done, total: bar.update(task, completed=done, total=total),
+            lambda text: say(demo.out, text),
         )
         weights = put_weights(aws, demo.choice.weights, demo.choice.arch, lambda _done, _total: None)
     elapsed = time.monotonic() - started
@@ -102,20 +108,20 @@ def start_services(demo: Demo) -> Aws:
     with demo.step("local SageMaker"):
         services.start(demo.settings)
         sagemaker = services.wait_until_ready(demo.settings, "sagemaker")
-    return Aws(sagemaker.url, demo.settings.credentials)
+    return Aws(sagemaker.url, demo.settings.credentials, demo.names.bucket)
 
 
 def log_in(demo: Demo) -> AirflowApi:
     with demo.step("Airflow"):
         airflow = services.wait_until_ready(demo.settings, "airflow")
         api = AirflowApi(airflow.url, "admin", services.password(demo.settings))
-        api.wait_for_dag(DAG_ID)
+        api.wait_for_dag(demo.names.dag_id)
     return api
 
 
-def describe_endpoint(aws: Aws) -> Mapping[str, Any] | None:
+def describe_endpoint(aws: Aws, name: str) -> Mapping[str, Any] | None:
     try:
-        return aws.sagemaker.describe_endpoint(EndpointName=ENDPOINT)
+        return aws.sagemaker.describe_endpoint(EndpointName=name)
     except ClientError:
         return None
 
@@ -130,9 +136,9 @@ def show_addresses(settings: Settings, out: Console) -> None:
 
 def end_earlier_runs(demo: Demo, api: AirflowApi, aws: Aws) -> None:
     """End what an interrupted call left going, so that the new run need not wait for it."""
-    for run_id in api.active_runs(DAG_ID):
+    for run_id in api.active_runs(demo.names.dag_id):
         say(demo.out, f"  ending {run_id}, which was still going")
-        api.end_run(DAG_ID, run_id)
+        api.end_run(demo.names.dag_id, run_id)
     for tuning in aws.sagemaker.list_hyper_parameter_tuning_jobs(StatusEquals="InProgress")[
         "HyperParameterTuningJobSummaries"
     ]:
@@ -143,8 +149,8 @@ def end_earlier_runs(demo: Demo, api: AirflowApi, aws: Aws) -> None:
             aws.sagemaker.stop_training_job(TrainingJobName=job["TrainingJobName"])
 
 
-def start_by_asset(api: AirflowApi) -> str:
-    return api.run_of_asset(DAG_ID, api.update_asset(ASSET))
+def start_by_asset(api: AirflowApi, names: Names) -> str:
+    return api.run_of_asset(names.dag_id, api.update_asset(names.asset))
 
 
 def run_dag(demo: Demo, api: AirflowApi, aws: Aws, conf: Mapping[str, Any] | None) -> bool:
@@ -153,34 +159,47 @@ def run_dag(demo: Demo, api: AirflowApi, aws: Aws, conf: Mapping[str, Any] | Non
     `conf` are the DAG's parameters; None starts the run by an update of its asset, with the defaults.
     """
     since, started = datetime.now(UTC), time.monotonic()
-    api.unpause(DAG_ID)
-    run_id = start_by_asset(api) if conf is None else api.trigger(DAG_ID, conf)
-    say(demo.out, f"\n{DAG_ID} {run_id}")
-    view = watch(Observer(api, aws, run_id, since, api.task_order(DAG_ID)).poll, demo.out)
+    dag_id, name = demo.names.dag_id, demo.names.endpoint
+    api.unpause(dag_id)
+    run_id = start_by_asset(api, demo.names) if conf is None else api.trigger(dag_id, conf)
+    say(demo.out, f"\n{dag_id} {run_id}")
+    view = watch(Observer(api, aws, dag_id, run_id, since, api.task_order(dag_id)).poll, demo.out)
     demo.timings.add("run", time.monotonic() - started)
-    endpoint, responses = describe_endpoint(aws), list[EndpointResponse]()
+    endpoint, responses = describe_endpoint(aws, name), list[EndpointResponse]()
     succeeded = view.run.state == "success"
     try:
         if succeeded:
             with demo.step("endpoint's responses"):
-                responses = [predict(aws, ENDPOINT, image) for image in images(demo.dataset, IMAGES_SHOWN)]
-            show_responses(demo.out, responses)
+                responses = [predict(aws, name, image) for image in images(demo.dataset, IMAGES_SHOWN)]
+            show_responses(demo.out, name, responses)
         else:
-            show_failure(demo.out, demo.settings, api, view)
+            show_failure(demo.out, demo.settings, api, dag_id, view)
     finally:
-        content = report(view, conf or {}, endpoint, responses, demo.timings)
-        content["report"] = api.result(DAG_ID, run_id, "report")
+        content = report(dag_id, view, conf or {}, endpoint, responses, demo.timings)
+        content["report"] = api.result(dag_id, run_id, "report")
         write_report(demo.settings.report, content)
     show_outcome(demo.out, demo.settings, content)
     return succeeded and bool(responses)
 
 
 def prepare_dataset(demo: Demo) -> None:
-    """Draw the sample, or check the user's dataset; DemoError before anything has been started."""
+    """Find the pipeline and the dataset, and check them; DemoError before anything has been started."""
+    demo.names = chosen_pipeline(demo)
     if demo.choice.data is None:
         with demo.step("sample dataset"):
             draw_dataset(demo.dataset, Plan())
     dataset_files(demo.dataset)
+
+
+def chosen_pipeline(demo: Demo) -> Names:
+    """The pipeline of the choice; data that name none have one of their own, whose file is made."""
+    choice = demo.choice
+    if choice.pipeline is None and choice.data is None:
+        return SAMPLE
+    pipeline = choice.pipeline or name_for(choice.data or demo.dataset)
+    if choice.data is not None and not file_of(pipeline).exists():
+        say(demo.out, f"  the pipeline {pipeline} is new: {create(pipeline).relative_to(ROOT)} is its file")
+    return names_of(pipeline)
 
 
 def run_demo(demo: Demo, *, end_earlier: bool) -> bool:

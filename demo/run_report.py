@@ -11,7 +11,6 @@ from typing import Any
 
 from demo.observation import Job, View
 from demo.prediction import EndpointResponse
-from demo.settings import DAG_ID
 
 Interval = tuple[datetime, datetime]
 
@@ -111,7 +110,8 @@ def endpoint_report(
     }
 
 
-def report(
+def report(  # noqa: PLR0917
+    dag_id: str,
     view: View,
     conf: Mapping[str, Any],
     endpoint: Mapping[str, Any] | None,
@@ -121,7 +121,7 @@ def report(
     training = job_report(view.training) if view.training else None
     tuned = dict(view.tuning.best_hyperparameters) if view.tuning else {}
     return {
-        "dag_id": DAG_ID,
+        "dag_id": dag_id,
         "run_id": view.run.run_id,
         "state": view.run.state,
         "started": view.run.started.isoformat() if view.run.started else None,

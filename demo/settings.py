@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-DAG_ID = "dog_breed_retraining"
-PIPELINE = "dog_breed"
-ASSET = "dog_breed_dataset"
-ENDPOINT = "dog-breed"
+SAMPLE_PIPELINE = "dog_breed"
 REGION = "us-east-1"
 ROLE = "SageMakerRetrainingRole"
 
@@ -65,13 +62,15 @@ class Settings:
 class Choice:
     """What a run is about: the data, the starting weights, and the DAG's parameters.
 
-    `data` None is the sample dataset, `weights` None random initialisation.
+    `data` None is the sample dataset, `weights` None random initialisation; `pipeline` None is the sample's,
+    or that of the data's folder.
     """
 
     data: Path | None = None
     weights: Path | None = None
     arch: str = "resnet50"
     params: Mapping[str, Any] = field(default_factory=dict)
+    pipeline: str | None = None
 
 
 _DIGITS = re.compile(r"[0-9]{1,18}")
@@ -132,6 +131,7 @@ def read_choice(environment: Mapping[str, str], default: Choice | None = None) -
         weights=existing(environment, "WEIGHTS") or default.weights,
         arch=environment.get("ARCH") or default.arch,
         params={**default.params, **read_params(environment)},
+        pipeline=environment.get("PIPELINE") or default.pipeline,
     )
 
 
@@ -147,4 +147,4 @@ def last_choice(path: Path) -> Choice:
     except FileNotFoundError:
         return Choice()
     folder, weights = (Path(content[name]) if content[name] else None for name in ("data", "weights"))
-    return Choice(folder, weights, content["arch"], content["params"])
+    return Choice(folder, weights, content["arch"], content["params"], content.get("pipeline"))

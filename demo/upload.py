@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo.aws import Aws
-from demo.settings import PIPELINE, ROLE, DemoError
+from demo.settings import ROLE, DemoError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 SPLITS = ("train", "valid", "test")
 THREADS = 8
+SHOWN = 3  # of the objects that are removed
 DELETE_BATCH = 1000  # S3's limit for one DeleteObjects
 TRUST = {
     "Version": "2012-10-17",
@@ -57,12 +59,27 @@ def dataset_files(folder: Path) -> dict[str, Path]:
             f"DATA={folder} has no folder {', '.join(missing)}: a dataset has train/, valid/ and test/, "
             "each with one folder of images for every class"
         )
-    return {
+    files = {
         path.relative_to(folder).as_posix(): path
         for split in SPLITS
-        for path in sorted((folder / split).rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
+        for path in sorted(_below(folder / split))
+        if not path.name.startswith(".")
     }
+    if not files:
+        raise DemoError(f"DATA={folder} has no image: nothing is put into S3, and nothing removed from it")
+    return files
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, through links to folders but not around in circles."""
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(parent)  # noqa: PTH116 - of os.walk's own text
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        yield from (path for name in names if (path := Path(parent, name)).is_file())
 
 
 def stored(aws: Aws, prefix: str) -> dict[str, tuple[int, str]]:
@@ -86,9 +103,19 @@ def same(path: Path, stored_object: tuple[int, str] | None) -> bool:
         )
 
 
-def sync(aws: Aws, files: Mapping[str, Path], prefix: str, progress: Progress) -> Synced:
-    """Make the prefix (with its trailing slash) hold exactly these files."""
+def sync(
+    aws: Aws,
+    files: Mapping[str, Path],
+    prefix: str,
+    progress: Progress,
+    say: Callable[[str], object] = lambda _text: None,
+) -> Synced:
+    """Make the prefix (with its trailing slash) hold exactly these files; `say` what is removed, first."""
     there = stored(aws, prefix)
+    stale = sorted(there.keys() - files.keys())
+    if stale:
+        shown = ", ".join(stale[:SHOWN]) + (", ..." if len(stale) > SHOWN else "")
+        say(f"  removing {len(stale)} of {len(there)} objects below s3://{aws.bucket}/{prefix}: {shown}")
 
     def put(item: tuple[str, Path]) -> bool:
         name, path = item
@@ -103,7 +130,6 @@ def sync(aws: Aws, files: Mapping[str, Path], prefix: str, progress: Progress) -
         for done, sent in enumerate(pool.map(put, files.items()), start=1):
             uploaded += sent
             progress(done, len(files))
-    stale = sorted(there.keys() - files.keys())
     for start in range(0, len(stale), DELETE_BATCH):
         keys: list[ObjectIdentifierTypeDef] = [
             {"Key": prefix + name} for name in stale[start : start + DELETE_BATCH]
@@ -112,8 +138,11 @@ def sync(aws: Aws, files: Mapping[str, Path], prefix: str, progress: Progress) -
     return Synced(uploaded, len(files) - uploaded, len(stale))
 
 
-def put_dataset(aws: Aws, folder: Path, progress: Progress) -> Synced:
-    return sync(aws, dataset_files(folder), f"datasets/{PIPELINE}/", progress)
+def put_dataset(
+    aws: Aws, folder: Path, prefix: str, progress: Progress, say: Callable[[str], object] = print
+) -> Synced:
+    """Put a dataset under a prefix (without its last slash), in the place of what is there."""
+    return sync(aws, dataset_files(folder), f"{prefix}/", progress, say)
 
 
 def put_weights(aws: Aws, weights: Path | None, arch: str, progress: Progress) -> Synced:

@@ -16,6 +16,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.providers.amazon.aws.operators import sagemaker
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerBaseOperator
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 from retraining.config.pipeline import load_pipelines
 from retraining.operators.endpoint import EndpointOperator
@@ -197,16 +198,55 @@ def test_a_key_that_no_task_returns_is_a_type_error(tmp_path: Path) -> None:
         assert fault in done.stdout, done.stdout + done.stderr
 
 
-def test_a_wrong_pipeline_file_is_an_import_error_that_names_it(tmp_path: Path) -> None:
+@pytest.fixture
+def with_a_wrong_file(tmp_path: Path) -> Path:
+    """The repository's DAGs with a second pipeline, whose file has a mistake."""
     folder = tmp_path / "dags"
     shutil.copytree(DAGS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    path = folder / "pipelines" / "dog_breed.yaml"
-    path.write_text(path.read_text().replace("  max_jobs:", "  max_job:"))
-    messages = DagBag(str(folder)).import_errors.values()
-    assert len(messages) == 2  # both DAGs of the pipeline
-    for message in messages:
-        assert str(path) in message
-        assert "unknown key 'tuning.max_job' (did you mean 'max_jobs'?)" in message
+    content = (folder / "pipelines" / "dog_breed.yaml").read_text()
+    wrong = content.replace("name: dog_breed", "name: birds").replace("  max_jobs:", "  max_job:")
+    (folder / "pipelines" / "birds.yaml").write_text(wrong)
+    return folder
+
+
+MISTAKE = "unknown key 'tuning.max_job' (did you mean 'max_jobs'?)"
+
+
+def test_a_wrong_pipeline_file_shows_its_mistake_and_leaves_the_others(with_a_wrong_file: Path) -> None:
+    bag = DagBag(str(with_a_wrong_file))
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {
+        f"{name}_{kind}" for name in ("dog_breed", "birds") for kind in ("retraining", "rollback")
+    }
+    assert len(bag.dags["dog_breed_retraining"].tasks) == len(ORDER)
+    for kind in ("retraining", "rollback"):
+        dag = bag.dags[f"birds_{kind}"]
+        assert MISTAKE in str(dag.description)
+        assert MISTAKE in str(dag.doc_md)
+        assert dag.schedule is None
+        assert [task.task_id for task in dag.tasks] == ["pipeline_file"]
+        with pytest.raises(AirflowFailException, match=re.escape(MISTAKE)):
+            dag.tasks[0].python_callable()
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "task_id", "dags"),
+    [
+        ("dog_breed_retraining", "train", ["dog_breed_retraining"]),
+        ("birds_retraining", "pipeline_file", ["birds_retraining"]),
+        ("birds_retraining", "train", []),
+    ],
+)
+def test_a_task_reads_its_own_pipeline_alone(
+    with_a_wrong_file: Path, monkeypatch: pytest.MonkeyPatch, dag_id: str, task_id: str, dags: list[str]
+) -> None:
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag_id)
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_TASK_ID", task_id)
+    bag = DagBag(str(with_a_wrong_file / "retraining.py"))
+    assert list(bag.dags) == dags
+    if not dags:
+        [message] = bag.import_errors.values()
+        assert MISTAKE in message
 
 
 def test_airflow_does_not_take_the_library_for_plugins() -> None:

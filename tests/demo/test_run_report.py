@@ -33,7 +33,7 @@ def test_a_finished_run_is_recorded_whole() -> None:
     timings.add("local SageMaker", 2.0)
     response = EndpointResponse("a.jpg", "001.A", [{"class": "001.A", "label": "A", "probability": 0.9}])
 
-    content = report(late(), {"max_jobs": 1}, ENDPOINT, [response], timings)
+    content = report("dog_breed_retraining", late(), {"max_jobs": 1}, ENDPOINT, [response], timings)
 
     assert content["state"] == "success"
     assert content["best_hyperparameters"] == {"lr": "0.05123"}
@@ -53,11 +53,13 @@ def test_a_finished_run_is_recorded_whole() -> None:
 
 def test_an_endpoint_of_an_earlier_run_takes_none_of_the_time() -> None:
     earlier = {**ENDPOINT, "CreationTime": at(-90), "LastModifiedTime": at(-60)}
-    assert report(late(), {}, earlier, [], Timings())["timing"]["job_seconds"] == 30.0
+    assert report("dog_breed_retraining", late(), {}, earlier, [], Timings())["timing"]["job_seconds"] == 30.0
 
 
 def test_a_run_that_failed_early_is_recorded_too(tmp_path: Path) -> None:
-    write_report(tmp_path / "new" / "run.json", report(early(), {}, None, [], Timings()))
+    write_report(
+        tmp_path / "new" / "run.json", report("dog_breed_retraining", early(), {}, None, [], Timings())
+    )
     content = json.loads((tmp_path / "new" / "run.json").read_text())
     assert (content["endpoint"], content["training"], content["metrics"]) == (None, None, {})
 

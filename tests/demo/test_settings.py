@@ -34,12 +34,12 @@ def test_params_that_are_no_json_object_are_refused_with_an_example(text: str) -
 def test_the_last_choice_is_kept_but_for_what_is_given_now(tmp_path: Path) -> None:
     weights = tmp_path / "weights.pth"
     weights.touch()
-    chosen = Choice(tmp_path, weights, "squeezenet1_0", {"max_jobs": 3, "image_size": 96})
+    chosen = Choice(tmp_path, weights, "squeezenet1_0", {"max_jobs": 3, "image_size": 96}, "birds")
     write_choice(tmp_path / "choice.json", chosen)
 
     again = read_choice({"PARAMS": '{"max_jobs": 5}'}, last_choice(tmp_path / "choice.json"))
 
-    assert again == Choice(tmp_path, weights, "squeezenet1_0", {"max_jobs": 5, "image_size": 96})
+    assert again == Choice(tmp_path, weights, "squeezenet1_0", {"max_jobs": 5, "image_size": 96}, "birds")
 
 
 def test_without_an_earlier_choice_the_defaults_hold(tmp_path: Path) -> None:

@@ -11,7 +11,14 @@ import pytest
 from demo import services
 from demo.aws import Aws
 from demo.settings import ROLE, DemoError, Settings
-from demo.upload import Synced, create_bucket_and_role, put_dataset, put_weights, stored
+from demo.upload import (
+    Synced,
+    create_bucket_and_role,
+    dataset_files,
+    put_dataset,
+    put_weights,
+    stored,
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +35,9 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
         yield clients
     finally:
         services.stop(settings)
+
+
+PREFIX = "datasets/dog_breed"
 
 
 def ignore(_done: int, _total: int) -> None:
@@ -52,29 +62,59 @@ def test_bucket_and_role_can_be_created_twice(aws: Aws) -> None:
 
 def test_only_what_changed_is_put_and_what_is_gone_is_removed(aws: Aws, dataset: Path) -> None:
     seen: list[tuple[int, int]] = []
-    put_dataset(aws, dataset, lambda done, total: seen.append((done, total)))
+    put_dataset(aws, dataset, PREFIX, lambda done, total: seen.append((done, total)))
     assert seen[-1] == (6, 6)
-    assert put_dataset(aws, dataset, ignore) == Synced(uploaded=0, present=6, removed=0)
+    assert put_dataset(aws, dataset, PREFIX, ignore) == Synced(uploaded=0, present=6, removed=0)
 
     (dataset / "test" / "001.A" / "image.jpg").write_text("TEST 001.A")
     (dataset / "train" / "002.B" / "image.jpg").unlink()
 
-    assert put_dataset(aws, dataset, ignore) == Synced(uploaded=1, present=4, removed=1)
-    assert sorted(stored(aws, "datasets/dog_breed/train/")) == ["001.A/image.jpg"]
+    assert put_dataset(aws, dataset, PREFIX, ignore) == Synced(uploaded=1, present=4, removed=1)
+    assert sorted(stored(aws, f"{PREFIX}/train/")) == ["001.A/image.jpg"]
+
+
+def test_what_is_removed_is_said_first_with_its_place(aws: Aws, dataset: Path) -> None:
+    said: list[str] = []
+    put_dataset(aws, dataset, "datasets/birds", ignore, said.append)
+    assert said == []
+    for file in dataset.glob("*/002.B/*"):
+        file.unlink()
+    put_dataset(aws, dataset, "datasets/birds", ignore, said.append)
+    [line] = said
+    assert f"removing 3 of 6 objects below s3://{aws.bucket}/datasets/birds/: test/002.B/image.jpg" in line
+
+
+def test_nothing_is_put_and_nothing_removed_for_a_folder_without_images(aws: Aws, dataset: Path) -> None:
+    put_dataset(aws, dataset, "datasets/kept", ignore)
+    for file in dataset.glob("*/*/*"):
+        file.unlink()
+    with pytest.raises(DemoError, match="has no image: nothing is put"):
+        put_dataset(aws, dataset, "datasets/kept", ignore)
+    assert len(stored(aws, "datasets/kept/")) == 6
+
+
+def test_linked_class_folders_are_followed(aws: Aws, dataset: Path, tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        (dataset / split / "002.B").rename(tmp_path / f"{split}-b")
+        (dataset / split / "002.B").symlink_to(tmp_path / f"{split}-b")
+        (tmp_path / f"{split}-b" / "around").symlink_to(dataset / split)
+    assert sorted(dataset_files(dataset)) == sorted(
+        f"{split}/{name}/image.jpg" for split in ("train", "valid", "test") for name in ("001.A", "002.B")
+    )
 
 
 def test_hidden_files_and_other_folders_stay_behind(aws: Aws, dataset: Path) -> None:
     (dataset / ".complete.json").touch()
     (dataset / "train" / "001.A" / ".DS_Store").touch()
     (dataset / "notes").mkdir()
-    put_dataset(aws, dataset, ignore)
-    assert len(stored(aws, "datasets/dog_breed/")) == 6
+    put_dataset(aws, dataset, PREFIX, ignore)
+    assert len(stored(aws, f"{PREFIX}/")) == 6
 
 
 def test_a_folder_without_the_splits_is_no_data_set(aws: Aws, tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     with pytest.raises(DemoError, match=r"has no folder valid, test"):
-        put_dataset(aws, tmp_path, ignore)
+        put_dataset(aws, tmp_path, PREFIX, ignore)
 
 
 def test_weights_are_the_only_object_of_their_prefix_and_go_when_there_are_none(

@@ -21,10 +21,11 @@ from rich.console import Console
 from demo import processes, services
 from demo.airflow_api import AirflowApi
 from demo.aws import Aws
+from demo.pipelines import SAMPLE
 from demo.prediction import predict
 from demo.recorded_calls import compare
 from demo.run import Demo, run_demo
-from demo.settings import DAG_ID, ENDPOINT, ROOT, Choice, DemoError, Settings
+from demo.settings import ROOT, Choice, DemoError, Settings
 
 SHARED_DATA = Path(os.environ.get("SHARED_DATA") or ROOT.parent / "shared" / "data")
 DATASET = SHARED_DATA / "dogImages"
@@ -54,6 +55,9 @@ class Finished:
     calls: Path
 
 
+CHOICE = Choice(DATASET, WEIGHTS, "squeezenet1_0", PARAMS, SAMPLE.pipeline)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     local = tmp_path_factory.mktemp("local")
@@ -63,7 +67,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     calls = local / "calls.txt"
     patch = pytest.MonkeyPatch()
     patch.setenv(services.RECORDED_CALLS, str(calls))
-    demo = Demo(settings, Choice(DATASET, WEIGHTS, "squeezenet1_0", PARAMS), Console(file=output, width=120))
+    demo = Demo(settings, CHOICE, Console(file=output, width=120))
     try:
         succeeded = run_demo(demo, end_earlier=True)
         sagemaker = services.find(settings, "sagemaker")
@@ -109,7 +113,7 @@ def test_the_model_has_learned(finished: Finished) -> None:
 def test_the_endpoint_gives_the_models_answers_for_the_whole_test_set(finished: Finished) -> None:
     images = sorted(DATASET.glob("test/*/*"))
     with ThreadPoolExecutor(2) as pool:
-        responses = list(pool.map(lambda image: predict(finished.aws, ENDPOINT, image), images))
+        responses = list(pool.map(lambda image: predict(finished.aws, SAMPLE.endpoint, image), images))
     accuracy = sum(response.right for response in responses) / len(responses)
     assert accuracy == pytest.approx(finished.record["metrics"]["test_accuracy"], abs=1e-4)
 
@@ -117,10 +121,10 @@ def test_the_endpoint_gives_the_models_answers_for_the_whole_test_set(finished: 
 def test_the_endpoint_refuses_a_text_and_goes_on_serving(finished: Finished) -> None:
     runtime = finished.aws.runtime
     with pytest.raises(runtime.exceptions.ModelError) as refused:
-        runtime.invoke_endpoint(EndpointName=ENDPOINT, ContentType="image/jpeg", Body=b"not a image")
+        runtime.invoke_endpoint(EndpointName=SAMPLE.endpoint, ContentType="image/jpeg", Body=b"not a image")
     assert dict(refused.value.response)["OriginalStatusCode"] == 400
     image = next(DATASET.glob("test/*/*"))
-    assert predict(finished.aws, ENDPOINT, image).predictions
+    assert predict(finished.aws, SAMPLE.endpoint, image).predictions
 
 
 def test_the_record_divides_the_time_into_jobs_and_orchestration(finished: Finished) -> None:
@@ -150,12 +154,12 @@ def test_up_and_down_after_all_but_one_process_was_killed(finished: Finished) ->
     sagemaker = services.wait_until_ready(settings, "sagemaker")
     airflow = services.wait_until_ready(settings, "airflow")
     with AirflowApi(airflow.url, "admin", services.password(settings)) as api:
-        api.wait_for_dag(DAG_ID)
+        api.wait_for_dag(SAMPLE.dag_id)
     assert processes.alive(triggerer)
     assert servers
     assert all(map(processes.alive, servers))
     assert predict(
-        Aws(sagemaker.url, settings.credentials), ENDPOINT, next(DATASET.glob("test/*/*"))
+        Aws(sagemaker.url, settings.credentials), SAMPLE.endpoint, next(DATASET.glob("test/*/*"))
     ).predictions
 
     assert set(services.stop(settings)) == {*services.PARTS} - {"airflow-database"}

@@ -6,8 +6,11 @@ that names the file, the key and the nearest known one.
 
 from __future__ import annotations
 
+import re
 import types
 import typing
+from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -37,8 +40,12 @@ from retraining.config.sections import (
     Verify,
 )
 
+SAGEMAKER_NAME = 63
+"""The most characters of a model package group's and an endpoint's name."""
+_PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")  # Airflow's
 # By PyYAML beside its own errors: not UTF-8 or no such date, a tag that does not fit its value, too deep.
 _RAISED_BY_YAML = (ValueError, AttributeError, RecursionError)
+_NAME_LINE = re.compile(r"^name:\s*['\"]?([A-Za-z]\w{0,63})\b", re.ASCII | re.MULTILINE)
 
 
 class PipelineFileError(ValueError):
@@ -49,8 +56,10 @@ class Pipeline(Section):
     """One retraining pipeline, as its file describes it."""
 
     name: str = Field(
-        pattern=r"^[a-z][a-z0-9_]{0,63}$",
-        description="The DAGs are called this with _retraining and _rollback.",
+        pattern=r"^[a-z](_*[a-z0-9])*$",
+        max_length=SAGEMAKER_NAME,
+        description="The DAGs are called this with _retraining and _rollback; model group and endpoint with "
+        "hyphens for underscores.",
     )
     description: str = ""
     schedule: str | None = Field(
@@ -111,6 +120,18 @@ class Pipeline(Section):
         default={}, description="USD an hour by instance type, where they differ from the price table."
     )
 
+    @field_validator("schedule")
+    @classmethod
+    def _is_cron(cls, value: str | None) -> str | None:
+        from croniter import croniter
+
+        if value is not None and value not in _PRESETS and not croniter.is_valid(value):
+            raise ValueError(
+                f"{value!r} is no cron expression: give five fields, as in '0 6 * * 1' for Mondays at six "
+                f"(UTC), one of {', '.join(_PRESETS)}, or null"
+            )
+        return value
+
     @field_validator("debugger", mode="before")
     @classmethod
     def _off_is_a_word(cls, value: object) -> object:
@@ -161,26 +182,58 @@ class Pipeline(Section):
         return self.model_package_group or self.slug
 
 
-def load_pipelines(folder: Path) -> list[Pipeline]:
-    """Every pipeline of a folder, by file name.
+@dataclass(frozen=True)
+class BrokenPipeline:
+    """A file that cannot be used, and why. Its DAGs bear the name in the file, or else the file's own."""
 
-    Raises PipelineFileError for the first file that cannot be used.
-    """
-    pipelines: dict[str, Pipeline] = {}
-    for path in sorted(folder.glob("*.yaml")):
-        pipeline = load_pipeline(path)
-        if pipeline.name in pipelines:
-            raise PipelineFileError(
-                f"{path}: the name {pipeline.name!r} is taken by another file; choose another"
-            )
-        pipelines[pipeline.name] = pipeline
-    return list(pipelines.values())
+    name: str
+    error: str
+
+    @property
+    def dag_id(self) -> str:
+        return f"{self.name}_retraining"
+
+    @property
+    def rollback_dag_id(self) -> str:
+        return f"{self.name}_rollback"
+
+
+def load_pipelines(folder: Path) -> list[Pipeline | BrokenPipeline]:
+    """Every file of a folder, by file name. A file that cannot be used leaves the others as they are."""
+    found: dict[str, Pipeline | BrokenPipeline] = {}
+    errors: dict[Path, str] = {}
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        try:
+            pipeline = load_pipeline(path)
+        except PipelineFileError as error:
+            errors[path] = str(error)
+            continue
+        if pipeline.name in found:
+            errors[path] = f"{path}: the name {pipeline.name!r} is taken by another file; choose another"
+        else:
+            found[pipeline.name] = pipeline
+    for path, reason in errors.items():
+        names = [*_NAME_LINE.findall(_text(path)), re.sub(r"\W", "_", path.stem, flags=re.ASCII)]
+        numbered = (f"{names[-1]}_{number}" for number in count(2))
+        name = next(name for name in chain(names, numbered) if name not in found)
+        found[name] = BrokenPipeline(name, reason)
+    return list(found.values())
+
+
+def _text(path: Path) -> str:
+    """A file's text, for a name in it; empty for what cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def load_pipeline(path: Path) -> Pipeline:
     """Read one file. Raises PipelineFileError, which lists every problem with its key."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PipelineFileError(f"{path}: it cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, *_RAISED_BY_YAML) as error:
         raise PipelineFileError(f"{path}: not YAML: {error}") from error
     if not isinstance(content, dict):

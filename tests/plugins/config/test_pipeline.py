@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from retraining.config.pipeline import Pipeline, PipelineFileError, load_pipeline, load_pipelines
+from retraining.config.pipeline import (
+    BrokenPipeline,
+    Pipeline,
+    PipelineFileError,
+    load_pipeline,
+    load_pipelines,
+)
 from retraining.config.sections import Section
+from retraining.runs.naming import TUNING_JOB_LIMIT, attempt_name, run_name
 
 from tests.dags.airflow_home import REPOSITORY
 
@@ -168,6 +176,49 @@ def test_the_old_name_of_a_key_is_read_with_a_warning(
 
 def test_two_files_cannot_have_one_name(write: Callable[..., Path]) -> None:
     first, second = write(dict, "one"), write(dict, "two")
-    with pytest.raises(PipelineFileError, match="taken by another file") as caught:
-        load_pipelines(first.parent)
-    assert str(second) in str(caught.value)
+    good, broken = load_pipelines(first.parent)
+    assert isinstance(good, Pipeline)
+    assert isinstance(broken, BrokenPipeline)
+    assert (broken.name, "taken by another file" in broken.error) == ("two", True)
+    assert str(second) in broken.error
+
+
+def test_a_wrong_file_leaves_the_others(write: Callable[..., Path]) -> None:
+    folder = write(lambda c: c.update(name="birds"), "birds").parent
+    write(lambda c: c.update(name="cats", tunning={}), "felines")
+    (folder / "empty.yaml").write_text("")
+    (folder / "tab.yml").write_text("name: tab\n\tmodel: x\n")
+    (folder / "9 lives.yaml").write_bytes(b"\x80")
+    (folder / "gone.yaml").symlink_to("nowhere")
+    found = {one.name: one for one in load_pipelines(folder)}
+    assert isinstance(found.pop("birds"), Pipeline)
+    assert found.keys() == {"cats", "empty", "tab", "9_lives", "gone"}
+    for broken in found.values():
+        assert isinstance(broken, BrokenPipeline)
+        assert str(folder) in broken.error
+    assert "'tunning' (did you mean 'tuning'?)" in found["cats"].error  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("schedule", ["0 6 * * 1", "@weekly", "@quarterly", "0 0 1 */3 *", None])
+def test_a_schedule_is_cron(write: Callable[..., Path], schedule: str | None) -> None:
+    assert load_pipeline(write(lambda c: c.update(schedule=schedule))).schedule == schedule
+
+
+@pytest.mark.parametrize("schedule", ["weekly", "@never", "61 * * * *", "* * *", "every monday"])
+def test_what_is_no_cron_is_refused(write: Callable[..., Path], schedule: str) -> None:
+    with pytest.raises(PipelineFileError, match=r"schedule: .* is no cron expression"):
+        load_pipeline(write(lambda c: c.update(schedule=schedule)))
+
+
+@pytest.mark.parametrize("name", ["a", "dog_breed", "a__b", "a" * 63])
+def test_a_name_fits_everything_that_is_made_from_it(write: Callable[..., Path], name: str) -> None:
+    pipeline = load_pipeline(write(lambda c: c.update(name=name)))
+    for one in (pipeline.slug, pipeline.package_group, pipeline.endpoint_name):
+        assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", one)
+    assert attempt_name(run_name(pipeline.slug, "manual", datetime.now(UTC)), 9, TUNING_JOB_LIMIT)
+
+
+@pytest.mark.parametrize("name", ["a_", "_a", "Dogs", "1a", "a-b", "a" * 64, ""])
+def test_a_name_that_does_not_is_refused(write: Callable[..., Path], name: str) -> None:
+    with pytest.raises(PipelineFileError, match="name: "):
+        load_pipeline(write(lambda c: c.update(name=name)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import DAG, dag, task
 from retraining.config.params import form
-from retraining.config.pipeline import Pipeline, load_pipelines
+from retraining.config.pipeline import Pipeline, load_pipeline
 from retraining.operators.report import ReportOperator
 from retraining.reporting.notifications import notifiers
 from retraining.reporting.outcome import keep_reason, skip_explained
@@ -80,6 +80,6 @@ def ending(pipeline: Pipeline, behaviour: str) -> DAG:
     return made
 
 
-for _pipeline in load_pipelines(Path(__file__).parent):
+for _pipeline in map(load_pipeline, Path(__file__).parent.glob("*.yaml")):
     for _behaviour in ("fail", "skip", "pass"):
         globals()[f"notify_{_behaviour}"] = ending(_pipeline, _behaviour)
