@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     resampling = Resampling(arguments.bootstrap_samples, arguments.confidence, arguments.seed)
     with tempfile.TemporaryDirectory() as scratch:
         candidates = job.read_candidates(arguments.challenger, arguments.champion, Path(scratch))
-    test = read_test_set(arguments.test, candidates)
+    test = read_test_set(arguments.test, candidates, arguments.left_out)
     job.log_classes(test, candidates)
 
     models = job.measure(candidates, test, arguments.batch_size, arguments.latency_images, respond)
@@ -60,6 +60,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     default = champion if champion.exists() else None
     add("--champion", type=Path, default=default, help=f"folder or model.tar.gz; {champion} if it exists")
     add("--test", type=Path, default=processing / "input/test", help="folder of class folders")
+    add("--left-out", type=Path, help="folder with a list of images that are not used")
     add("--output", type=Path, default=processing / "output", help="folder for the results")
     add("--batch-size", type=Limits(1, 4096, whole=True), default=32, help="images per forward pass")
     timed, resamples = Limits(0, 100_000, whole=True), Limits(100, 1_000_000, whole=True)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from classifier.prediction import Classifier
-from classifier.requests import RESPONSE_TYPE, RequestError, predict, read_image, render
-from PIL import Image
+from classifier.requests import RESPONSE_TYPE, Requested, RequestError, read_request, render, respond
 
 
 def model_fn(model_dir: str) -> Classifier:
@@ -21,16 +20,16 @@ def model_fn(model_dir: str) -> Classifier:
     return classifier
 
 
-def input_fn(body: bytes | bytearray, content_type: str) -> Image.Image:
-    """Open the request's image."""
+def input_fn(body: bytes | bytearray | str, content_type: str | None) -> Requested:
+    """Open the request's images."""
     with _refusals():
-        return read_image(body, content_type)
+        return read_request(body, content_type)
 
 
-def predict_fn(image: Image.Image, classifier: Classifier) -> dict[str, Any]:
-    """The most probable classes and the model that predicted them."""
+def predict_fn(requested: Requested, classifier: Classifier) -> dict[str, Any]:
+    """The most probable classes of every image, and the model that predicted them."""
     with _refusals():
-        return predict(image, classifier)
+        return respond(requested, classifier)
 
 
 def output_fn(response: dict[str, Any], accept: str) -> tuple[str, str]:

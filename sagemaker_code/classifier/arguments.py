@@ -150,13 +150,17 @@ def _add_debugger(group: argparse._ArgumentGroup) -> None:
 
 def _add_container(group: argparse._ArgumentGroup) -> None:
     base, add = base_dir(), group.add_argument
-    for channel in (*REQUIRED_CHANNELS, "pretrained"):
+    for channel in (*REQUIRED_CHANNELS, "pretrained", LEFT_OUT):
         default = _path_of("SM_CHANNEL_" + channel.upper())
-        add(f"--{channel}", type=Path, default=default, help=f"channel '{channel}'")
+        add(f"--{channel.replace('_', '-')}", type=Path, default=default, help=f"channel '{channel}'")
     add("--model-dir", type=Path, default=_path_of("SM_MODEL_DIR", base / "model"), help="model")
     output = _path_of("SM_OUTPUT_DATA_DIR", base / "output/data")
     add("--output-data-dir", type=Path, default=output, help="metrics")
     add("--checkpoint-dir", type=Path, default=base / "checkpoints", help="checkpoints, if it exists")
+
+
+LEFT_OUT = "left_out"
+"""Channel with a list of images that are not used, if there are any: `<split>/<class>/<file>` a line."""
 
 
 def hyperparameters(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -46,6 +46,8 @@ class ModelCard:
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
     weights_sha256: str = ""
+    energies: tuple[float, ...] = ()
+    """Quantiles of the test images' energies, ascending; see `prediction.Prediction`."""
 
     @classmethod
     def read(cls, model_dir: Path) -> "ModelCard":

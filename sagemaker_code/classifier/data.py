@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from classifier.errors import DatasetValueError, ImageValueError
-from classifier.images import center_crop, decode, decoded_size, open_image, random_crop, to_tensor
+from classifier.errors import DatasetValueError
+from classifier.images import center_crop, decode, decoded_size, random_crop, to_tensor
+from classifier.reader import ImageValueError, is_image_name, open_image
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,22 @@ class Listing:
     labels: tuple[int, ...]
 
 
-def list_images(channel: str, root: Path, classes: Sequence[str] | None = None) -> Listing:
-    """List a channel's class folders; hidden files and folders do not count.
+def read_left_out(place: Path | None) -> frozenset[str]:
+    """The images not to use, as `<split>/<class>/<file>`, from the text files at a place, if there is one."""
+    if place is None or not place.exists():
+        return frozenset()
+    files = [place] if place.is_file() else [file for file in _files_below(place) if file.is_file()]
+    lines = (line for file in files for line in file.read_text(encoding="utf-8").split("\n"))
+    return frozenset(filter(None, lines))
+
+
+def list_images(
+    channel: str,
+    root: Path,
+    classes: Sequence[str] | None = None,
+    left_out: frozenset[str] = frozenset(),
+) -> Listing:
+    """List a channel's class folders, but for hidden files, files that are no images, and those left out.
 
     Without `classes` (the channel `train`), the sorted folder names are the classes; with them, every folder
     must be one of them. Raises DatasetValueError for missing, unknown or empty class folders.
@@ -70,14 +85,23 @@ def list_images(channel: str, root: Path, classes: Sequence[str] | None = None) 
         logger.warning("channel '%s' has no images of %s", channel, ", ".join(missing))
     files: list[Path] = []
     labels: list[int] = []
+    unused = 0
     for folder in folders:
-        images = sorted(_files_below(folder))
+        below = sorted(_files_below(folder))
+        images = [
+            file
+            for file in below
+            if is_image_name(file.name) and f"{channel}/{file.relative_to(root).as_posix()}" not in left_out
+        ]
+        unused += len(below) - len(images)
         if not images:
             raise DatasetValueError(
                 f"channel '{channel}': the class folder '{folder.name}' is empty; add images or delete it"
             )
         files += images
         labels += [known.index(folder.name)] * len(images)
+    if unused:
+        logger.info("channel '%s': %d files are no images or left out", channel, unused)
     return Listing(channel, known, tuple(files), tuple(labels))
 
 

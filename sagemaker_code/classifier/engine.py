@@ -15,6 +15,8 @@ from classifier.images import normalise
 from classifier.model import train_mode
 from classifier.optimisation import Optimisation
 
+PERCENTILES = 101
+
 
 class StopRequestedError(Exception):
     """The job was asked to stop before its last epoch."""
@@ -38,6 +40,8 @@ class Evaluation:
     """int64, shape (N,)"""
     probabilities: torch.Tensor
     """float32, shape (N, classes)"""
+    energies: torch.Tensor
+    """float32, shape (N,): see `prediction.Prediction`"""
 
     @property
     def predictions(self) -> torch.Tensor:
@@ -48,6 +52,12 @@ class Evaluation:
     def accuracy(self) -> float:
         """Part of the images whose most probable class is their label."""
         return (self.predictions == self.labels).double().mean().item()
+
+    def energy_quantiles(self) -> tuple[float, ...]:
+        """The energies in ascending order; percentiles of more than a hundred."""
+        if len(self.energies) <= PERCENTILES:
+            return tuple(self.energies.sort().values.tolist())
+        return tuple(self.energies.quantile(torch.linspace(0, 1, PERCENTILES)).tolist())
 
     def confusion(self, class_count: int) -> torch.Tensor:
         """Images of each label (rows) by predicted class (columns): int64, shape (classes, classes)."""
@@ -113,16 +123,18 @@ def evaluate(
     if hook:
         hook.enter(phase)
     loss_sum = torch.zeros((), device=device)
-    all_labels, all_probabilities = [], []
+    all_labels, all_scores = [], []
     timer = timer or StepTimer(None)
     for images, labels in timer.batches(loader, phase.value):
         with timer.step(phase.value):
             scores = model(normalise(_to(device, images)))
             loss_sum += criterion(scores, _to(device, labels)) * len(labels)
         all_labels.append(labels)
-        all_probabilities.append(scores.float().softmax(1).cpu())
+        all_scores.append(scores.float().cpu())
     label_tensor = torch.cat(all_labels)
-    return Evaluation(loss_sum.item() / len(label_tensor), label_tensor, torch.cat(all_probabilities))
+    scores = torch.cat(all_scores)
+    loss = loss_sum.item() / len(label_tensor)
+    return Evaluation(loss, label_tensor, scores.softmax(1), scores.logsumexp(1))
 
 
 def _to(device: torch.device, tensor: torch.Tensor) -> torch.Tensor:

@@ -17,10 +17,6 @@ class DatasetValueError(InputValueError):
     """A channel, a class folder or an image cannot be used."""
 
 
-class ImageValueError(InputValueError):
-    """An image cannot be decoded; the message is a predicate without the name of the image."""
-
-
 class ModelValueError(InputValueError):
     """Architecture, weights and image size do not fit together."""
 

@@ -1,60 +1,33 @@
 """Images as tensors: the same decoding and scaling for training, evaluation and inference.
 
-Every image passes the same stages: its header is checked (`open_image`), it is decoded to RGB at a working
-size (`decode`), one square is cut from it (`center_crop` or `random_crop`) and becomes a uint8 tensor
+Every image passes the same stages: its header is checked (`reader.open_image`), it is decoded to RGB at a
+working size (`decode`), one square is cut from it (`center_crop` or `random_crop`) and becomes a uint8 tensor
 (`to_tensor`), and a batch is normalised (`normalise`). Training differs from evaluation and inference in the
 crop only.
 """
 
 import math
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from classifier.errors import ImageValueError
+from classifier.reader import to_rgb, upright
 
 MEAN = (0.485, 0.456, 0.406)
 """ImageNet's mean per channel, in [0, 1]: the input that torchvision's weights expect."""
 STD = (0.229, 0.224, 0.225)
 """ImageNet's standard deviation per channel, in [0, 1]."""
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-"""Pillow's other readers are disabled, because some run external programs. Its JPEG reader also reads MPO."""
-MAX_PIXELS = 64_000_000
-"""Largest image accepted, by its header: 8,000 by 8,000 pixels take 256 MB when decoded."""
 CROP_FRACTION = 0.875
 """Part of the shorter side that a center crop keeps; 224 of 256 in torchvision's reference recipe."""
 MAX_ASPECT = 2.0
 """Largest ratio of the longer to the shorter side; what is beyond it is cut off equally at both ends."""
 
 
-def open_image(source: Path | BinaryIO) -> Image.Image:
-    """Read and check an image's header. Raises ImageValueError for its format or number of pixels."""
-    try:
-        image = Image.open(source, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise ImageValueError(f"has too many pixels; at most {MAX_PIXELS:,} are accepted") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageValueError(f"is not an image in one of the formats {', '.join(FORMATS)}") from error
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageValueError(f"has {width} x {height} pixels; at most {MAX_PIXELS:,} are accepted")
-    return image
-
-
 def decode(image: Image.Image, image_size: int) -> Image.Image:
     """Decode to upright RGB with a shorter side of `working_side` pixels. Raises ImageValueError."""
-    side = working_side(image_size)
-    try:
-        image.draft("RGB", (2 * side, 2 * side))  # JPEG: decode at 1/2, 1/4 or 1/8, still above the target
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError) as error:
-        raise ImageValueError(f"is damaged or cut off ({error})") from error
-    rgb = to_rgb(upright)
+    rgb = to_rgb(upright(image, 2 * working_side(image_size)))
     size = decoded_size(rgb.size, image_size)
     return rgb.resize(size, Image.Resampling.BILINEAR, box=_kept_box(rgb.size), reducing_gap=3.0)
 
@@ -64,24 +37,6 @@ def decoded_size(size: tuple[int, int], image_size: int) -> tuple[int, int]:
     left, top, right, bottom = _kept_box(size)
     scale = working_side(image_size) / min(right - left, bottom - top)
     return round((right - left) * scale), round((bottom - top) * scale)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB: 16 bits are scaled down, transparency becomes white. Raises ImageValueError."""
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I"):
-        sixteen_bit = np.asarray(image, dtype=np.int64).clip(0, 65_535)
-        return Image.fromarray((sixteen_bit // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ImageValueError("has floating-point pixels; save it with 8 bits a channel")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    try:
-        return image.convert("RGB")
-    except ValueError as error:
-        raise ImageValueError(f"has the colour mode {image.mode}; save it as RGB") from error
 
 
 def working_side(image_size: int) -> int:

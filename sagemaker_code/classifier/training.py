@@ -16,7 +16,7 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,11 @@ class Job:
 
 def prepare(arguments: Namespace, device: torch.device, stop: threading.Event, watch: Watch) -> Job:
     """Load the data, build model and loaders. Raises InputValueError for bad input of any kind."""
-    train = data.list_images("train", arguments.train)
+    left_out = data.read_left_out(arguments.left_out)
+    train = data.list_images("train", arguments.train, left_out=left_out)
     listings = [train] + [
-        data.list_images(name, getattr(arguments, name), train.classes) for name in ("valid", "test")
+        data.list_images(name, getattr(arguments, name), train.classes, left_out)
+        for name in ("valid", "test")
     ]
     if arguments.image_size is None:
         arguments.image_size = max(data.choose_image_size(train), native_size(arguments.arch))
@@ -226,6 +228,8 @@ def test_best(job: Job, progress: Progress) -> dict[str, Any]:
     """Evaluate the best model on the channel `test` and log the job's final line of metrics."""
     job.model.load_state_dict(progress.best_state)
     result = evaluate_on(job, "test", Phase.TEST)
+    card = replace(job.card, energies=result.energy_quantiles())
+    save_model(progress.best_state, card, job.arguments.model_dir)
     best = progress.history[progress.best_epoch - 1]
     final = {
         "best_epoch": progress.best_epoch,

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from classifier.files import write_atomically
-from classifier.images import center_crop, decode, open_image
+from classifier.images import center_crop, decode
 from classifier.prediction import label
+from classifier.reader import open_image
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

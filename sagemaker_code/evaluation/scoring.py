@@ -9,7 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from classifier.data import ImageDataset, Listing, LoaderOptions, evaluation_loader, list_images
+from classifier.data import (
+    ImageDataset,
+    Listing,
+    LoaderOptions,
+    evaluation_loader,
+    list_images,
+    read_left_out,
+)
 from classifier.engine import evaluate
 from classifier.errors import DatasetValueError, ModelValueError
 from numpy.typing import NDArray
@@ -43,7 +50,7 @@ class TestSet:
         return {self.classes[index] for index in np.unique(self.labels).tolist()}
 
 
-def read_test_set(root: Path, candidates: Sequence[Candidate]) -> TestSet:
+def read_test_set(root: Path, candidates: Sequence[Candidate], left_out: Path | None = None) -> TestSet:
     """List the test images. Raises DatasetValueError for a class folder that no candidate knows."""
     if not root.is_dir():
         raise DatasetValueError(
@@ -51,7 +58,7 @@ def read_test_set(root: Path, candidates: Sequence[Candidate]) -> TestSet:
             "prefix of the test split's class folders"
         )
     classes = tuple(sorted({name for candidate in candidates for name in candidate.card.classes}))
-    listing = list_images("test", root)
+    listing = list_images("test", root, left_out=read_left_out(left_out))
     unknown = [name for name in listing.classes if name not in classes]
     if unknown:
         raise DatasetValueError(

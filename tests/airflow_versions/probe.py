@@ -57,7 +57,7 @@ def main() -> None:
             "modules": modules(),
             "sdk": "sagemaker" in sys.modules,
         }
-        from retraining.planning.source import source_folder
+        from retraining.config.source import source_folder
 
         found["code"] = str(source_folder())
     print(json.dumps(found))

@@ -21,6 +21,7 @@ DATASET = {
     "digest": "5e" * 32,
     "manifest": f"s3://{BUCKET}/manifest",
     "images": {"train": 1},
+    "left_out": None,
 }
 SCRIPT = "print('train')"
 

@@ -66,16 +66,16 @@ class TestDataset:
     def test_broken_images_are_all_named(self, own_dataset: Path) -> None:
         whole = own_dataset / "train/001.Red_disc/000.jpg"
         whole.write_bytes(whole.read_bytes()[:-300])
-        (own_dataset / "train/003.Blue_box/notes.txt").write_text("not an image")
-        with pytest.raises(DatasetValueError, match=r"notes\.txt is not an image .*; replace"):
+        (own_dataset / "train/003.Blue_box/notes.jpg").write_text("not an image")
+        with pytest.raises(DatasetValueError, match=r"notes\.jpg is not an image .*; replace"):
             make_dataset(own_dataset)
-        (own_dataset / "train/003.Blue_box/notes.txt").unlink()
+        (own_dataset / "train/003.Blue_box/notes.jpg").unlink()
         with pytest.raises(DatasetValueError, match=r"train/001\.Red_disc/000\.jpg is damaged or cut off"):
             make_dataset(own_dataset)
 
     def test_many_problems_are_counted(self, own_dataset: Path) -> None:
         for number in range(8):
-            (own_dataset / f"train/002.Green_bar/{number}.txt").touch()
+            (own_dataset / f"train/002.Green_bar/{number}.jpg").touch()
         with pytest.raises(DatasetValueError, match=r"and 3 more"):
             make_dataset(own_dataset)
 
@@ -142,3 +142,20 @@ class TestDataset:
         sampler = data.EpochSampler(len(listed), seed=0)
         loader = data.training_loader(listed, data.LoaderOptions(batch_size), sampler)
         assert sum(len(labels) for _, labels in loader) == seen
+
+
+def test_files_that_are_no_images_or_left_out_are_not_listed(dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(dataset, tmp_path / "data")
+    folder = tmp_path / "data" / "train" / "001.Red_disc"
+    for name in ("Thumbs.db", "000.xml", "desktop.ini"):
+        (folder / name).touch()
+    (folder / "deep").mkdir()
+    (folder / "000.jpg").rename(folder / "deep" / "000.jpg")
+    channel = tmp_path / "left_out"
+    channel.mkdir()
+    (channel / "left_out.txt").write_text("train/001.Red_disc/deep/000.jpg\ntest/001.Red_disc/001.jpg\n")
+    before = data.list_images("train", dataset / "train")
+    after = data.list_images("train", tmp_path / "data" / "train", left_out=data.read_left_out(channel))
+    assert len(after.files) == len(before.files) - 1
+    assert {file.suffix for file in after.files} == {".jpg"}
+    assert data.read_left_out(None) == data.read_left_out(tmp_path / "none") == frozenset()

@@ -5,8 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from classifier import images
-from classifier.errors import ImageValueError
+from classifier import images, reader
 from PIL import Image, ImageCms
 
 SIZE = 28
@@ -22,7 +21,7 @@ def as_file(image: Image.Image, file_format: str, **options: object) -> io.Bytes
 
 
 def decoded(file: io.BytesIO) -> Pixels:
-    image = images.decode(images.open_image(file), SIZE)
+    image = images.decode(reader.open_image(file), SIZE)
     assert image.mode == "RGB"
     assert min(image.size) == images.working_side(SIZE)
     return np.asarray(image).astype(int)
@@ -102,33 +101,33 @@ class TestDecode:
 class TestRefusedImages:
     @pytest.mark.parametrize("content", [b"", b"text", b"\xff\xd8\xff\xe0 no JPEG", b"%!PS-Adobe-3.0 EPSF"])
     def test_no_image(self, content: bytes) -> None:
-        with pytest.raises(ImageValueError, match="is not an image"):
-            images.open_image(io.BytesIO(content))
+        with pytest.raises(reader.ImageValueError, match="is not an image"):
+            reader.open_image(io.BytesIO(content))
 
     @pytest.mark.parametrize("kept", [0.2, 0.5, 0.9])
     def test_cut_off_jpeg(self, kept: float) -> None:
         noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), dtype=np.uint8))
         content = as_file(noise, "JPEG").getvalue()
-        image = images.open_image(io.BytesIO(content[: int(len(content) * kept)]))
-        with pytest.raises(ImageValueError, match="damaged or cut off"):
+        image = reader.open_image(io.BytesIO(content[: int(len(content) * kept)]))
+        with pytest.raises(reader.ImageValueError, match="damaged or cut off"):
             images.decode(image, SIZE)
 
     def test_cut_off_png(self) -> None:
         content = as_file(Image.effect_noise((80, 80), 50), "PNG").getvalue()
-        with pytest.raises(ImageValueError, match="damaged or cut off"):
-            images.decode(images.open_image(io.BytesIO(content[: len(content) // 2])), SIZE)
+        with pytest.raises(reader.ImageValueError, match="damaged or cut off"):
+            images.decode(reader.open_image(io.BytesIO(content[: len(content) // 2])), SIZE)
 
     @pytest.mark.parametrize("size", [(9000, 9000), (20_000, 20_000)])
     def test_decompression_bomb(self, size: tuple[int, int]) -> None:
         bomb = as_file(Image.new("1", size), "PNG")
         assert len(bomb.getvalue()) < 100_000
-        with pytest.raises(ImageValueError, match="pixels"):
-            images.open_image(bomb)
+        with pytest.raises(reader.ImageValueError, match="pixels"):
+            reader.open_image(bomb)
 
     def test_floating_point(self) -> None:
         file = as_file(Image.new("F", (40, 40), 0.5), "TIFF")
-        with pytest.raises(ImageValueError, match="save it with 8 bits"):
-            images.decode(images.open_image(file), SIZE)
+        with pytest.raises(reader.ImageValueError, match="save it with 8 bits"):
+            images.decode(reader.open_image(file), SIZE)
 
 
 def test_normalise_gives_zero_mean_for_the_reference_colour() -> None:

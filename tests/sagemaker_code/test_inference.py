@@ -3,6 +3,7 @@
 Behind Ray Serve it responds alike: tests/aws_images asks the real servers.
 """
 
+import base64
 import importlib
 import io
 import json
@@ -19,7 +20,7 @@ import train
 from classifier.artifact import ModelCard, load_model, save_model
 from classifier.errors import ModelValueError
 from classifier.model import build
-from classifier.prediction import label
+from classifier.prediction import familiarity, label
 from PIL import Image
 
 from tests.sagemaker_code.containers import CLASSES, TINY, channels_of, draw_image
@@ -131,6 +132,10 @@ class TestResponses:
             ("application/x-image", "PNG"),
             ("application/octet-stream", "JPEG"),
             ("image/JPEG; charset=binary", "JPEG"),
+            ("image/webp", "PNG"),
+            ("image/anything", "GIF"),
+            ("application/x-www-form-urlencoded", "JPEG"),
+            ("", "PNG"),
         ],
     )
     def test_images_of_every_content_type(
@@ -170,7 +175,45 @@ class TestResponses:
     @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "I;16"])
     def test_every_colour_mode(self, endpoint: Endpoint, mode: str) -> None:
         file_format = "JPEG" if mode == "CMYK" else "PNG"
-        assert endpoint.ask(as_bytes(Image.new(mode, (50, 70)), file_format), "application/x-image")[0] == 200
+        image = Image.new(mode, (50, 70), (1, 2, 3, 4) if mode == "RGBA" else 0)
+        assert endpoint.ask(as_bytes(image, file_format), "application/x-image")[0] == 200
+
+    def test_json_is_the_same_image(self, endpoint: Endpoint) -> None:
+        text = base64.b64encode(image_bytes()).decode()
+        _, alone = endpoint.ask(image_bytes())
+        assert endpoint.ask(json.dumps({"image": text}).encode(), "application/json") == (200, alone)
+
+    def test_a_batch_has_a_response_for_every_image(self, endpoint: Endpoint) -> None:
+        texts = [base64.b64encode(body).decode() for body in (image_bytes(), b"no image", image_bytes("PNG"))]
+        status, body = endpoint.ask(json.dumps({"images": texts}).encode(), "application/json")
+        response = json.loads(body)
+        first, second, third = response["responses"]
+        assert status == 200
+        assert first["predictions"][0]["class"] == third["predictions"][0]["class"]
+        assert "image 1 is not an image" in second["error"]
+        assert response["model"]["classes"] == 3
+
+    def test_pixels_of_a_batch_are_added_up(self, endpoint: Endpoint) -> None:
+        large = base64.b64encode(as_bytes(Image.new("L", (4000, 4000)), "PNG")).decode()
+        body = json.dumps({"images": [large, large]}).encode()
+        first, second = json.loads(endpoint.ask(body, "application/json")[1])["responses"]
+        assert "predictions" in first
+        assert "may have 25,000,000 in all" in second["error"]
+
+    def test_a_response_says_how_familiar_an_image_is(self, endpoint: Endpoint, dataset: Path) -> None:
+        known = [
+            json.loads(endpoint.ask(file.read_bytes())[1])["familiarity"]
+            for file in sorted((dataset / "test").rglob("*.jpg"))
+        ]
+        assert 0.3 < sum(known) / len(known) < 0.8
+        response = json.loads(endpoint.ask(as_bytes(Image.new("RGB", (60, 60), "gray")))[1])
+        assert 0 <= response["entropy"] <= 1
+        assert 0 <= response["familiarity"] <= 1
+
+    @pytest.mark.parametrize(("energy", "expected"), [(-1.0, 0.0), (1.0, 0.25), (2.5, 0.5), (9.0, 1.0)])
+    def test_familiarity_is_a_share_of_the_test(self, energy: float, expected: float) -> None:
+        assert familiarity(energy, (1.0, 2.0, 3.0, 4.0)) == expected
+        assert familiarity(energy, ()) is None
 
     def test_the_endpoint_sees_what_evaluation_saw(
         self, endpoint: Endpoint, trained: Path, dataset: Path
@@ -199,7 +242,13 @@ class TestRefusals:
             (as_bytes(Image.new("1", (9000, 9000)), "PNG"), "image/png", 400, "at most 64,000,000"),
             (as_bytes(Image.new("L", (5001, 5001)), "PNG"), "image/png", 400, "send it smaller, or as JPEG"),
             (b"1,2,3", "text/csv", 415, "content type 'text/csv' is not supported"),
-            (b"{}", "application/json", 415, "send an image as image/jpeg"),
+            (b"{}", "application/json", 400, 'send {"image": "<base64>"}'),
+            (b'{"images": []}', "application/json", 400, 'send {"image": "<base64>"}'),
+            (b'{"image": "?"}', "application/json", 400, "the image is no base64 text"),
+            (b"[" * 100_000, "application/json", 400, "is not an image"),
+            (as_bytes(Image.new("RGB", (1, 1)), "PNG"), "image/png", 400, "has 1 x 1 pixels; 8 are needed"),
+            (as_bytes(Image.new("RGB", (4000, 2)), "PNG"), "image/png", 400, "has 4000 x 2 pixels"),
+            (as_bytes(Image.new("RGBA", (50, 50)), "PNG"), "image/png", 400, "is transparent everywhere"),
         ],
     )
     def test_a_refusal_has_a_status_and_a_reason_and_serving_goes_on(

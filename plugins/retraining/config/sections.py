@@ -83,6 +83,13 @@ class Dataset(Section):
         description="Share of the images in valid/, and of those in test/, that may also be in another "
         "split, as the same file or a near duplicate; more stops the run.",
     )
+    max_damaged_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of the images that may be damaged: up to it they are left out of training and "
+        "evaluation and listed; more stops the run.",
+    )
     max_class_ratio: float = Field(
         default=10, ge=1, description="A split's largest class to its smallest, above which the run warns."
     )

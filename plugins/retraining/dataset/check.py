@@ -20,12 +20,13 @@ from retraining.config.pipeline import Pipeline
 from retraining.config.sections import Dataset
 from retraining.dataset import manifest
 from retraining.dataset.duplicates import find_duplicates
-from retraining.dataset.findings import Problem, findings_of, problems_of, warnings_of
+from retraining.dataset.findings import Findings, Problem, findings_of, problems_of, warnings_of
 from retraining.dataset.images import ImageFacts, InspectedImage, inspect_new
 from retraining.dataset.listing import (
     SPLITS,
     Listing,
     Version,
+    counts_of,
     dataset_location,
     list_images,
     structure_problems,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LEFT_OUT = "dataset/left_out.txt"
 _LISTED = 20  # offending files named in the error; the log names all
 
 
@@ -110,8 +112,12 @@ def _check_images(
     inspected = _inspected(source, listing)
     readable = [(image, facts) for image, facts in inspected if not facts.problem]
     findings = findings_of(inspected, find_duplicates(readable))
+    counts = counts_of(image for image, _ in readable)
+    incomplete = tuple(structure_problems(listing, counts, limits))
     problems = problems_of(findings, counts, limits)
-    warnings = warnings_of(findings, counts, listing.unused, limits)
+    if incomplete and not problems:
+        problems = [Problem("Incomplete without the files that cannot be read", incomplete)]
+    warnings = warnings_of(findings, counts, listing, limits)
     changes = _changes(source.s3, inspected, last)
     for warning in warnings:
         log.warning("%s", warning)
@@ -130,10 +136,22 @@ def _check_images(
         "digest": manifest.digest(listing.images),
         "manifest": source.manifest,
         "warnings": warnings,
+        "left_out": _write_left_out(source, findings),
         "changes": changes,
         "report": source.report,
         "report_url": _write_page(source, page),
     }
+
+
+def _write_left_out(source: _Source, findings: Findings) -> str | None:
+    """List the damaged images, a path a line, for the scripts of training and evaluation; the list's URI."""
+    if not findings.damaged:
+        return None
+    uri = f"{source.location.output}/{LEFT_OUT}"
+    for image, problem in findings.damaged:
+        log.warning("left out: %s, which %s", image.path, problem)
+    write(source.s3, uri, "".join(f"{image.path}\n" for image, _ in findings.damaged).encode(), "text/plain")
+    return uri
 
 
 def _inspected(source: _Source, listing: Listing) -> list[InspectedImage]:

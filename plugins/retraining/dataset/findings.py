@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from retraining.config.sections import Dataset
 from retraining.dataset.duplicates import Duplicates, Group, is_flat
 from retraining.dataset.images import InspectedImage
-from retraining.dataset.listing import SPLITS, DatasetImage
+from retraining.dataset.listing import SPLITS, DatasetImage, Listing
+from retraining.dataset.reader import image_reader
 
 _HELD_OUT = ("valid", "test")
 _NAMED = 3  # images of a group that a line names
@@ -39,6 +40,7 @@ class Findings:
 
     damaged: list[tuple[DatasetImage, str]]
     flat: list[DatasetImage]
+    tiny: list[DatasetImage]
     conflicts: list[Group]
     doubtful: list[Group]
     leaking: list[Group]
@@ -55,6 +57,11 @@ def findings_of(inspected: Sequence[InspectedImage], duplicates: Duplicates) -> 
     return Findings(
         damaged=[(image, facts.problem) for image, facts in inspected if facts.problem],
         flat=[image for image, facts in inspected if not facts.problem and is_flat(facts)],
+        tiny=[
+            image
+            for image, facts in inspected
+            if not facts.problem and min(facts.width, facts.height) < image_reader().MIN_SIDE
+        ],
         conflicts=[group for group in duplicates.exact if len(group.labels) > 1],
         doubtful=[group for group in duplicates.near if len(group.labels) > 1],
         leaking=leaking,
@@ -67,10 +74,12 @@ def findings_of(inspected: Sequence[InspectedImage], duplicates: Duplicates) -> 
 def problems_of(findings: Findings, counts: dict[str, Counter[str]], limits: Dataset) -> list[Problem]:
     """Everything that stops the run."""
     problems = []
-    if findings.damaged:
+    if not may_be_left_out(findings, counts, limits):
+        total = len(findings.damaged) + sum(count.total() for count in counts.values())
         problems.append(
             Problem(
-                f"Files that cannot be read ({len(findings.damaged)}); replace or delete them",
+                f"Files that cannot be read ({len(findings.damaged)} of {total}, more than "
+                f"dataset.max_damaged_share, {limits.max_damaged_share:.2%}, allows); replace or delete them",
                 tuple(f"{image.path}: {problem}" for image, problem in findings.damaged),
             )
         )
@@ -87,12 +96,20 @@ def problems_of(findings: Findings, counts: dict[str, Counter[str]], limits: Dat
     return problems
 
 
+def may_be_left_out(findings: Findings, counts: dict[str, Counter[str]], limits: Dataset) -> bool:
+    """Whether so few images are damaged that the run may do without them. `counts` are of the others."""
+    damaged = len(findings.damaged)
+    total = damaged + sum(count.total() for count in counts.values())
+    return damaged <= limits.max_damaged_share * total
+
+
 def warnings_of(
-    findings: Findings, counts: dict[str, Counter[str]], unused: Sequence[str], limits: Dataset
+    findings: Findings, counts: dict[str, Counter[str]], listing: Listing, limits: Dataset
 ) -> list[str]:
     """What a person should know: one sentence for each kind of finding."""
     return [
-        *_about_files(findings, unused),
+        *(_about_damage(findings) if may_be_left_out(findings, counts, limits) else ()),
+        *_about_files(findings, listing),
         *_about_duplicates(findings),
         *(
             f"Images of {split}/ that are also in another split: {findings.leaked[split]} ({share:.2%}), "
@@ -120,10 +137,25 @@ def _leak(findings: Findings, split: str, share: float, limits: Dataset) -> Prob
     )
 
 
-def _about_files(findings: Findings, unused: Sequence[str]) -> Iterator[str]:
-    if unused:
-        number, example = len(unused), unused[0]
+def _about_damage(findings: Findings) -> Iterator[str]:
+    if findings.damaged:
+        image, problem = findings.damaged[0]
+        yield (
+            f"Files that cannot be read and are left out of training and evaluation: "
+            f"{len(findings.damaged)}, such as {image.path}, which {problem}; replace or delete them."
+        )
+
+
+def _about_files(findings: Findings, listing: Listing) -> Iterator[str]:
+    if listing.ignored:
+        number, example = len(listing.ignored), listing.ignored[0]
+        yield f"Files beside the images that are none, and are ignored: {number}, such as {example}."
+    if listing.unused:
+        number, example = len(listing.unused), listing.unused[0]
         yield f"Files outside <split>/<class>/, which are not used: {number}, such as {example}."
+    if findings.tiny:
+        number, example = len(findings.tiny), findings.tiny[0].path
+        yield f"Images of a few pixels only: {number}, such as {example}; the endpoint would refuse them."
     if findings.flat:
         number, example = len(findings.flat), findings.flat[0].path
         yield f"Images of a single shade: {number}, such as {example}; replace or delete them."

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import struct
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -20,11 +18,12 @@ from typing import TYPE_CHECKING
 
 import imagehash
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from retraining.aws.responses import is_missing
 from retraining.aws.s3 import content_of
 from retraining.dataset.listing import DatasetImage, Version
+from retraining.dataset.reader import image_reader
 from retraining.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -32,30 +31,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-MAX_PIXELS = 64_000_000
 LUMA_SIDE = 16
 CHROMA_SIDE = 4
 SIGNATURE_BYTES = LUMA_SIDE**2 + 2 * CHROMA_SIDE**2
-DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    IndexError,
-    KeyError,
-    TypeError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-"""What Pillow's decoders raise for files that are damaged or not images."""
-
 _REDUCED_SIDE = 64
 _THREADS = 16
 _BATCH = 1000
 _PROGRESS_SECONDS = 10.0
-_MAX_BYTES = 256 * 1024 * 1024  # MAX_PIXELS, uncompressed, in four channels
+_MAX_BYTES = 256 * 1024 * 1024  # the most pixels that the reader takes, uncompressed, in four channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,33 +62,28 @@ InspectedImage = tuple[DatasetImage, ImageFacts]
 
 
 def inspect_image(content: bytes) -> ImageFacts:
-    """Decode an image file; formats and sizes are those that the training script accepts.
+    """Decode an image file as training, evaluation and endpoint do.
 
     A JPEG is decoded at a reduced scale, which still reads the whole file, so truncation is noticed.
     """
     digest = hashlib.sha256(content).hexdigest()
     if not content:
         return ImageFacts(digest, problem="is empty")
+    reader = image_reader()
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with reader.open_image(io.BytesIO(content)) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                problem = f"has {width} x {height} pixels, at most {MAX_PIXELS:,} are accepted"
-                return ImageFacts(digest, problem=problem)
-            image.draft("RGB", (_REDUCED_SIDE, _REDUCED_SIDE))
-            reduced = _reduced(image)
-    except UnidentifiedImageError:
-        return ImageFacts(digest, problem=f"is not an image in one of the formats {', '.join(FORMATS)}")
-    except DAMAGED as error:
-        return ImageFacts(digest, problem=f"is damaged or truncated ({error})")
+            reduced = _reduced(reader.upright(image, _REDUCED_SIDE))
+    except ValueError as error:  # the reader's own, in a sentence
+        return ImageFacts(digest, problem=str(error))
     return ImageFacts(digest, str(imagehash.phash(reduced)), _signature(reduced), width, height)
 
 
 def thumbnail(content: bytes, side: int) -> bytes:
-    """The image as a JPEG of at most `side` x `side` pixels. Raises one of DAMAGED."""
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        image.draft("RGB", (side, side))
-        small = _eight_bits(image)
+    """The image as a JPEG of at most `side` x `side` pixels. Raises ValueError for what cannot be read."""
+    reader = image_reader()
+    with reader.open_image(io.BytesIO(content)) as image:
+        small = reader.to_rgb(reader.upright(image, side))
         small.thumbnail((side, side))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)
@@ -189,14 +167,7 @@ def _reduced(image: Image.Image) -> Image.Image:
     side = (_REDUCED_SIDE, _REDUCED_SIDE)
     if image.mode in {"L", "RGB", "CMYK"}:
         return image.resize(side, Image.Resampling.BOX).convert("RGB")
-    return _eight_bits(image).resize(side, Image.Resampling.BOX)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """The image in RGB; 16-bit grey is scaled down, which Pillow's own conversion would clip to white."""
-    if image.mode.startswith("I"):
-        return image.convert("I").point(lambda value: value / 256).convert("L").convert("RGB")
-    return image.convert("RGB")
+    return image_reader().to_rgb(image).resize(side, Image.Resampling.BOX)
 
 
 def _signature(reduced: Image.Image) -> bytes:

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 FILE = "dataset/manifest.jsonl.gz"
 _VERSION = (
-    1  # raise it if the hash, the signature or what counts as damaged changes: all files are read again
+    2  # raise it if the hash, the signature or what counts as damaged changes: all files are read again
 )
 _GZIP_LEVEL = 3  # hashes and signatures hardly compress, so a higher level gains little
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from retraining.aws.s3 import content_of, write
 from retraining.dataset.duplicates import Group
 from retraining.dataset.findings import Findings, Problem, offending_groups
-from retraining.dataset.images import DAMAGED, thumbnail
+from retraining.dataset.images import thumbnail
 from retraining.dataset.listing import SPLITS, DatasetImage
 from retraining.html import data_uri, page_of
 from retraining.runs.results import ChangeCounts, DatasetChanges
@@ -109,7 +109,7 @@ def _thumbnail(s3: S3Client, bucket: str, key: str) -> str | None:
 
     try:
         content = thumbnail(content_of(s3, bucket, key), _SIDE)
-    except (ClientError, *DAMAGED) as error:
+    except (ClientError, ValueError) as error:
         log.warning("No thumbnail of s3://%s/%s: %s", bucket, key, error)
         return None
     return data_uri(content, "image/jpeg")

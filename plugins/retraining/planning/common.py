@@ -56,6 +56,8 @@ class PlannedRun:
     """Digest of the dataset and the weights: their content may change under the same URIs."""
     dataset: str
     """URI of the dataset."""
+    left_out: str | None
+    """URI of the list of images that training and evaluation do without."""
     weights: str | None
     """URI of the pretrained weights."""
     best: Mapping[str, Value]
@@ -124,10 +126,12 @@ def time_limits(run: PlannedRun) -> StoppingConditionTypeDef:
 
 
 def channels(run: PlannedRun) -> list[ChannelTypeDef]:
-    """The splits, and the pretrained weights if there are any."""
+    """The splits, and the pretrained weights and the list of images to leave out, if there are any."""
     uris = {split: f"{run.dataset}/{split}/" for split in ("train", "valid", "test")}
     if run.weights:
         uris["pretrained"] = run.weights
+    if run.left_out:
+        uris["left_out"] = run.left_out
     return [
         {
             "ChannelName": name,

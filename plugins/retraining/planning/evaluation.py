@@ -52,6 +52,10 @@ def evaluation_request(run: PlannedRun) -> CreateProcessingJobRequestTypeDef:
         "latency-images": settings.latency_images,
         "seed": _SEED,
     }
+    inputs = {"code": run.code, "test": f"{run.dataset}/test/"}
+    if run.left_out:
+        inputs["left_out"] = run.left_out
+        arguments["left-out"] = f"{FOLDER}/input/left_out"
     return {
         "ProcessingJobName": attempt_name(run.name, 1),
         "RoleArn": run.role,
@@ -61,7 +65,7 @@ def evaluation_request(run: PlannedRun) -> CreateProcessingJobRequestTypeDef:
             "ContainerArguments": _words(arguments),
         },
         "Environment": {"DATA_DIGEST": run.data},
-        "ProcessingInputs": [_input("code", run.code), _input("test", f"{run.dataset}/test/")],
+        "ProcessingInputs": [_input(name, uri) for name, uri in inputs.items()],
         "ProcessingOutputConfig": {
             "Outputs": [
                 {

@@ -24,6 +24,7 @@ from retraining.aws.s3 import split_uri
 from retraining.config.hyperparameters import Value
 from retraining.config.params import RunSettings
 from retraining.config.pipeline import Pipeline
+from retraining.config.source import source_folder
 from retraining.costs.estimate import check_budget, estimate
 from retraining.errors import PlanError
 from retraining.planning.account import (
@@ -36,7 +37,7 @@ from retraining.planning.account import (
 from retraining.planning.common import PlannedRun
 from retraining.planning.deployment import VARIANT, alarm_requests, deployment_request
 from retraining.planning.evaluation import evaluation_request
-from retraining.planning.source import digest_of, source_folder, upload
+from retraining.planning.source import digest_of, upload
 from retraining.planning.training import best_hyperparameters, find_weights, training_request
 from retraining.planning.tuning import tuning_request, warm_start
 from retraining.runs.context import RunLocation
@@ -87,6 +88,7 @@ def plan_run(
         code=upload(aws.s3, folder, code, location.bucket, f"{location.shared}/code"),
         data=f"{identity['data']}-{identity['weights']}",
         dataset=dataset["uri"],
+        left_out=dataset["left_out"],
         weights=weights,
         best=_known_best(settings, search, model),
     )

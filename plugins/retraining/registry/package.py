@@ -26,7 +26,17 @@ if TYPE_CHECKING:
         ModelPackageContainerDefinitionTypeDef,
     )
 
-CONTENT_TYPES = ("image/jpeg", "image/png", "application/x-image")
+CONTENT_TYPES = (
+    "image/jpeg",
+    "image/png",
+    "image/gif",
+    "image/bmp",
+    "image/tiff",
+    "image/webp",
+    "application/x-image",
+    "application/octet-stream",
+    "application/json",
+)
 RESPONSE_TYPES = ("application/json",)
 
 _DESCRIPTION_LIMIT = 1024

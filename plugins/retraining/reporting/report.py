@@ -20,7 +20,7 @@ from retraining.aws.clients import Aws
 from retraining.aws.responses import member
 from retraining.aws.s3 import exists, link, read, write, write_json
 from retraining.costs.billing import actual_cost, cost_table
-from retraining.dataset.images import DAMAGED, thumbnail
+from retraining.dataset.images import thumbnail
 from retraining.errors import UserError
 from retraining.evaluation.document import EvaluationDocument, read_evaluation
 from retraining.formatting import duration, money, percent
@@ -51,7 +51,7 @@ _METRICS = "metrics.json"  # in the job's output
 _TOOLKIT = "sagemaker_"  # hyperparameters that begin so are SageMaker's own
 _THUMBNAIL = 240  # pixels, the longer side
 _LARGEST_CHART = 4 * 2**20  # bytes; a larger one stays in S3
-_UNREADABLE = (ClientError, BotoCoreError, tarfile.TarError, *DAMAGED)
+_UNREADABLE = (ClientError, BotoCoreError, tarfile.TarError, ValueError)
 _STRATEGIES = {"ALL_AT_ONCE": "all at once", "CANARY": "canary", "LINEAR": "linear"}
 
 

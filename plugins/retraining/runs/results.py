@@ -51,13 +51,17 @@ class DatasetFacts(TypedDict):
 
 
 class DatasetResult(DatasetFacts):
-    """Of `check_dataset`. `counts` are images by split and class; `changes` is None for a first run."""
+    """Of `check_dataset`. `counts` are images by split and class; `changes` is None for a first run.
+
+    `left_out` is the URI of the list of damaged images, None where there is none. They are not counted.
+    """
 
     bucket: str
     prefix: str
     classes: list[str]
     counts: dict[str, dict[str, int]]
     warnings: list[str]
+    left_out: str | None
     changes: DatasetChanges | None
     report: str
     report_url: str

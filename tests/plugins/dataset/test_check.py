@@ -81,6 +81,7 @@ def test_a_valid_dataset_is_counted(check: Check, upload: Upload, aws: Aws) -> N
         "counts": {split: {"001.Red": 3, "002.Blue": 3} for split in ("train", "valid", "test")},
         "manifest": f"{folder}/manifest.jsonl.gz",
         "warnings": [],
+        "left_out": None,
         "changes": None,
         "report": f"{folder}/report.html",
     }
@@ -101,6 +102,69 @@ def test_an_empty_prefix_says_what_belongs_there(check: Check) -> None:
         check("nothing")
 
 
+def test_a_few_damaged_files_are_left_out_and_listed(check: Check, upload: Upload, aws: Aws) -> None:
+    files = sound()
+    files["train/001.Red/0.jpg"] = files["train/001.Red/0.jpg"][:-200]
+    upload("few_damaged", files)
+    result = check("few_damaged", max_damaged_share=0.06)
+    assert result["images"] == {"train": 5, "valid": 6, "test": 6}
+    assert read(aws.s3, result["left_out"]) == b"train/001.Red/0.jpg\n"
+    [warning] = result["warnings"]
+    assert "left out of training and evaluation: 1, such as train/001.Red/0.jpg, which is damaged" in warning
+    assert "left out of training" in page_of(aws, "few_damaged")
+
+
+def test_a_class_that_is_damaged_as_a_whole_stops_the_run(check: Check, upload: Upload) -> None:
+    files = {**sound(), **{f"valid/002.Blue/{number}.jpg": b"" for number in range(3)}}
+    upload("empty_class", files)
+    with pytest.raises(DatasetError, match="Incomplete without the files that cannot be read"):
+        check("empty_class", max_damaged_share=0.5)
+
+
+def test_files_that_are_no_images_are_ignored_with_a_count(check: Check, upload: Upload) -> None:
+    others = ("Thumbs.db", "desktop.ini", "0.xml", "sub/", "x_$folder$")
+    upload("others", {**sound(), **{f"train/001.Red/{name}": b"x" for name in others}})
+    result = check("others")
+    assert result["images"]["train"] == 6
+    [warning] = result["warnings"]
+    assert "are none, and are ignored: 3, such as train/001.Red/0.xml" in warning
+
+
+def test_tiny_images_are_warned_of(check: Check, upload: Upload) -> None:
+    upload("tiny", {**sound(), "train/001.Red/thin.png": saved(Image.new("RGB", (400, 2)), "PNG")})
+    assert any(
+        "a few pixels only: 1, such as train/001.Red/thin.png" in one for one in check("tiny")["warnings"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "keys", "message"),
+    [
+        (1, ["train/001.Red//9.jpg"], "'train/001.Red//9.jpg': has an empty folder"),
+        (
+            2,
+            ["train/001.Red/9", "train/001.Red/9/a.jpg"],
+            "'train/001.Red/9': is a file and a folder at once",
+        ),
+        (3, [f"train/001.Red/{'x' * 252}.jpg"], "has a name of more than 255 bytes"),
+        (4, ["train/001.RED/0.jpg"], "'001.RED' and '001.Red': are one class for a person"),
+        (
+            5,
+            ["train/\u00c9pagneul/0.jpg", "train/E\u0301pagneul/0.jpg"],
+            r"'E\\u0301pagneul' and '\\xc9pagneul': are",
+        ),
+        (6, ["train/001.Red /0.jpg"], "'001.Red' and '001.Red ': are one class"),
+    ],
+)
+def test_keys_that_no_job_could_use_are_named(
+    check: Check, upload: Upload, number: int, keys: list[str], message: str
+) -> None:
+    files = sound()
+    upload(f"keys{number}", {**files, **dict.fromkeys(keys, files["train/001.Red/0.jpg"])})
+    with pytest.raises(DatasetError, match=message):
+        check(f"keys{number}")
+
+
 def test_damaged_files_are_all_listed_and_not_read_twice(check: Check, upload: Upload, aws: Aws) -> None:
     files = sound()
     files["train/001.Red/0.jpg"] = files["train/001.Red/0.jpg"][:-200]
@@ -110,11 +174,11 @@ def test_damaged_files_are_all_listed_and_not_read_twice(check: Check, upload: U
     with pytest.raises(DatasetError) as caught:
         check("damaged")
     text = str(caught.value)
-    assert "Files that cannot be read (3); replace or delete them" in text
-    assert "train/001.Red/0.jpg: is damaged or truncated" in text
+    assert "Files that cannot be read (3 of 18, more than dataset.max_damaged_share, 1.00%, allows)" in text
+    assert "train/001.Red/0.jpg: is damaged or cut off" in text
     assert "valid/002.Blue/1.jpg: is not an image" in text
     assert "test/002.Blue/2.jpg: is empty" in text
-    assert "train/001.Red/0.jpg: is damaged or truncated" in page_of(aws, "damaged")
+    assert "train/001.Red/0.jpg: is damaged or cut off" in page_of(aws, "damaged")
 
     with objects_read(aws) as keys, pytest.raises(DatasetError) as again:
         check("damaged")
@@ -347,7 +411,7 @@ def test_every_colour_mode_is_read(mode: str) -> None:
 
 
 def test_a_truncated_png_and_a_huge_image_are_problems() -> None:
-    assert "truncated" in str(inspect_image(saved(motif(1), "PNG")[:-30]).problem)
+    assert "cut off" in str(inspect_image(saved(motif(1), "PNG")[:-30]).problem)
     buffer = io.BytesIO()
     Image.new("1", (9000, 9000)).save(buffer, "PNG")
     assert "at most 64,000,000" in str(inspect_image(buffer.getvalue()).problem)

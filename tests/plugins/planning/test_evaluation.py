@@ -122,6 +122,7 @@ def planned(pipeline: Pipeline, name: str) -> Any:
         code=CODE,
         data="5e5e",
         dataset=DATA,
+        left_out=None,
         weights=None,
         best={},
     )

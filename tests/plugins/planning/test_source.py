@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from retraining.aws.clients import Aws
+from retraining.config.source import source_folder
 from retraining.errors import PlanError
-from retraining.planning.source import digest_of, pack, source_folder, upload
+from retraining.planning.source import digest_of, pack, upload
 
 from tests.dags.airflow_home import BUCKET
 from tests.plugins.conftest import archive
