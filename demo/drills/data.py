@@ -44,10 +44,11 @@ def ruined_class(folder: Path) -> None:
 
 
 def damaged(folder: Path) -> None:
-    """One training image ends after its header, another is empty."""
-    first, second, *_ = images(classes(folder)[0])
-    first.write_bytes(first.read_bytes()[:CUT_BYTES])
-    second.write_bytes(b"")
+    """A third of a class's training images end after their headers, and one is empty."""
+    first, *others = images(classes(folder)[0])
+    first.write_bytes(b"")
+    for path in others[::3]:
+        path.write_bytes(path.read_bytes()[:CUT_BYTES])
 
 
 def leaking(folder: Path) -> None:

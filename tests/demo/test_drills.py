@@ -54,10 +54,10 @@ def test_labels_are_shuffled_and_no_picture_is_lost(folder: Path, drawn: Path) -
 def test_damaged_pictures_cannot_be_read(folder: Path) -> None:
     data.damaged(folder)
     first, second, third, *_ = data.images(data.classes(folder)[0])
-    with pytest.raises(OSError, match=r"(?i)truncated"), Image.open(first) as image:
-        image.load()
     with pytest.raises(UnidentifiedImageError):
-        Image.open(second)
+        Image.open(first)
+    with pytest.raises(OSError, match=r"(?i)truncated"), Image.open(second) as image:
+        image.load()
     with Image.open(third) as image:
         image.load()
 

@@ -69,7 +69,9 @@ def _requests(bodies: st.SearchStrategy[bytes]) -> st.SearchStrategy[Request]:
         },
         optional={
             "X-Amzn-SageMaker-Custom-Attributes": st.sampled_from(["a", "é", "x" * 1025, ""]),
-            "X-Amzn-SageMaker-Target-Variant": st.sampled_from(["AllTraffic", "none", ""]),
+            "X-Amzn-SageMaker-Target-Variant": st.sampled_from(
+                ["AllTraffic", "AllTraffic", "AllTraffic", "none", ""]
+            ),
             "X-Amzn-SageMaker-Inference-Id": st.sampled_from(["a", "x" * 100]),
         },
     )
@@ -89,7 +91,7 @@ def _json_requests() -> st.SearchStrategy[Request]:
 def _images(draw: st.DrawFn) -> bytes:
     mode = draw(st.sampled_from(MODES))
     size = draw(
-        st.tuples(st.integers(1, 90), st.integers(1, 90)) | st.sampled_from([(1, 1), (1, 3000), (3000, 1)])
+        st.tuples(st.integers(8, 90), st.integers(8, 90)) | st.sampled_from([(1, 1), (1, 3000), (3000, 1)])
     )
     noise = random.Random(draw(st.integers(0, 9))).randbytes(size[0] * size[1])
     image = Image.frombytes("L", size, noise).convert(mode)
