@@ -99,7 +99,7 @@ class AirflowApi:
     def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> str:
         """Start a run, as the UI's form does; its id. DemoError for a value without a field of the form."""
         fields = sorted(self.call("GET", f"dags/{dag_id}/details")["params"] or {})
-        for name in sorted(conf.keys() - set(fields)):
+        for name in sorted(conf.keys() - set(fields)) if fields else ():  # a wrong file's DAG has no form
             near = difflib.get_close_matches(name, fields, n=1)
             known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(fields)}"
             raise DemoError(f"PARAMS: {dag_id} has no parameter {name!r}; {known}")
