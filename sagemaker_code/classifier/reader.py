@@ -46,6 +46,7 @@ _TURNS = {
 }
 _JPEG = ("JPEG", "MPO")
 _JPEG_END = b"\xff\xd9"
+_MOST_WITHOUT_END = 25_000_000  # pixels; such a file is decoded in full, more than once
 _FILLERS = (b"\0" * 512, b"\xa5" * 512, b"\x5a" * 512)  # of other bits from the first on, and no marker
 
 
@@ -150,6 +151,8 @@ def _without_end(image: Image.Image) -> Image.Image | None:
     for filler in _FILLERS:
         try:
             one = Image.open(io.BytesIO(content + filler + _JPEG_END), formats=FORMATS)
+            if one.width * one.height > _MOST_WITHOUT_END:
+                return None
             one.load()
         except DAMAGED:
             return None

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from classifier.prediction import Classifier, Prediction, label
-from classifier.reader import MIN_SIDE, ImageValueError, open_image, shows_nothing
+from classifier.reader import MAX_PIXELS, MIN_SIDE, ImageValueError, open_image, shows_nothing
 
 CONTENT_TYPES = (
     "image/jpeg",
@@ -89,7 +89,7 @@ def read_request(body: bytes | bytearray | str, content_type: str | None) -> Req
 
 def respond(requested: Requested, classifier: Classifier) -> dict[str, Any]:
     """The most probable classes of every image, and the model. Raises RequestError 400 for no image."""
-    results = list(map(_decoded(classifier), requested.images))
+    results = [_tensor(image, classifier) for image in requested.images]
     tensors = [one for one in results if not isinstance(one, RequestError)]
     if not tensors:
         raise next(one for one in results if isinstance(one, RequestError))
@@ -135,11 +135,12 @@ def _read_json(body: bytes | bytearray) -> Requested | None:
             pixels = 0
             for number, image in enumerate(images):
                 try:
-                    opened.append(_from_base64(image, f"image {number}", pixels))
+                    one = _from_base64(image, f"image {number}", pixels)
                 except RequestError as error:
                     opened.append(error)
                 else:
-                    pixels += _pixels_in_full(opened[-1])
+                    opened.append(one)
+                    pixels += _pixels(one)
             return Requested(opened, several=True)
     raise RequestError(
         400,
@@ -165,34 +166,31 @@ def _open(body: bytes | bytearray, name: str, pixels_before: int) -> Image.Image
     width, height = image.size
     if min(width, height) < MIN_SIDE:
         raise RequestError(400, f"{name} {shows_nothing(image)}")
-    if pixels_before + _pixels_in_full(image) > MAX_PIXELS_IN_FULL:
+    if pixels_before + _pixels(image) > MAX_PIXELS_IN_FULL:
         raise RequestError(
             400,
-            f"{name} has {width} x {height} pixels; {image.format} images of a request may have "
-            f"{MAX_PIXELS_IN_FULL:,} in all: send it smaller, or as JPEG",
+            f"{name} has {width} x {height} pixels; the images of a request may have "
+            f"{MAX_PIXELS_IN_FULL:,} in all: send it smaller, or as JPEG, whose pixels count less",
         )
     return image
 
 
-def _pixels_in_full(image: Image.Image | RequestError) -> int:
-    """The pixels to decode, where the format has no smaller size."""
-    if isinstance(image, RequestError) or image.format in SCALED_FORMATS:
-        return 0
-    return image.width * image.height
+def _pixels(image: Image.Image) -> int:
+    """The pixels to decode; of a scaled format fewer count, so that the largest image alone is accepted."""
+    pixels = image.width * image.height
+    return pixels * MAX_PIXELS_IN_FULL // MAX_PIXELS if image.format in SCALED_FORMATS else pixels
 
 
-def _decoded(classifier: Classifier) -> Any:
-    def decode(image: Image.Image | RequestError) -> torch.Tensor | RequestError:
-        if isinstance(image, RequestError):
-            return image
-        try:
-            tensor = classifier.read(image)
-        except ImageValueError as error:
-            return RequestError(400, f"the request's image {error}")
-        reason = shows_nothing(image)
-        return tensor if reason is None else RequestError(400, f"the request's image {reason}")
-
-    return decode
+def _tensor(image: Image.Image | RequestError, classifier: Classifier) -> torch.Tensor | RequestError:
+    """The model's input, or why there is none."""
+    if isinstance(image, RequestError):
+        return image
+    try:
+        tensor = classifier.read(image)
+    except ImageValueError as error:
+        return RequestError(400, f"the request's image {error}")
+    reason = shows_nothing(image)
+    return tensor if reason is None else RequestError(400, f"the request's image {reason}")
 
 
 def _response(prediction: Prediction) -> dict[str, Any]:
