@@ -324,8 +324,8 @@ class TestBadInput:
             train_here(own_dataset)
 
     def test_file_that_is_no_image(self, train_here: Trainer, own_dataset: Path) -> None:
-        (own_dataset / "train/001.Red_disc/labels.csv").write_text("a,b\n")
-        with pytest.raises(DatasetValueError, match=r"train/001\.Red_disc/labels\.csv is not an image"):
+        (own_dataset / "train/001.Red_disc/labels.jpg").write_text("a,b\n")
+        with pytest.raises(DatasetValueError, match=r"train/001\.Red_disc/labels\.jpg is not an image"):
             train_here(own_dataset)
 
     def test_damaged_image_is_found_without_cache_too(self, train_here: Trainer, own_dataset: Path) -> None:
