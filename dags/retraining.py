@@ -104,10 +104,9 @@ def dataset_asset(pipeline: Pipeline) -> Asset:
     prefix = pipeline.dataset_prefix
     if not prefix.startswith("s3://") and pipeline.bucket:
         prefix = f"s3://{pipeline.bucket}/{prefix}"
-    name = f"{pipeline.name}_dataset"
     if prefix.startswith("s3://"):
-        return Asset(name=name, uri=prefix, group="dataset")
-    return Asset(name=name, group="dataset")
+        return Asset(name=pipeline.asset_name, uri=prefix, group="dataset")
+    return Asset(name=pipeline.asset_name, group="dataset")
 
 
 def schedule(pipeline: Pipeline) -> AssetOrTimeSchedule | list[Asset]:

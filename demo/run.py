@@ -24,7 +24,7 @@ from demo.pipelines import SAMPLE, Names, create, file_of, name_for, names_of
 from demo.prediction import EndpointResponse, images, predict
 from demo.run_report import Timings, report, write_report
 from demo.sample_dataset import Plan, draw_dataset
-from demo.settings import ROOT, Choice, Settings, write_choice
+from demo.settings import ROOT, Choice, Settings, check_params, write_choice
 from demo.upload import Synced, create_bucket_and_role, dataset_files, put_dataset, put_weights
 
 IMAGES_SHOWN = 6
@@ -160,6 +160,7 @@ def run_dag(demo: Demo, api: AirflowApi, aws: Aws, conf: Mapping[str, Any] | Non
     """
     since, started = datetime.now(UTC), time.monotonic()
     dag_id, name = demo.names.dag_id, demo.names.endpoint
+    check_params(conf or {}, api.parameters(dag_id))
     api.unpause(dag_id)
     run_id = start_by_asset(api, demo.names) if conf is None else api.trigger(dag_id, conf)
     say(demo.out, f"\n{dag_id} {run_id}")

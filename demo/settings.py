@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,14 @@ def read_params(environment: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(params, dict):
         raise DemoError(f"PARAMS={text} is no JSON object; {example}")
     return params
+
+
+def check_params(params: Mapping[str, Any], known: Sequence[str]) -> None:
+    """DemoError for a parameter that the form does not have; no check without a form, as of a wrong file."""
+    for name in sorted(params.keys() - set(known)) if known else ():
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        raise DemoError(f"PARAMS: there is no parameter {name!r}; {hint}")
 
 
 def read_choice(environment: Mapping[str, str], default: Choice | None = None) -> Choice:

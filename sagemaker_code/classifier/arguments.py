@@ -20,6 +20,8 @@ from classifier.errors import DatasetValueError, HyperparameterValueError
 
 AUTO = "auto"
 REQUIRED_CHANNELS = ("train", "valid", "test")
+LEFT_OUT = "left_out"
+"""Channel with a list of images that are not used, if there are any: `<split>/<class>/<file>` a line."""
 HYPERPARAMETERS = (
     "arch",
     "trainable",
@@ -157,10 +159,6 @@ def _add_container(group: argparse._ArgumentGroup) -> None:
     output = _path_of("SM_OUTPUT_DATA_DIR", base / "output/data")
     add("--output-data-dir", type=Path, default=output, help="metrics")
     add("--checkpoint-dir", type=Path, default=base / "checkpoints", help="checkpoints, if it exists")
-
-
-LEFT_OUT = "left_out"
-"""Channel with a list of images that are not used, if there are any: `<split>/<class>/<file>` a line."""
 
 
 def hyperparameters(arguments: argparse.Namespace) -> dict[str, Any]:

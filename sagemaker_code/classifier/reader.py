@@ -15,6 +15,8 @@ from PIL import Image
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 """Pillow's other readers are disabled, because some run external programs. Its JPEG reader also reads MPO."""
+SCALED_FORMATS = ("JPEG", "MPO")
+"""Decoded at a part of their size, so that the largest image accepted takes a fraction of a second."""
 MAX_PIXELS = 64_000_000
 """Largest image accepted, by its header: 8,000 by 8,000 pixels take 256 MB when decoded."""
 MIN_SIDE = 8
@@ -44,7 +46,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_JPEG = ("JPEG", "MPO")
 _JPEG_END = b"\xff\xd9"
 _MOST_WITHOUT_END = 25_000_000  # pixels; such a file is decoded in full, more than once
 _FILLERS = (b"\0" * 512, b"\xa5" * 512, b"\x5a" * 512)  # of other bits from the first on, and no marker
@@ -141,7 +142,7 @@ def _without_end(image: Image.Image) -> Image.Image | None:
     pixels, every pixel is there; if pixels are missing, the fillers take their places.
     """
     file: BinaryIO | None = getattr(image, "fp", None)
-    if image.format not in _JPEG or file is None:
+    if image.format not in SCALED_FORMATS or file is None:
         return None
     file.seek(0)
     content = file.read().rstrip(b"\xff")

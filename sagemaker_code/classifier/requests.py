@@ -19,7 +19,14 @@ import torch
 from PIL import Image
 
 from classifier.prediction import Classifier, Prediction, label
-from classifier.reader import MAX_PIXELS, MIN_SIDE, ImageValueError, open_image, shows_nothing
+from classifier.reader import (
+    MAX_PIXELS,
+    MIN_SIDE,
+    SCALED_FORMATS,
+    ImageValueError,
+    open_image,
+    shows_nothing,
+)
 
 CONTENT_TYPES = (
     "image/jpeg",
@@ -41,8 +48,6 @@ BY_THE_BYTES = {
     "application/x-www-form-urlencoded",  # of curl, unless it is told otherwise
 }
 """Content types that say nothing about a body, as `image/*` does not: its own bytes decide."""
-SCALED_FORMATS = ("JPEG", "MPO")
-"""Decoded at a part of their size, so that the largest image accepted takes a fraction of a second."""
 MAX_PIXELS_IN_FULL = 25_000_000
 """Of other formats in a request: a 24-megapixel photograph, whose decoding takes about a second on one core.
 

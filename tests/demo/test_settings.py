@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from demo.settings import Choice, DemoError, last_choice, read_choice, read_settings, write_choice
+from demo.settings import (
+    Choice,
+    DemoError,
+    check_params,
+    last_choice,
+    read_choice,
+    read_settings,
+    write_choice,
+)
 
 
 def test_ports_and_folder_come_from_the_environment(tmp_path: Path) -> None:
@@ -29,6 +37,15 @@ def test_missing_data_is_named(tmp_path: Path) -> None:
 def test_params_that_are_no_json_object_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(DemoError, match=r"for example PARAMS="):
         read_choice({"PARAMS": text})
+
+
+def test_a_parameter_that_the_form_does_not_have_is_named_with_its_nearest() -> None:
+    with pytest.raises(DemoError, match=r"no parameter 'max_job'; did you mean 'max_jobs'\?"):
+        check_params({"max_job": 4}, ["arch", "max_jobs"])
+    with pytest.raises(DemoError, match="no parameter 'x'; there are arch, max_jobs"):
+        check_params({"x": 4}, ["arch", "max_jobs"])
+    check_params({"arch": "resnet18"}, ["arch", "max_jobs"])
+    check_params({"arch": "resnet18"}, [])
 
 
 def test_the_last_choice_is_kept_but_for_what_is_given_now(tmp_path: Path) -> None:

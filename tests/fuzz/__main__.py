@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from botocore import xform_name
+
 from tests.fuzz.creations import BUCKET, GROUP, MODEL_DATA, ROLE, SERVED, creations
 from tests.local_sagemaker.hosting_support import HostingClient
 from tests.local_sagemaker.runtime_process import REPOSITORY, RuntimeProcess, environment_python, wait_for
@@ -131,18 +133,12 @@ def _endpoint_status(runtime: RuntimeProcess) -> str | None:
 def _running(sagemaker: Any) -> list[str]:
     """What fuzzing left running, after it was told to stop."""
     running = []
-    for job in sagemaker.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"]:
-        if job["HyperParameterTuningJobStatus"] in {"InProgress", "Stopping"}:
-            running.append(job["HyperParameterTuningJobName"])
-            sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=running[-1])
-    for job in sagemaker.list_training_jobs()["TrainingJobSummaries"]:
-        if job["TrainingJobStatus"] in {"InProgress", "Stopping"}:
-            running.append(job["TrainingJobName"])
-            sagemaker.stop_training_job(TrainingJobName=running[-1])
-    for job in sagemaker.list_processing_jobs()["ProcessingJobSummaries"]:
-        if job["ProcessingJobStatus"] in {"InProgress", "Stopping"}:
-            running.append(job["ProcessingJobName"])
-            sagemaker.stop_processing_job(ProcessingJobName=running[-1])
+    for kind in ("HyperParameterTuningJob", "TrainingJob", "ProcessingJob"):
+        for job in getattr(sagemaker, xform_name(f"List{kind}s"))()[f"{kind}Summaries"]:
+            if job[f"{kind}Status"] in {"InProgress", "Stopping"}:
+                name = job[f"{kind}Name"]
+                running.append(name)
+                getattr(sagemaker, xform_name(f"Stop{kind}"))(**{f"{kind}Name": name})
     for endpoint in sagemaker.list_endpoints()["Endpoints"]:
         if endpoint["EndpointName"] != SERVED:
             running.append(endpoint["EndpointName"])

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from retraining.aws.s3 import split_uri
 from retraining.config.pipeline import Pipeline, PipelineFileError, load_pipeline
 
 FOLDER = Path(__file__).parents[3] / "dags" / "pipelines"
@@ -57,13 +58,14 @@ def create(name: str, folder: Path = FOLDER) -> Path:
 def names(name: str, folder: Path = FOLDER) -> dict[str, str | None]:
     """What other programs need to know of a pipeline. Raises PipelineFileError."""
     pipeline = load_pipeline(folder / f"{name}.yaml")
-    uri = re.fullmatch(r"s3://([^/]+)/*(.*)", pipeline.dataset_prefix)
-    bucket, dataset = uri.groups() if uri else (pipeline.bucket, pipeline.dataset_prefix)
+    bucket, dataset = pipeline.bucket, pipeline.dataset_prefix
+    if dataset.startswith("s3://"):
+        bucket, dataset = split_uri(dataset)
     return {
         "pipeline": pipeline.name,
         "dag_id": pipeline.dag_id,
         "endpoint": pipeline.endpoint_name,
-        "asset": f"{pipeline.name}_dataset",
+        "asset": pipeline.asset_name,
         "dataset": dataset.rstrip("/"),
         "bucket": bucket,
     }

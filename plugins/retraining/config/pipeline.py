@@ -52,7 +52,21 @@ class PipelineFileError(ValueError):
     """A pipeline file that cannot be used; the text lists every problem with its key."""
 
 
-class Pipeline(Section):
+class DagIds:
+    """The ids of the DAGs, which follow from a pipeline's name."""
+
+    name: str
+
+    @property
+    def dag_id(self) -> str:
+        return f"{self.name}_retraining"
+
+    @property
+    def rollback_dag_id(self) -> str:
+        return f"{self.name}_rollback"
+
+
+class Pipeline(DagIds, Section):
     """One retraining pipeline, as its file describes it."""
 
     name: str = Field(
@@ -156,12 +170,9 @@ class Pipeline(Section):
         return self
 
     @property
-    def dag_id(self) -> str:
-        return f"{self.name}_retraining"
-
-    @property
-    def rollback_dag_id(self) -> str:
-        return f"{self.name}_rollback"
+    def asset_name(self) -> str:
+        """The dataset as an asset of Airflow."""
+        return f"{self.name}_dataset"
 
     @property
     def slug(self) -> str:
@@ -183,19 +194,11 @@ class Pipeline(Section):
 
 
 @dataclass(frozen=True)
-class BrokenPipeline:
+class BrokenPipeline(DagIds):
     """A file that cannot be used, and why. Its DAGs bear the name in the file, or else the file's own."""
 
     name: str
     error: str
-
-    @property
-    def dag_id(self) -> str:
-        return f"{self.name}_retraining"
-
-    @property
-    def rollback_dag_id(self) -> str:
-        return f"{self.name}_rollback"
 
 
 def load_pipelines(folder: Path) -> list[Pipeline | BrokenPipeline]:

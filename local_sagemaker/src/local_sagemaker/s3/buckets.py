@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Set
 from wsgiref.types import WSGIEnvironment
 
 from local_sagemaker.s3.digests import InvalidRequestError
@@ -13,7 +14,7 @@ from local_sagemaker.s3.digests import InvalidRequestError
 _NAME = re.compile(r"(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
-def check_bucket(environ: WSGIEnvironment, bucket: str, parameters: frozenset[str]) -> None:
+def check_bucket(environ: WSGIEnvironment, bucket: str, parameters: Set[str]) -> None:
     """Look at a PUT of a bucket or its policy. Raises InvalidRequestError."""
     if environ["REQUEST_METHOD"] != "PUT":
         return

@@ -45,8 +45,6 @@ class S3Requests:
             if environ["REQUEST_METHOD"] in _CHANGING_METHODS:
                 check(environ)
                 check_key(key)
-                if bucket and not key:
-                    check_bucket(environ, bucket, _parameters(environ))
                 with self._state.lock:
                     return self._change(environ, bucket, key)
             return (
@@ -67,6 +65,8 @@ class S3Requests:
 
     def _change(self, environ: WSGIEnvironment, bucket: str, key: str) -> HttpResponse:
         query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True)
+        if bucket and not key:
+            check_bucket(environ, bucket, query.keys())
         if "uploadId" in query:
             response = self._upload(environ, bucket, key, query["uploadId"][0])
         else:
@@ -107,10 +107,6 @@ def _bucket_and_key(environ: WSGIEnvironment) -> tuple[str, str]:
     """Bucket and key of a request; empty text where the path has none."""
     bucket, _, key = environ["RAW_URI"].partition("?")[0].removeprefix("/").partition("/")
     return unquote(bucket), unquote(key)
-
-
-def _parameters(environ: WSGIEnvironment) -> frozenset[str]:
-    return frozenset(parse_qs(environ["QUERY_STRING"], keep_blank_values=True))
 
 
 def _completed(bucket: str, key: FakeKey) -> HttpResponse:
