@@ -17,6 +17,7 @@ sys.path.append(CODE)  # AWS's image has it on the path already, other places ne
 
 from classifier.prediction import Classifier  # noqa: E402 - found by the line above
 from classifier.requests import RESPONSE_TYPE, RequestError, answer  # noqa: E402
+from classifier.traffic import Traffic  # noqa: E402
 
 # Ray Serve is healthy on its head node once this file is imported, while the replica still starts. So the
 # model is loaded here, too: where that fails, the application has no route and never becomes healthy.
@@ -34,13 +35,15 @@ class Endpoint:
         """Load the model. Raises ModelValueError."""
         self._classifier = Classifier.load(FOLDER)
         self._classifier.warm_up()
+        self._traffic = Traffic()
 
     async def __call__(self, request: Request) -> Response:
         """The response to one request; a refusal has its reason as text."""
         body, headers = await request.body(), request.headers
         content_type, accept = headers.get("content-type", ""), headers.get("accept", RESPONSE_TYPE)
         try:
-            text = await asyncio.to_thread(answer, self._classifier, body, content_type, accept)
+            with self._traffic.request():
+                text = await asyncio.to_thread(answer, self._classifier, body, content_type, accept)
         except RequestError as error:
             return Response(str(error), error.status, media_type="text/plain")
         return Response(text, media_type=RESPONSE_TYPE)

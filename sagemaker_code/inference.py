@@ -11,6 +11,9 @@ from typing import Any
 
 from classifier.prediction import Classifier
 from classifier.requests import RESPONSE_TYPE, Requested, RequestError, read_request, render, respond
+from classifier.traffic import Traffic
+
+_traffic = Traffic()
 
 
 def model_fn(model_dir: str) -> Classifier:
@@ -28,7 +31,7 @@ def input_fn(body: bytes | bytearray | str, content_type: str | None) -> Request
 
 def predict_fn(requested: Requested, classifier: Classifier) -> dict[str, Any]:
     """The most probable classes of every image, and the model that predicted them."""
-    with _refusals():
+    with _refusals(), _traffic.request():
         return respond(requested, classifier)
 
 

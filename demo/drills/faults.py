@@ -9,7 +9,7 @@ _IMPORT = """
 
 from classifier.prediction import Classifier
 
-_right = Classifier.predict
+_right = Classifier.predict_tensors
 """
 
 FAULTS = {
@@ -23,31 +23,38 @@ Classifier.load = _load
 """,
     "is slow": """
 
-def _predict(self, image):
+def _predict(self, batch):
     import time
 
     time.sleep({slow_seconds})
-    return _right(self, image)
+    return _right(self, batch)
 
 
-Classifier.predict = _predict
+Classifier.predict_tensors = _predict
 """,
     "responds with 5xx": """
 
-def _predict(self, image):
+def _predict(self, batch):
     raise RuntimeError("drill: this model fails every request")
 
 
-Classifier.predict = _predict
+Classifier.predict_tensors = _predict
 """,
     "predicts wrongly": """
-
-def _predict(self, image):
-    classes, probabilities = zip(*_right(self, image))
-    return list(zip(classes[1:] + classes[:1], probabilities))
+import dataclasses
 
 
-Classifier.predict = _predict
+def _shifted(prediction):
+    classes, probabilities = zip(*prediction.classes)
+    shifted = list(zip(classes[1:] + classes[:1], probabilities))
+    return dataclasses.replace(prediction, classes=shifted)
+
+
+def _predict(self, batch):
+    return [_shifted(prediction) for prediction in _right(self, batch)]
+
+
+Classifier.predict_tensors = _predict
 """,
 }
 """Python that is appended to deployment.py, by what the model then does."""

@@ -17,12 +17,27 @@ from tests.plugins.conftest import INFERENCE_IMAGE, archive
 VARIANT = "AllTraffic"
 ENVIRONMENT = {"SM_RAYSERVE_APP": "deployment:app"}
 
-# Responds with `response`, or with the request if that is None. `load` and `predict` are statements.
+# Responds with `response`, or with the request if that is None. `load` and `predict` are statements; the
+# latter may call `report` to write the line that the classifier's own code writes about its requests.
 _SCRIPT = """
+import datetime
+import json
+import os
 import time
 
 from ray import serve
 from starlette.responses import Response
+
+
+def report(failed):
+    line = {{
+        "model": os.environ["RETRAINING_MODEL"],
+        "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "requests": 1,
+        "failed": failed,
+        "p99_ms": 5.0,
+    }}
+    print("traffic: " + json.dumps(line), flush=True)
 
 
 @serve.deployment
@@ -60,7 +75,7 @@ def deployment_request(
     container = {
         "Image": INFERENCE_IMAGE,
         "ModelDataUrl": artifact,
-        "Environment": ENVIRONMENT,
+        "Environment": {**ENVIRONMENT, "RETRAINING_MODEL": name},
     }
     variant = {
         "VariantName": VARIANT,

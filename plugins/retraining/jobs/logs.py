@@ -7,8 +7,8 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from retraining.aws.responses import or_none
 from retraining.runs.results import TrainingResult
@@ -21,44 +21,63 @@ PROCESSING_JOBS = "/aws/sagemaker/ProcessingJobs"
 MOST_MEMBERS = 100_000  # of an output archive
 MOST_BYTES = 64 * 2**20  # of a file that is read into memory: statuses, metrics and the profiler's page
 
+_STALE = timedelta(hours=2)  # CloudWatch Logs updates a stream's lastEventTimestamp within the hour
+
 
 @dataclass
 class LogTail:
     """Reads what is new since the last call, from every stream of a group whose name starts with `prefix`.
 
-    `tokens` says where in each stream the next call begins; another tail with it goes on from there.
+    `tokens` says where in each stream the next call begins; another tail with it goes on from there. `since`
+    leaves older lines out.
     """
 
     client: CloudWatchLogsClient
     group: str
     prefix: str
     tokens: dict[str, str]
+    since: datetime | None = None
 
     def lines(self) -> Iterator[str]:
         """The new lines, stream by stream. None while the group or the streams do not exist yet."""
-        streams = or_none(
-            partial(
-                self.client.describe_log_streams, logGroupName=self.group, logStreamNamePrefix=self.prefix
-            )
+        for stream in or_none(self._streams) or ():
+            yield from self._new_lines(stream)
+
+    def _streams(self) -> list[str]:
+        """Names of the streams that may have new lines."""
+        named = {"logStreamNamePrefix": self.prefix} if self.prefix else {}
+        pages = self.client.get_paginator("describe_log_streams").paginate(
+            logGroupName=self.group,
+            **named,  # type: ignore[arg-type]
         )
-        for stream in streams["logStreams"] if streams else ():
-            yield from self._new_lines(stream["logStreamName"])
+        since = _milliseconds(self.since - _STALE) if self.since else 0
+        return [
+            stream["logStreamName"]
+            for page in pages
+            for stream in page["logStreams"]
+            if stream.get("lastEventTimestamp", since) >= since
+        ]
 
     def _new_lines(self, stream: str) -> Iterator[str]:
         while True:
-            token = self.tokens.get(stream)
-            position = {"nextToken": token} if token else {}
+            position: dict[str, Any] = {"startTime": _milliseconds(self.since)} if self.since else {}
+            if token := self.tokens.get(stream):
+                position["nextToken"] = token
             response = self.client.get_log_events(
                 logGroupName=self.group,
                 logStreamName=stream,
                 startFromHead=True,
-                **position,  # type: ignore[arg-type]
+                **position,
             )
             self.tokens[stream] = response["nextForwardToken"]
             for event in response["events"]:
                 yield event["message"]
             if not response["events"]:
                 return
+
+
+def _milliseconds(time: datetime) -> int:
+    return round(time.timestamp() * 1000)
 
 
 def output_archive(training: TrainingResult) -> str:

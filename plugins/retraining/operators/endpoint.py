@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from retraining.aws.responses import contains, member, or_none
 from retraining.deployment.alarms import put_alarms
+from retraining.deployment.blame import MODEL, blame
 from retraining.deployment.endpoint import (
     AlarmsFollower,
     EndpointFollower,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import PutMetricAlarmInputTypeDef
     from mypy_boto3_sagemaker.type_defs import (
         CreateEndpointInputTypeDef,
+        CreateModelInputTypeDef,
         DescribeEndpointOutputTypeDef,
         UpdateEndpointInputTypeDef,
     )
@@ -46,8 +48,8 @@ ANY: Final = "*"
 
 _PERIODS_OF_PATIENCE = 2
 _LOG_LINES = 50
-# In a FailureReason. Others (capacity, permissions, an error inside SageMaker) do not implicate the model.
-_MODEL_FAULTS = ("health check", "alarm")
+# In a FailureReason. Others (capacity, permissions, an error inside SageMaker) say nothing about the model.
+_HEALTH, _ALARM = "health check", "alarm"
 
 
 class EndpointOperator(SageMakerOperator[EndpointResult], SageMakerEndpointOperator):
@@ -57,7 +59,7 @@ class EndpointOperator(SageMakerOperator[EndpointResult], SageMakerEndpointOpera
 
     artifact    URI of the model.tar.gz, for a `config` whose model has none
     alarms      PutMetricAlarm requests, sent before the endpoint is touched
-    package     ARN of the model package, which is rejected if its model causes a rollback
+    package     ARN of the model package, which is rejected if its model is at fault for a rollback
     replaces    the configuration that has to be in service before, None for none; otherwise nothing is done
     approval    of the model; without it the task is skipped
     patience_seconds  how long to wait for alarms that are on already; default: two of their periods
@@ -241,7 +243,8 @@ class EndpointOperator(SageMakerOperator[EndpointResult], SageMakerEndpointOpera
         """Check what is in service in the end."""
         if event.get("timed_out"):
             return self.timed_out(context)
-        description = self._check(config_name, event.get("outcome", {}).get("fired", []))
+        fired = event.get("outcome", {}).get("fired", [])
+        description = self._check(config_name, fired, datetime.fromisoformat(started))
         seconds = round((datetime.now(UTC) - datetime.fromisoformat(started)).total_seconds(), 1)
         self.log.info("The endpoint %s serves %s after %.1f s", self._endpoint, config_name, seconds)
         self.trace([self.package or self.artifact], [description["EndpointArn"]])
@@ -274,7 +277,7 @@ class EndpointOperator(SageMakerOperator[EndpointResult], SageMakerEndpointOpera
         """Create model and endpoint configuration, or find an earlier attempt's. Returns their name."""
         for attempt in range(1, ATTEMPT_LIMIT + 1):
             name = attempt_name(self.config["Model"]["ModelName"], attempt)
-            model = {**self.config["Model"], "ModelName": name}
+            model = _named(self.config["Model"], name)
             variants = [{**v, "ModelName": name} for v in self.config["EndpointConfig"]["ProductionVariants"]]
             config = {
                 **self.config["EndpointConfig"],
@@ -330,11 +333,13 @@ class EndpointOperator(SageMakerOperator[EndpointResult], SageMakerEndpointOpera
             seconds = _PERIODS_OF_PATIENCE * max((alarm["Period"] for alarm in self.alarms), default=60)
         return timedelta(seconds=seconds)
 
-    def _check(self, config_name: str, fired: Sequence[str]) -> DescribeEndpointOutputTypeDef:
+    def _check(
+        self, config_name: str, fired: Sequence[str], started: datetime
+    ) -> DescribeEndpointOutputTypeDef:
         """The endpoint. Raises DeploymentError unless the configuration is in service.
 
-        A rollback ends InService, too. The model is rejected where SageMaker's reason names its health or an
-        alarm, or where it gives none and an alarm was on.
+        A rollback ends InService, too. The model is rejected where SageMaker's reason names its health, or
+        where an alarm was on and it did worse than the old model on the same minutes.
         """
         description, endpoint = describe_endpoint(self.aws, self._endpoint), self._endpoint
         status = description["EndpointStatus"] if description else "deleted"
@@ -354,11 +359,37 @@ class EndpointOperator(SageMakerOperator[EndpointResult], SageMakerEndpointOpera
             )
         if fired:
             problem += " " + "; ".join(f"Alarm {alarm}" for alarm in fired)
-        at_fault = any(fault in given.lower() for fault in _MODEL_FAULTS) if given else bool(fired)
+        at_fault: bool | None = _HEALTH in (given or "").lower()
+        if not at_fault and (_ALARM in given.lower() if given else fired):
+            at_fault, figures = self._blame(config_name, " ".join([reason, *fired]), started)
+            problem = f"{problem.rstrip('.')}. {figures}"
         if self.package and at_fault:
             reject_or_log(self.aws, self.package, problem)
         raise DeploymentError(problem)
 
+    def _blame(self, config_name: str, said: str, started: datetime) -> tuple[bool | None, str]:
+        """Whether the model is at fault for the alarms named in `said`, and the figures in a sentence."""
+        named = [alarm for alarm in self.alarms if alarm["AlarmName"] in said]
+        found = blame(self.aws, self._endpoint, config_name, named or self.alarms, started)
+        if found.at_fault:
+            return True, found.sentence
+        return found.at_fault, (
+            f"{found.sentence} So the model is not rejected: see which requests failed, and clear the task "
+            "`deploy` to try it again."
+        )
+
     def _last_lines(self, endpoint: str) -> list[str]:
-        tail = LogTail(self.aws.logs, f"/aws/sagemaker/Endpoints/{endpoint}", "AllTraffic", {})
+        since = datetime.now(UTC) - timedelta(seconds=self._limit)
+        tail = LogTail(self.aws.logs, f"/aws/sagemaker/Endpoints/{endpoint}", "", {}, since)
         return list(tail.lines())[-_LOG_LINES:]
+
+
+def _named(model: CreateModelInputTypeDef, name: str) -> dict[str, Any]:
+    """The model under this name, which its container knows, too."""
+    container = model["PrimaryContainer"]
+    environment = {**container.get("Environment", {}), MODEL: name}
+    return {
+        **model,
+        "ModelName": name,
+        "PrimaryContainer": {**container, "Environment": environment},
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -197,18 +198,20 @@ def test_a_guarded_update_goes_through_its_stages(
     assert {"Name": "VariantName", "Value": VARIANT} in alarms[0]["Dimensions"]
 
 
-def test_an_alarm_rolls_back_with_its_figures(
+def test_an_alarm_rolls_back_with_its_figures(  # noqa: PLR0917
     request_for: Deploy,
     guard: Deploy,
     name: str,
     ask: Callable[[], str],
     runtime: RuntimeProcess,
+    aws: Aws,
 ) -> None:
-    deploy(guard(request_for(1)))
-    bad = guard(request_for(2, predict="raise ValueError('wrong shape')"), bake_seconds=60)
+    deploy(guard(request_for(1, predict="report(0)")))
+    bad = guard(request_for(2, predict="report(1); raise ValueError('wrong shape')"), bake_seconds=60)
+    package = register_model(aws, name, bad["Model"]["PrimaryContainer"]["ModelDataUrl"])
     with traffic(runtime, name) as seen:
         with pytest.raises(DeploymentError) as error:
-            deploy(bad)
+            deploy(bad, package=package)
         count = seen.requests
         wait_for(lambda: seen.requests > count + 20, 30, "traffic after the rollback")
     text = str(error.value)
@@ -216,6 +219,8 @@ def test_an_alarm_rolls_back_with_its_figures(
     assert f"Alarm {name}-5xx is ALARM" in text
     assert "datapoints breach the threshold (3)" in text
     assert 0 < seen.failed <= seen.requests / 2
+    assert re.search(r"Of the new model's requests (\d+) of \1 failed, of the old model's 0 of \d+", text)
+    assert aws.sagemaker.describe_model_package(ModelPackageName=package)["ModelApprovalStatus"] == "Rejected"
     assert ask() == "woof"
 
     deploy(guard(request_for(3, "fixed")), patience_seconds=0)
@@ -223,13 +228,18 @@ def test_an_alarm_rolls_back_with_its_figures(
 
 
 def test_a_slow_canary_is_rolled_back_without_a_failed_request(
-    request_for: Deploy, guard: Deploy, name: str, runtime: RuntimeProcess
+    request_for: Deploy, guard: Deploy, name: str, runtime: RuntimeProcess, aws: Aws
 ) -> None:
     deploy(guard(request_for(1)))
     slow = guard(request_for(2, predict="time.sleep(3)"), bake_seconds=60)
+    package = register_model(aws, name, slow["Model"]["PrimaryContainer"]["ModelDataUrl"])
     with traffic(runtime, name) as seen, pytest.raises(DeploymentError) as error:
-        deploy(slow)
+        deploy(slow, package=package)
     assert f"Alarm {name}-latency is ALARM" in str(error.value)
+    assert "too little to compare. So the model is not rejected" in str(
+        error.value
+    )  # these models say nothing
+    assert aws.sagemaker.describe_model_package(ModelPackageName=package)["ModelApprovalStatus"] == "Approved"
     assert (seen.succeeded > 0, seen.failed) == (True, 0)
 
 
