@@ -6,7 +6,6 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from urllib.parse import parse_qsl, quote
 from wsgiref.types import WSGIEnvironment
 from xml.sax.saxutils import escape
@@ -18,6 +17,7 @@ from local_sagemaker.s3.state import Entry, S3State
 from local_sagemaker.wsgi import HttpResponse
 
 _PAGE = 1000
+_TO_THE_SECOND = len("2026-01-31T12:00:00")
 _PARAMETERS = {
     "list-type",
     "prefix",
@@ -135,10 +135,10 @@ def _end_of(folder: str) -> str:
 
 def _content(entry: Entry, encoded: bool) -> str:
     record = json.loads(entry.record)
-    modified = datetime.fromisoformat(record["last_modified"])
+    modified = record["last_modified"][:_TO_THE_SECOND]
     return (
         f"<Contents><Key>{_text(entry.key, encoded)}</Key>"
-        f"<LastModified>{modified:%Y-%m-%dT%H:%M:%S}.000Z</LastModified>"
+        f"<LastModified>{modified}.000Z</LastModified>"
         f"<ETag>&quot;{record['_etag']}&quot;</ETag><Size>{record['contentsize']}</Size>"
         f"<StorageClass>{record['_storage_class'] or 'STANDARD'}</StorageClass></Contents>"
     )
