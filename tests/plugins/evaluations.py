@@ -93,6 +93,16 @@ def _comparison(
     accuracies = {role: model["accuracy"] for role, model in models.items()}
     difference = accuracies["challenger"] - accuracies["champion"]
     bound = difference if lower_bound is None else lower_bound
+    common = known["challenger"] & known["champion"]
+    images = sum(shown[name] for name in common)
+    right = {
+        role: sum(
+            row["recall"] * row["support"]
+            for row in model["per_class"]
+            if row["class"] in common and row["support"]
+        )
+        for role, model in models.items()
+    }
     rows = []
     for place, name in enumerate(union):
         recall = {role: model["per_class"][place]["recall"] for role, model in models.items()}
@@ -114,6 +124,10 @@ def _comparison(
             "interval": [bound, 2 * difference - bound],
             "lower_bound": bound,
             "upper_bound": 2 * difference - bound,
+        },
+        "accuracy_on_common_classes": {
+            "images": images,
+            **{role: count / images if images else None for role, count in right.items()},
         },
         "recall": rows,
     }

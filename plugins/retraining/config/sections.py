@@ -298,6 +298,11 @@ class Gate(Section):
     max_class_regression: float = Field(
         default=0.2, ge=0, le=1, description="Recall that any class may lose against the champion."
     )
+    allow_lost_classes: bool = Field(
+        default=False,
+        description="Let a challenger that lacks classes of the champion pass like any other; otherwise a "
+        "person is asked, whatever approval.required says.",
+    )
 
     @model_validator(mode="before")
     @classmethod

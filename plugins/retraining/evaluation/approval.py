@@ -32,7 +32,7 @@ def approved_or_skip(approval: ApprovalResult) -> None:
 
 def without_asking(run: RunFacts, gate: Decision) -> ApprovalResult | None:
     """The gate's decision if nobody is to be asked, else None."""
-    if gate["approved"] and run["approval"]:
+    if gate["approved"] and (run["approval"] or gate["ask"]):
         return None
     return _decision(gate["approved"], gate["sentence"])
 

@@ -69,14 +69,24 @@ RecallDifference = TypedDict(
 )
 
 
+class CommonAccuracy(TypedDict):
+    """On the test images of classes that both models know; None where there are none."""
+
+    images: int
+    challenger: float | None
+    champion: float | None
+
+
 class Comparison(TypedDict):
     bootstrap: Bootstrap
     accuracy: Difference
+    accuracy_on_common_classes: CommonAccuracy
     macro_f1: Difference
     recall: list[RecallDifference]
 
 
 class EvaluatedClasses(TypedDict):
+    only_challenger: list[str]
     only_champion: list[str]
     without_images: list[str]
 

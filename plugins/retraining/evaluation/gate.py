@@ -65,14 +65,17 @@ def decide(settings: Gate, document: EvaluationDocument, debugger: DebuggerResul
         checks = [_first_accuracy(settings, document)]
     else:
         checks = [
-            _improvement(settings, comparison),
+            _improvement(settings, document, comparison),
             _regression(settings, comparison),
             _kept_classes(document),
         ]
     checks.append(_rules(debugger))
+    approved = all(check["passed"] for check in checks)
+    ask = _ask(settings, document) if approved else None
     return {
-        "approved": all(check["passed"] for check in checks),
-        "sentence": _sentence(checks),
+        "approved": approved,
+        "ask": ask,
+        "sentence": _sentence(checks, ask),
         "champion": comparison is not None,
         "checks": checks,
         "figures": _figures(document),
@@ -88,14 +91,29 @@ def table(checks: Sequence[GateCheck]) -> str:
     return rendered(grid)
 
 
-def _improvement(settings: Gate, comparison: Comparison) -> GateCheck:
-    """The lower bound of the improvement must exceed `min_improvement`, so at 0 an equal model stays out."""
+def _improvement(settings: Gate, document: EvaluationDocument, comparison: Comparison) -> GateCheck:
+    """The lower bound of the improvement must exceed `min_improvement`, so at 0 an equal model stays out.
+
+    Where the test images show no class that both models know, there is nothing to compare, and the challenger
+    is judged as a first model.
+    """
+    common = comparison["accuracy_on_common_classes"]
+    if not common["images"]:
+        alone = _first_accuracy(settings, document)
+        text = alone["text"].replace("without a champion", "on classes of which the champion knows none")
+        return {**alone, "text": text}
     gain, wanted = _gain(comparison), settings.min_improvement
     text = (
         f"accuracy {gain['challenger']:.3f} against the champion's {gain['champion']:.3f} "
         f"({signed(gain['difference'])}; at least {signed(gain['lower_bound'])} with "
         f"{gain['confidence']:.4g} % confidence, more than {signed(wanted)} is required)"
     )
+    if others := document["test"]["images"] - common["images"]:
+        text += (
+            f"; the champion cannot know {others} of the {document['test']['images']} test images "
+            f"({_names(document['classes']['only_challenger'])}), and on the others it is "
+            f"{common['challenger']:.3f} against {common['champion']:.3f}"
+        )
     return {
         "name": "improvement",
         "passed": gain["lower_bound"] > wanted + _EXACT,
@@ -173,9 +191,20 @@ def _none_allowed(name: str, count: int, text: str) -> GateCheck:
     return {"name": name, "passed": count == 0, "value": count, "threshold": 0, "text": text}
 
 
-def _sentence(checks: Sequence[GateCheck]) -> str:
+def _ask(settings: Gate, document: EvaluationDocument) -> str | None:
+    """Why a person has to decide. A wrong prefix must not replace a model that knows more."""
+    lost = document["classes"]["only_champion"]
+    if document["comparison"] is None or not lost or settings.allow_lost_classes:
+        return None
+    noun = "a class" if len(lost) == 1 else f"{len(lost)} classes"
+    return f"it lacks {noun} of the champion ({_names(lost)})"
+
+
+def _sentence(checks: Sequence[GateCheck], ask: str | None) -> str:
     """The decision with the checks that failed, and always with the accuracy."""
     accuracy, *others = checks
+    if ask:
+        return f"The challenger goes live only if a person approves, because {ask}: {accuracy['text']}."
     failed = [check["text"] for check in others if not check["passed"]]
     if accuracy["passed"] and failed:
         return f"The challenger stays out: {'; '.join(failed)}. It has {accuracy['text']}."

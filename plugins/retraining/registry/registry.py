@@ -47,7 +47,7 @@ def register(pipeline: Pipeline, results: RunResults, aws: Aws) -> PackageResult
     The status is Rejected or Approved as the gate decided, or PendingManualApproval if a person is to decide.
     """
     run, training, debugger = results["plan"]["run"], results["training"], results["debugger"]
-    group, approval = pipeline.package_group, run["approval"]
+    group, approval = pipeline.package_group, run["approval"] or results["gate"]["ask"]
     ensure_group(aws, group, pipeline.name, pipeline.tags)
     table = {"job": training["job"], "mode": debugger["mode"], "rules": debugger["rules"]}
     rules = write_json(aws.s3, f"{run['output']}/{RULES}", table)

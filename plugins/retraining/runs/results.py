@@ -403,9 +403,12 @@ class GateFigures(TypedDict):
 
 
 class Decision(TypedDict):
-    """The gate's decision; `champion` says whether there was one."""
+    """The gate's decision; `champion` says whether there was one. `ask` is why a person has to approve,
+    whatever the settings say; None where they decide.
+    """
 
     approved: bool
+    ask: str | None
     sentence: str
     champion: bool
     checks: list[GateCheck]

@@ -110,7 +110,7 @@ def decision(approved: bool, sentence: str, by: str | None = None, at: str | Non
 
 def gated(sentence: str, approved: bool = True) -> Any:
     """As much of the gate's decision as the approval reads."""
-    return {"approved": approved, "sentence": sentence}
+    return {"approved": approved, "ask": None, "sentence": sentence}
 
 
 def test_a_model_that_stays_out_skips_the_deployment_with_its_reason() -> None:
@@ -126,6 +126,12 @@ def test_nobody_is_asked_where_the_gate_said_no_or_the_run_does_not_want_it(
     gate = gated("Because.", approved)
     assert without_asking(run_facts(wanted), gate) == decision(approved, "Because.")
     assert without_asking(run_facts(), gated("")) is None
+
+
+def test_a_person_is_asked_about_lost_classes_whatever_the_settings_say() -> None:
+    gate = {**gated("Because."), "ask": "it lacks a class of the champion (d.Dingo)"}
+    assert without_asking(run_facts(False), gate) is None
+    assert without_asking(run_facts(False), {**gate, "approved": False}) is not None
 
 
 @pytest.mark.parametrize(

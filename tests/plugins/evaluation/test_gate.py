@@ -25,7 +25,7 @@ def better(**right: int) -> dict[str, int]:
     return {name: right.get(name[0], count) for name, count in DOGS.items()}
 
 
-def decided(document: Any, debugger: Any = NO_RULES, **settings: float) -> Decision:
+def decided(document: Any, debugger: Any = NO_RULES, **settings: Any) -> Decision:
     return decide(Gate(**settings), document, debugger)
 
 
@@ -116,6 +116,41 @@ def test_a_class_without_images_neither_blocks_nor_helps() -> None:
 def test_a_class_that_only_the_challenger_knows_cannot_regress() -> None:
     decision = decided(evaluation_document({**DOGS, "d.Dingo": 0}, DOGS, lower_bound=0.1))
     assert decision["approved"] is True
+
+
+def test_a_challenger_that_lacks_classes_goes_live_only_by_a_person() -> None:
+    shown = {"a.Akita": 10, "b.Boxer": 10, "c.Collie": 10, "d.Dingo": 0}
+    document = evaluation_document(better(a=10), {**DOGS, "d.Dingo": 0}, images=shown, lower_bound=0.1)
+    decision = decided(document)
+    assert decision["ask"] == "it lacks a class of the champion (d.Dingo)"
+    assert decision["sentence"].startswith(
+        "The challenger goes live only if a person approves, because it lacks a class of the champion "
+        "(d.Dingo): accuracy "
+    )
+    assert decided(document, allow_lost_classes=True)["ask"] is None
+    worse = evaluation_document(better(a=1), {**DOGS, "d.Dingo": 0}, images=shown)
+    assert decided(worse)["ask"] is None  # nobody is asked about what stays out
+
+
+def test_accuracies_on_classes_that_one_model_cannot_know_are_told_apart() -> None:
+    decision = decided(evaluation_document({**better(a=8), "d.Dingo": 4}, DOGS, lower_bound=0.1))
+    assert (
+        "the champion cannot know 10 of the 40 test images (d.Dingo), and on the others it is 0.667 "
+        "against 0.600"
+    ) in decision["sentence"]
+    assert decision["ask"] is None
+
+    fish = {"g.Guppy": 8, "h.Haddock": 6}
+    shown = {**dict.fromkeys(DOGS, 0), **dict.fromkeys(fish, 10)}
+    strangers = evaluation_document(fish, dict.fromkeys(DOGS, 0), images=shown)
+    decision = decided(strangers)
+    assert "against the champion" not in decision["sentence"]
+    assert (
+        "accuracy 0.700 on classes of which the champion knows none (0.000 is required)"
+        in decision["sentence"]
+    )
+    assert decision["ask"] == "it lacks 3 classes of the champion (a.Akita, b.Boxer, c.Collie)"
+    assert decided(strangers, min_accuracy=0.8)["approved"] is False
 
 
 @pytest.mark.parametrize(("images", "approved"), [(10, False), (0, True)])

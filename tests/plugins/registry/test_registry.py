@@ -55,6 +55,7 @@ def results(
     *,
     right: int = 10,
     approval: bool = False,
+    ask: str | None = None,
     dataset: str = f"s3://{BUCKET}/datasets/dog_breed",
 ) -> Any:
     """The results before `register`, for a challenger that predicts so many of 20 images correctly."""
@@ -88,7 +89,7 @@ def results(
             "champion": {"package": None, "artifact": f"s3://{BUCKET}/old/model.tar.gz"},
         },
         "debugger": {**NO_RULES, "rules": [RULE]},
-        "gate": decide(Gate(), document, NO_RULES),
+        "gate": {**decide(Gate(), document, NO_RULES), "ask": ask},
     }
 
 
@@ -150,6 +151,10 @@ def test_the_gate_and_the_wish_for_approval_give_the_status(
     put: Register, right: int, approval: bool, status: str
 ) -> None:
     assert put(right=right, approval=approval)["status"] == status
+
+
+def test_a_model_that_a_person_has_to_approve_waits(put: Register) -> None:
+    assert put(right=16, ask="it lacks a class of the champion (d.Dingo)")["status"] == "PendingManualApproval"
 
 
 def test_registering_again_is_the_same_version(put: Register, aws: Aws, group: str) -> None:
