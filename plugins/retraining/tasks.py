@@ -92,8 +92,9 @@ class RetrainingTasks:
         """Builds **every request** of the run with the SageMaker SDK and uploads the training code. The
         log shows the requests and what they may cost; the names in them follow from the run, so that a
         retry finds its jobs. Skips the run if nothing changed since the last one. Stops jobs that outlived
-        their runs.
+        their runs, and finds what would keep the run from deploying in the end.
         """
+        from retraining.deployment.readiness import check_endpoint
         from retraining.jobs.leftovers import stop_leftovers
         from retraining.planning.plan import plan_run
         from retraining.runs.state import last_run
@@ -104,9 +105,11 @@ class RetrainingTasks:
             stop_leftovers(run.aws, self.pipeline.slug, run.location.run, states)
         last = last_run(run.aws, run.location)
         with skip_explained(get_current_context()["ti"]):
-            return plan_run(
+            plan = plan_run(
                 self.pipeline, run.settings, dataset, run.aws, run.location, run_id=run.run_id, last=last
             )
+        check_endpoint(run.aws, plan["deployment"], self.pipeline.package_group)
+        return plan
 
     def gate(self, evaluation: EvaluationResult, debugger: DebuggerResult) -> GateResult:
         """Decides whether the **challenger** may replace the champion, and says why in a sentence."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from retraining.aws.clients import Aws
@@ -14,6 +16,9 @@ from retraining.jobs.kinds import PROCESSING, RUNNING, TRAINING, TUNING, JobKind
 from retraining.jobs.logs import PROCESSING_JOBS, TRAINING_JOBS, LogTail
 from retraining.jobs.polling import LAST_LINES_SECONDS, job_pause
 from retraining.runs.results import Trial
+
+_LONGEST_QUIET = timedelta(seconds=55)  # with a poll's pause, a minute
+_LONG_AGO = "2000-01-01T00:00:00+00:00"
 
 
 class JobFollower(Follower):
@@ -89,21 +94,52 @@ class ProcessingFollower(LoggedJobFollower):
 
 
 class TuningFollower(JobFollower):
-    """Shows a line for every change of a trial."""
+    """Shows a line for every change of a trial, and every minute the last epoch of those that run."""
 
     kind = TUNING
+    clients = ("sagemaker", "logs")
 
     def changes(self, description: Mapping[str, Any]) -> Iterator[Line]:
         counters = [description["TrainingJobStatusCounters"], description["ObjectiveStatusCounters"]]
-        if counters == self.position.get("counters"):
+        quiet = datetime.now(UTC) - datetime.fromisoformat(self.position.get("said", _LONG_AGO))
+        if counters == self.position.get("counters") and quiet < _LONGEST_QUIET:
             return
-        shown = self.position.setdefault("trials", {})
-        for trial in trials_of(self.aws, self.name):
-            line = trial_line(trial)
-            if shown.get(trial["name"]) != line:
-                shown[trial["name"]] = line
-                yield Line(line)
+        trials = trials_of(self.aws, self.name)
+        yield from self._changed(trials)
+        if quiet >= _LONGEST_QUIET:
+            yield from self._epochs(trials, description)
         self.position["counters"] = counters
+        self.position["said"] = datetime.now(UTC).isoformat()
+
+    def _changed(self, trials: Iterable[Trial]) -> Iterator[Line]:
+        shown, reasons = self.position.setdefault("trials", {}), self.position.setdefault("reasons", {})
+        for trial in trials:
+            line = trial_line(trial)
+            if shown.get(trial["name"]) == line:
+                continue
+            shown[trial["name"]] = line
+            yield Line(line)
+            if reason := trial["reason"]:
+                first = reasons.setdefault(reason, trial["name"])
+                text = reason if first == trial["name"] else f"as {first}"
+                yield Line(f"Trial {trial['name']} failed: {text}", logging.WARNING)
+
+    def _epochs(self, trials: Iterable[Trial], description: Mapping[str, Any]) -> Iterator[Line]:
+        """The newest line of each running trial's log that has the objective metric."""
+        objective = _objective(description)
+        if objective is None:
+            return
+        logs = self.position.setdefault("logs", {})
+        for trial in trials:
+            if trial["status"] not in RUNNING:
+                logs.pop(trial["name"], None)
+                continue
+            tail = LogTail(
+                self.aws.logs, TRAINING_JOBS, f"{trial['name']}/", logs.setdefault(trial["name"], {})
+            )
+            lines = [line for line in tail.lines() if objective.search(line)]
+            if lines:
+                yield Line(f"Trial {trial['name']}: {lines[-1].strip()}")
 
 
 class RulesFollower(Follower):
@@ -132,6 +168,24 @@ def changed_rules(found: Iterable[RuleState], shown: dict[str, str]) -> Iterator
         if shown.get(state.rule) != state.line:
             shown[state.rule] = state.line
             yield Line(state.line, state.level)
+
+
+def _objective(description: Mapping[str, Any]) -> re.Pattern[str] | None:
+    """What finds the objective metric in a trial's log; None for an algorithm of SageMaker's own."""
+    metric = description["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]["MetricName"]
+    algorithm = description["TrainingJobDefinition"]["AlgorithmSpecification"]
+    for definition in algorithm.get("MetricDefinitions", ()):
+        if definition["Name"] == metric:
+            return re.compile(definition["Regex"])
+    return None
+
+
+def failures_of(trials: Sequence[Trial]) -> str:
+    """Why trials failed, equal reasons once, each with the number of its trials; empty if none did."""
+    counts = Counter(trial["reason"] for trial in trials if trial["reason"])
+    return "; ".join(
+        f"{count} of {len(trials)} trials failed: {reason}" for reason, count in counts.most_common()
+    )
 
 
 def trials_of(aws: Aws, name: str) -> list[Trial]:

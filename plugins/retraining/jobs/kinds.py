@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -137,4 +138,16 @@ def trial_of(summary: Mapping[str, Any]) -> Trial:
         "objective": metric.get("Value"),
         "hyperparameters": dict(summary.get("TunedHyperParameters", {})),
         "seconds": TRAINING.seconds(summary),
+        "reason": _point(summary.get("FailureReason")),
     }
+
+
+def _point(reason: str | None) -> str | None:
+    """The script's own error in the FailureReason of AWS's training toolkit, which has its command, too.
+
+    Trials that fail alike differ in the command alone, and in whether the toolkit saw the error's class.
+    """
+    found = re.search(r'ErrorMessage "(.*)"\s*Command "', reason or "", re.DOTALL)
+    if not found:
+        return reason
+    return re.sub(r"^\w*ValueError: ", "", found[1].strip().rpartition("\n")[2].strip())

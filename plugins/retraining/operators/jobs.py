@@ -119,6 +119,10 @@ class JobOperator(SageMakerOperator[R_co]):
     def result_of(self, description: Mapping[str, Any]) -> R_co:
         """The task's result, from the description of a completed job."""
 
+    def failure(self, description: Mapping[str, Any]) -> str:
+        """Why a job failed."""
+        return failure_reason(description)
+
     def finish(self, context: Context, event: Event, name: str, adopted: str | None) -> R_co:
         """Judge the job. `adopted` is when this attempt of the task found it running (ISO 8601)."""
         self.job_name = name
@@ -214,7 +218,7 @@ class JobOperator(SageMakerOperator[R_co]):
             raise JobFailedError(
                 f"The {noun} {name} was stopped ({detail}){hint}. Clear the task to try again."
             )
-        reason = failure_reason(description)
+        reason = self.failure(description)
         error = AirflowException if reason.startswith(_PLATFORM_FAULTS) else JobFailedError
         raise error(f"The {noun} {name} failed: {reason}")
 

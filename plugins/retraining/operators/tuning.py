@@ -9,7 +9,7 @@ from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTuningOper
 from airflow.sdk.exceptions import AirflowSkipException
 
 from retraining.errors import JobFailedError
-from retraining.jobs.followers import TuningFollower, trial_line, trials_of
+from retraining.jobs.followers import TuningFollower, failures_of, trial_line, trials_of
 from retraining.jobs.kinds import TUNING, trial_of
 from retraining.operators.jobs import JobOperator
 from retraining.runs.results import TuningResult
@@ -40,14 +40,19 @@ class TuningOperator(JobOperator[TuningResult], SageMakerTuningOperator):
     def create(self, request: Mapping[str, Any]) -> None:
         self.hook.create_tuning_job(dict(request), wait_for_completion=False)
 
+    def failure(self, description: Mapping[str, Any]) -> str:
+        failures = failures_of(trials_of(self.aws, description[TUNING.name]))
+        return " | ".join(text for text in (super().failure(description), failures) if text)
+
     def result_of(self, description: Mapping[str, Any]) -> TuningResult:
         name = description[TUNING.name]
         # after a warm start on the same data, the best of both searches
         best = description.get("OverallBestTrainingJob") or description.get("BestTrainingJob")
         if not best:
+            failures = failures_of(trials_of(self.aws, name))
             raise JobFailedError(
                 f"The tuning job {name} completed without a best trial: no trial reported its objective. "
-                "Read the trials' logs."
+                f"{failures or 'Read the logs of the trials.'}"
             )
         config = description["HyperParameterTuningJobConfig"]
         result: TuningResult = {

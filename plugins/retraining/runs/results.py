@@ -238,11 +238,14 @@ class LastRun(TypedDict):
 
 
 class Trial(TypedDict):
+    """`reason` is why it failed; None where it did not."""
+
     name: str
     status: str
     objective: float | None
     hyperparameters: dict[str, str]
     seconds: float | None
+    reason: str | None
 
 
 class TuningResult(TypedDict):

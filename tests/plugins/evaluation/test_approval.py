@@ -129,9 +129,10 @@ def test_nobody_is_asked_where_the_gate_said_no_or_the_run_does_not_want_it(
 
 
 def test_a_person_is_asked_about_lost_classes_whatever_the_settings_say() -> None:
-    gate = {**gated("Because."), "ask": "it lacks a class of the champion (d.Dingo)"}
+    gate: Any = {**gated("Because."), "ask": "it lacks a class of the champion (d.Dingo)"}
     assert without_asking(run_facts(False), gate) is None
-    assert without_asking(run_facts(False), {**gate, "approved": False}) is not None
+    gate["approved"] = False
+    assert without_asking(run_facts(False), gate) is not None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import threading
 import uuid
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from botocore.stub import Stubber
 from retraining.aws.clients import Aws
 from retraining.errors import JobFailedError
+from retraining.jobs.followers import TuningFollower
 from retraining.jobs.leftovers import stop_leftovers
 from retraining.operators.training import TrainingOperator
 from retraining.operators.tuning import TuningOperator
@@ -206,6 +208,35 @@ def test_tuning_shows_its_trials_and_returns_the_best(
         )
         == 1
     )
+
+
+def test_trials_that_fail_say_why_once(tuning: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    tuning["TrainingJobDefinition"]["StaticHyperParameters"]["behave"] = "badly"
+    with pytest.raises(
+        JobFailedError, match=r"3 of 3 trials failed: .*the learning rate is too high; lower it"
+    ):
+        run(TuningOperator, tuning)
+    log = capsys.readouterr().out
+    assert log.count("too high; lower it") == 1
+    assert len(re.findall(r"-00[23]-\S+ failed: as \S+-001-", log)) == 2
+
+
+def test_a_running_trial_has_a_line_a_minute(tuning: Any, aws: Aws, sagemaker: Any, unique: str) -> None:
+    tuning["TrainingJobDefinition"]["StaticHyperParameters"]["behave"] = "endlessly"
+    sagemaker.create_hyper_parameter_tuning_job(**tuning)
+    follower = TuningFollower(aws, {"name": unique})
+    said: list[str] = []
+
+    def minute_later() -> bool:
+        follower.position["said"] = "2026-01-01T00:00:00+00:00"
+        said.extend(line.text for line in follower.poll())
+        return any("epoch=1 train_loss=0.5 valid_accuracy=" in line for line in said)
+
+    wait_for(minute_later, 60, "an epoch")
+    assert not [
+        line.text for line in follower.poll() if "epoch=" in line.text
+    ]  # not before the minute is over
+    follower.stop()
 
 
 def test_no_tuning_request_skips_the_task() -> None:

@@ -154,7 +154,9 @@ def test_the_gate_and_the_wish_for_approval_give_the_status(
 
 
 def test_a_model_that_a_person_has_to_approve_waits(put: Register) -> None:
-    assert put(right=16, ask="it lacks a class of the champion (d.Dingo)")["status"] == "PendingManualApproval"
+    assert (
+        put(right=16, ask="it lacks a class of the champion (d.Dingo)")["status"] == "PendingManualApproval"
+    )
 
 
 def test_registering_again_is_the_same_version(put: Register, aws: Aws, group: str) -> None:

@@ -28,6 +28,7 @@ TRIAL: Trial = {
     "objective": 0.91,
     "hyperparameters": BEST,
     "seconds": 9.0,
+    "reason": None,
 }
 TUNING: TuningResult = {
     "job": "search-1",
