@@ -21,7 +21,7 @@ export LOCAL_DIR
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables: PIPELINE=name DATA=folder WEIGHTS=file ARCH=name PARAMS='{\"max_jobs\": 4}' KEEP=0"
+	@echo "  Variables: PIPELINE=name DATA=folder SPLIT=0.8,0.1,0.1 WEIGHTS=file ARCH=name PARAMS='{\"max_jobs\": 4}' KEEP=0"
 	@echo "             AIRFLOW_PORT=8080 SAGEMAKER_PORT=4600 REQUIRE_SIGNATURES=1 LOCAL_DIR=.local PYTHON=python3.11"
 	@echo "             GOLDEN=../shared/data/aws_golden WORKERS=3 (test processes) N=3 SEED=1 (chaos) EXAMPLES=500 (fuzz)"
 
@@ -43,7 +43,7 @@ trigger-asset: setup  ## say that the dataset has changed, and watch the run tha
 status: setup  ## what is running, and where
 	@$(DEMO) status
 
-dataset: setup  ## download Udacity's dogImages (1.1 GB, resumable)
+dataset: setup  ## arrange the images in DATA as a dataset (SPLIT); without DATA, download dogImages (1.1 GB, resumable)
 	@$(DEMO) dataset
 
 weights: setup  ## download torchvision's ImageNet weights for ARCH (resnet50)

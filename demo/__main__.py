@@ -16,8 +16,9 @@ from demo.drills.drills import run_drills
 from demo.drills.interventions import run_interventions
 from demo.drills.world import own_settings
 from demo.outcome import say
+from demo.pipelines import arranged
 from demo.run import Demo, log_in, run_by_asset, run_demo, show_addresses, start_services
-from demo.settings import DemoError, Settings, last_choice, number, read_choice, read_settings
+from demo.settings import DemoError, Settings, existing, last_choice, number, read_choice, read_settings
 from demo.supervisor import PartState
 
 INTERRUPTED = 130  # what a shell reports for a program that Ctrl-C ended
@@ -106,6 +107,10 @@ def download_bar(out: Console) -> Progress:
 
 
 def dataset_command(settings: Settings, out: Console) -> bool:
+    """The user's images as a dataset, or, without DATA, Udacity's."""
+    source = existing(os.environ, "DATA")
+    if source is not None:
+        return arranged(source, settings.local / "datasets" / source.name, os.environ.get("SPLIT"))
     with download_bar(out) as bar:
         task = bar.add_task("dogImages", total=None)
         folder = downloads.fetch_dataset(

@@ -13,6 +13,8 @@ from pathlib import Path
 from demo.settings import ROOT, SAMPLE_PIPELINE, DemoError
 
 PLUGINS = ROOT / "plugins"
+SHARES = "0.8,0.1,0.1"
+"""Of train, valid and test."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,13 @@ def create(pipeline: str) -> Path:
     return Path(_files("new", pipeline).strip())
 
 
+def arranged(source: Path, target: Path, shares: str | None) -> bool:
+    """Make a dataset of a folder of images at `target`, which is shown as it goes; whether it was made."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "retraining.dataset", str(source), str(target), shares or SHARES]
+    return subprocess.run(command, env=_environment(), check=False).returncode == 0
+
+
 def file_of(pipeline: str) -> Path:
     return ROOT / "dags" / "pipelines" / f"{pipeline}.yaml"
 
@@ -61,7 +70,7 @@ def file_of(pipeline: str) -> Path:
 def _files(*arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "retraining.config.files", *arguments],
-        env={**os.environ, "PYTHONPATH": str(PLUGINS)},
+        env=_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -69,3 +78,7 @@ def _files(*arguments: str) -> str:
     if done.returncode:
         raise DemoError(done.stderr.strip())
     return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(PLUGINS)}

@@ -57,7 +57,8 @@ def dataset_files(folder: Path) -> dict[str, Path]:
     if missing:
         raise DemoError(
             f"DATA={folder} has no folder {', '.join(missing)}: a dataset has train/, valid/ and test/, "
-            "each with one folder of images for every class"
+            f"each with one folder of images for every class. Other layouts become one by: make dataset "
+            f"DATA={folder}"
         )
     files = {
         path.relative_to(folder).as_posix(): path

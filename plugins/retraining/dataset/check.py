@@ -22,6 +22,7 @@ from retraining.dataset import manifest
 from retraining.dataset.duplicates import find_duplicates
 from retraining.dataset.findings import Findings, Problem, findings_of, problems_of, warnings_of
 from retraining.dataset.images import ImageFacts, InspectedImage, inspect_new
+from retraining.dataset.layouts import advice
 from retraining.dataset.listing import (
     SPLITS,
     Listing,
@@ -87,15 +88,20 @@ def check_dataset(
         _check_bucket(aws.s3, one)
     source = _Source(aws.s3, bucket, prefix, location)
     listing = list_images(aws.s3, bucket, prefix)
+    counts = listing.counts()
+    seen = advice(listing.paths) if not all(counts.values()) else None
     if not listing.images:
         raise DatasetError(
-            f"There are no images under {source.uri}/. Upload the dataset there as train/<class>/<file>, "
-            "valid/..., test/..., or name another location in the form or in the pipeline file."
+            f"There are no images under {source.uri}/. "
+            + (
+                seen
+                or "Upload the dataset there as train/<class>/<file>, valid/..., test/..., or name another "
+                "location in the form or in the pipeline file."
+            )
         )
-    counts = listing.counts()
     structure = tuple(structure_problems(listing, counts, pipeline.dataset))
     if structure:
-        problem = Problem("Incomplete splits and classes", structure)
+        problem = Problem("Incomplete splits and classes", (*([seen] if seen else ()), *structure))
         _stop(source, [problem], Page(source.uri, location.run, counts, problems=[problem]))
     log.info("%s has %d images of %d classes", source.uri, len(listing.images), len(counts["train"]))
     return _check_images(source, listing, counts, pipeline.dataset, last)

@@ -53,6 +53,11 @@ class Listing:
     ignored: list[str]
     unusable: list[str]
 
+    @property
+    def paths(self) -> list[str]:
+        """All paths below the prefix that are no marker of a folder."""
+        return [*(image.path for image in self.images), *self.unused, *self.ignored]
+
     def counts(self) -> dict[str, Counter[str]]:
         """Number of images by split and class."""
         return counts_of(self.images)
@@ -91,7 +96,7 @@ def structure_problems(listing: Listing, counts: dict[str, Counter[str]], limits
     return [
         *problems,
         *listing.unusable,
-        *_same_for_a_person(counts),
+        *same_for_a_person({label for count in counts.values() for label in count}),
         *_incomplete_splits(counts),
         *_unknown_classes(counts),
         *_too_few(counts, limits),
@@ -155,15 +160,15 @@ def _parts(path: str) -> tuple[str, str, str]:
     return split, "" if hidden else label, name if not hidden else ".hidden"
 
 
-def _same_for_a_person(counts: dict[str, Counter[str]]) -> Iterator[str]:
+def same_for_a_person(labels: Iterable[str]) -> Iterator[str]:
     """Classes whose names differ by case, accents' encoding or blanks alone."""
     by_meaning: dict[str, set[str]] = {}
-    for label in {label for count in counts.values() for label in count}:
+    for label in labels:
         meaning = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
         by_meaning.setdefault(meaning, set()).add(label)
-    for labels in by_meaning.values():
-        if len(labels) > 1:
-            spellings = " and ".join(ascii(label) for label in sorted(labels))
+    for same in by_meaning.values():
+        if len(same) > 1:
+            spellings = " and ".join(ascii(label) for label in sorted(same))
             yield f"{spellings}: are one class for a person; give them one name"
 
 
