@@ -18,6 +18,7 @@ from classifier.requests import RESPONSE_TYPE, answer
 from evaluation import job
 from evaluation.bootstrap import Resampling
 from evaluation.comparison import compare
+from evaluation.kept_images import keep_images
 from evaluation.scoring import read_test_set
 
 logger = logging.getLogger("evaluate")
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "champion" in models:
         logger.info("comparing the models on %d resamples of the test images", resampling.samples)
         comparison = compare(test, models["challenger"], models["champion"], resampling)
+    kept = keep_images(test, arguments.kept_images, arguments.output)
+    logger.info("kept %d test images with the results", kept)
     job.write_results(test, models, comparison, resampling, arguments.output)
     job.log_results(models, comparison)
 
@@ -62,6 +65,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--test", type=Path, default=processing / "input/test", help="folder of class folders")
     add("--left-out", type=Path, help="folder with a list of images that are not used")
     add("--output", type=Path, default=processing / "output", help="folder for the results")
+    kept = Limits(0, 1_000_000, whole=True)
+    add("--kept-images", type=kept, default=0, help="test images to keep with the results, of all classes")
     add("--batch-size", type=Limits(1, 4096, whole=True), default=32, help="images per forward pass")
     timed, resamples = Limits(0, 100_000, whole=True), Limits(100, 1_000_000, whole=True)
     add("--latency-images", type=timed, default=50, help="images to time one by one on the CPU; 0: none")

@@ -49,6 +49,10 @@ class VerificationError(UserError):
     """The endpoint does not respond, or not as the model did in the evaluation."""
 
 
+class UnverifiedError(UserError):
+    """The endpoint could not be checked, which says nothing about its model: nothing was changed."""
+
+
 class RunFailedError(UserError):
     """The run failed, which its report has written down."""
 

@@ -32,6 +32,8 @@ Undefined metrics, such as the recall of a class without images, are null.
 for multiclass problems, to which a model package's ModelMetrics refer.
 
 `predictions.jsonl` has one line per image: key, true, and for each model {class, probability}.
+
+`images/<key>` are some of the test images, in case the dataset changes.
 """
 
 import dataclasses

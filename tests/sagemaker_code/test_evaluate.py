@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import torch
 from classifier.artifact import ModelCard, save_model
 from classifier.errors import DatasetValueError, InputValueError, ModelValueError
 from classifier.model import build
+from evaluation.kept_images import sample
 from PIL import Image
 
 from tests.sagemaker_code.conftest import Trainer
@@ -359,3 +362,26 @@ class TestProcessingJob:
         assert message.startswith("ModelValueError: the champion in")
         assert message in outcome.stderr
         assert "Traceback" not in outcome.stderr
+
+
+def test_kept_images_are_of_every_class_and_have_predictions(
+    dataset: Path, champion: Path, tmp_path: Path
+) -> None:
+    results = run(tmp_path, dataset / "test", challenger=champion, latency_images=0, kept_images=7)
+    kept = {file.relative_to(tmp_path / "images").as_posix() for file in (tmp_path / "images").rglob("*.jpg")}
+    assert len(kept) == 7
+    assert Counter(key.partition("/")[0] for key in kept).most_common()[-1][1] == 2
+    assert kept < {row["key"] for row in results.predictions}
+    key = min(kept)
+    assert (tmp_path / "images" / key).read_bytes() == (dataset / "test" / key).read_bytes()
+
+
+def test_a_sample_is_spread_over_the_files_of_a_class_and_always_the_same() -> None:
+    keys = [f"{label}/{n:03}.jpg" for label in "abc" for n in range(50)]
+    kept = sample(keys, 30)
+    assert kept == sample(keys[::-1], 30)
+    numbers = sorted(int(key[2:5]) for key in kept if key.startswith("a/"))
+    assert len(numbers) == 10
+    assert max(after - before for before, after in pairwise(numbers)) <= 9
+    assert sorted(sample(keys, 1000)) == keys
+    assert sample([], 5) == []

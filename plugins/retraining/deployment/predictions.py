@@ -1,4 +1,4 @@
-"""Test images for an endpoint: choosing and sending them, and comparing predictions with the evaluation's."""
+"""Test images for an endpoint: sending them, and comparing predictions with the evaluation's."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from retraining.aws.clients import Aws
-from retraining.aws.s3 import content_of, read
+from retraining.aws.s3 import content_of, read, split_uri
 from retraining.errors import NoAnswerError, VerificationError
-from retraining.planning.evaluation import PREDICTIONS
+from retraining.planning.evaluation import IMAGES, PREDICTIONS
 from retraining.runs.results import ClassProbability, Latency, Prediction
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 ANY_IMAGE = "application/x-image"
 CONTENT_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 """Content types of requests by the image file's suffix; ANY_IMAGE for others."""
-_GOLDEN_RATIO = 0.618033988749895
 
 
 @dataclass(frozen=True)
@@ -43,64 +43,33 @@ class Comparison:
     agrees: bool
 
 
-def test_prefix(prefix: str) -> str:
-    """Key prefix of the test split of the dataset with this prefix, with a slash at its end."""
-    return f"{prefix}/test/".lstrip("/")
+def kept_images(s3: S3Client, output: str) -> dict[str, str]:
+    """The test images that an evaluation kept in its output folder: their S3 keys by `<class>/<file>`.
 
-
-def test_keys(
-    s3: S3Client, bucket: str, prefix: str, etags: Mapping[str, str] | None
-) -> dict[str, list[str]]:
-    """Keys of the test images of the dataset with this prefix, by class.
-
-    `etags` are earlier ETags by the images' paths below the dataset's prefix. If given, images that are new
-    or have changed since are left out, and the log says how many.
+    One of each class comes first.
     """
-    below = test_prefix(prefix)
-    keys: dict[str, list[str]] = {}
-    changed = []
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below):
+    bucket, folder = split_uri(f"{output}/{IMAGES}")
+    by_class: dict[str, list[str]] = {}
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{folder}/"):
         for entry in page.get("Contents", []):
-            path = entry["Key"].removeprefix(below)
-            label, _, name = path.partition("/")
-            if not name:
-                continue
-            if etags is None or etags.get(f"test/{path}") == entry["ETag"].strip('"'):
-                keys.setdefault(label, []).append(entry["Key"])
-            else:
-                changed.append(path)
-    if changed:
-        log.warning("%d test images are new or changed and left out, such as %s", len(changed), changed[0])
-    return keys
+            name = entry["Key"].removeprefix(f"{folder}/")
+            by_class.setdefault(name.partition("/")[0], []).append(name)
+    rounds = zip_longest(*by_class.values())
+    return {name: f"{folder}/{name}" for names in rounds for name in names if name is not None}
 
 
-def sample(keys_by_class: Mapping[str, list[str]], limit: int | None) -> list[str]:
-    """Up to `limit` keys, from each class in turn, spread evenly over its sorted keys; deterministic."""
-    total = sum(len(keys) for keys in keys_by_class.values())
-    limit = total if limit is None else min(limit, total)
-    classes = {label: _spread(sorted(keys)) for label, keys in sorted(keys_by_class.items())}
-    rounds = (
-        key
-        for n in range(max(map(len, classes.values()), default=0))
-        for keys in classes.values()
-        for key in keys[n : n + 1]
-    )
-    return [key for key, _ in zip(rounds, range(limit), strict=False)]
-
-
-def predict(aws: Aws, endpoint: str, bucket: str, key: str) -> Prediction:
-    """The endpoint's prediction for one image, whose folder is its true class.
+def predict(aws: Aws, endpoint: str, bucket: str, key: str, label: str) -> Prediction:
+    """The endpoint's prediction for one image of the true class `label`.
 
     Raises VerificationError if the model responds with an error, or so that the response cannot be read;
     NoAnswerError if the request did not reach it, or the response did not come back.
     """
     image = content_of(aws.s3, bucket, key)
-    path = PurePosixPath(key)
     started = time.perf_counter()
     try:
         response = aws.runtime.invoke_endpoint(
             EndpointName=endpoint,
-            ContentType=CONTENT_TYPES.get(path.suffix.lower(), ANY_IMAGE),
+            ContentType=CONTENT_TYPES.get(PurePosixPath(key).suffix.lower(), ANY_IMAGE),
             Accept="application/json",
             Body=image,
         )
@@ -114,7 +83,7 @@ def predict(aws: Aws, endpoint: str, bucket: str, key: str) -> Prediction:
         raise NoAnswerError(f"{text}. This says nothing about the model, so nothing was changed.") from error
     return {
         "image": f"s3://{bucket}/{key}",
-        "class": path.parent.name,
+        "class": label,
         "predicted": predicted,
         "probability": probability,
         "milliseconds": milliseconds,
@@ -174,8 +143,3 @@ def _is_the_models(error: Exception) -> bool:
     if isinstance(error, ClientError):
         return error.response["Error"]["Code"] == "ModelError"
     return not isinstance(error, BotoCoreError)
-
-
-def _spread(keys: Sequence[str]) -> list[str]:
-    """The keys in an order of which every beginning is spread over all of them (golden-ratio sequence)."""
-    return [key for _, key in sorted(((n * _GOLDEN_RATIO) % 1, key) for n, key in enumerate(keys))]

@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from retraining.aws.clients import Aws
-from retraining.aws.s3 import exists
+from retraining.aws.s3 import exists, split_uri
 from retraining.config.pipeline import Pipeline
-from retraining.dataset.listing import dataset_location
 from retraining.deployment.endpoint import Serving, at_rest, remembered_previous, serving
 from retraining.deployment.inventory import is_of_run
-from retraining.deployment.predictions import latency, predict, sample, test_keys
+from retraining.deployment.predictions import kept_images, latency, predict
 from retraining.deployment.verify import check_in_service, check_model
 from retraining.errors import RollbackError
 from retraining.planning.account import tags_of
@@ -126,8 +125,10 @@ def finish_rollback(
     )
     if replaced["package"]:
         reject(aws, replaced["package"], sentence)
-    bucket, keys = _test_images(pipeline, aws)
-    predictions = [predict(aws, endpoint["name"], bucket, key) for key in keys]
+    bucket, images = _test_images(aws, target["package"])
+    predictions = [
+        predict(aws, endpoint["name"], bucket, key, name.partition("/")[0]) for name, key in images.items()
+    ]
     for prediction in predictions:
         log.info("%(image)s: %(predicted)s (%(probability).2f), %(milliseconds).0f ms", prediction)
     mark_live(aws, target["package"], now, endpoint["config"])
@@ -229,10 +230,14 @@ def _model(
     return model
 
 
-def _test_images(pipeline: Pipeline, aws: Aws) -> tuple[str, list[str]]:
-    """Bucket and keys of a few images of the test split; none if the dataset has moved."""
-    bucket, prefix = dataset_location(pipeline.dataset_prefix, pipeline.bucket, aws)
-    keys = sample(test_keys(aws.s3, bucket, prefix, None), _IMAGES)
-    if not keys:
-        log.warning("No test images in s3://%s/%s: no predictions are checked", bucket, prefix)
-    return bucket, keys
+def _test_images(aws: Aws, package: str) -> tuple[str, dict[str, str]]:
+    """Bucket and keys of the test images that the version's own evaluation kept; none if they are gone."""
+    metadata = aws.sagemaker.describe_model_package(ModelPackageName=package).get(
+        "CustomerMetadataProperties", {}
+    )
+    output = metadata.get("evaluation", "")
+    bucket, _ = split_uri(output)
+    images = kept_images(aws.s3, output) if output else {}
+    if not images:
+        log.warning("The evaluation of %s kept no test images: no predictions are checked", package)
+    return bucket, dict(list(images.items())[:_IMAGES])

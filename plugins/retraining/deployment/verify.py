@@ -6,51 +6,44 @@ If not, the previous configuration is restored.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from retraining.aws.clients import Aws
+from retraining.aws.s3 import split_uri
 from retraining.config.pipeline import Pipeline
-from retraining.dataset import manifest
 from retraining.deployment.endpoint import at_rest, restore, serving
 from retraining.deployment.predictions import (
     compare,
+    kept_images,
     latency,
     offline_predictions,
     predict,
-    sample,
-    test_keys,
-    test_prefix,
 )
-from retraining.errors import DatasetError, DeploymentError, VerificationError
+from retraining.errors import DeploymentError, UnverifiedError, VerificationError
 from retraining.planning.deployment import STARTUP_SECONDS
 from retraining.registry.registry import mark_live, reject_or_log
 from retraining.runs.results import (
     Agreement,
-    ClassProbability,
     EndpointResult,
-    Prediction,
     RunResults,
     VerificationResult,
+    VerifiedPrediction,
 )
 
 log = logging.getLogger(__name__)
 
-_STANDARD_ERRORS = 4.0  # by which a sample's accuracy may differ from the trained model's
 _SHOWN_DIFFERENCES = 3
 
 
 def verify_endpoint(pipeline: Pipeline, results: RunResults, aws: Aws) -> VerificationResult:
-    """Send test images, spread evenly over the classes, and compare the predictions with the evaluation's.
+    """Send the test images that the evaluation kept, and compare the predictions with the evaluation's.
 
-    Images that were replaced since the run checked the dataset are left out. If the evaluation has no
-    predictions for the others, their accuracy is compared with the training job's. A model that passes
-    becomes live in the registry. One that fails is rejected there, and the endpoint's previous configuration
-    is restored. The result keeps as many predictions as `pipeline.verify.shown`, one of each class first.
+    A dataset that has changed meanwhile makes no difference. A model that passes becomes live in the
+    registry. One that fails is rejected there, and the endpoint's previous configuration is restored. The
+    result keeps as many predictions as `pipeline.verify.shown`, one of each class first.
     Raises VerificationError, which says what is wrong and what is in service now. What says nothing about
-    the model raises another error and changes nothing: NoAnswerError, ClientError, or DatasetError where
-    there are no test images.
+    the model raises another error and changes nothing: NoAnswerError, ClientError, or UnverifiedError where
+    there is nothing to compare with.
     """
     endpoint, package = results["endpoint"], results["package"]["arn"]
     check_in_service(aws, endpoint["name"], endpoint["config"])
@@ -90,61 +83,43 @@ def check_model(aws: Aws, config: str, artifact: str) -> None:
         raise VerificationError(f"The configuration {config} serves {served}, not {artifact}.")
 
 
-def plausible(accuracy: float, expected: float, count: int) -> bool:
-    """Whether a model of accuracy `expected` can have this `accuracy` on a sample of `count` images.
-
-    That is within four binomial standard errors, where the expected accuracy is kept away from 0 and 1 by one
-    image of the sample.
-    """
-    kept = min(max(expected, 1 / count), 1 - 1 / count) if count > 1 else 0.5
-    return abs(accuracy - expected) <= _STANDARD_ERRORS * math.sqrt(kept * (1 - kept) / count)
-
-
 def _examine(pipeline: Pipeline, results: RunResults, aws: Aws) -> VerificationResult:
     """Get predictions and compare them. Raises VerificationError without changing anything."""
-    dataset, training, endpoint = results["dataset"], results["training"], results["endpoint"]
-    bucket, prefix = dataset["bucket"], dataset["prefix"]
+    training, endpoint = results["training"], results["endpoint"]
     check_model(aws, endpoint["config"], training["model_artifact"])
-    checked = manifest.load(aws.s3, dataset["manifest"])
-    etags = None if checked is None else {image.path: image.etag for image, _ in checked}
-    keys = sample(test_keys(aws.s3, bucket, prefix, etags), pipeline.verify.images)
-    if not keys:
-        raise DatasetError(
-            f"s3://{bucket}/{test_prefix(prefix)} has no test images that were there when the run checked "
-            "the dataset, so the model could not be checked, and it stays in service. Restore the images and "
-            "clear this task, or start a new run."
+    output = results["evaluation"]["output"]
+    images = kept_images(aws.s3, output)
+    offline = offline_predictions(aws.s3, output)
+    if not images or images.keys() - offline.keys():
+        raise UnverifiedError(
+            f"{output} lacks test images or the predictions for them, so the model could not be checked, and "
+            "it stays in service. Clear the task `evaluate` to evaluate the model again."
         )
-    offline = {
-        f"s3://{bucket}/{test_prefix(prefix)}{name}": prediction
-        for name, prediction in offline_predictions(aws.s3, results["evaluation"]["output"]).items()
-    }
-    predictions = [predict(aws, endpoint["name"], bucket, key) for key in keys]
+    bucket, _ = split_uri(output)
+    predictions: list[VerifiedPrediction] = []
+    for name, key in images.items():
+        prediction = predict(aws, endpoint["name"], bucket, key, name.partition("/")[0])
+        predictions.append({**prediction, "offline": offline[name]})
     result: VerificationResult = {
         "endpoint": endpoint["name"],
         "config": endpoint["config"],
         "images": len(predictions),
         "accuracy": round(sum(p["predicted"] == p["class"] for p in predictions) / len(predictions), 4),
         "trained_accuracy": training["metrics"].get("test:accuracy"),
-        **_agreement(predictions, offline, pipeline.verify.tolerance),
+        **_agreement(predictions, pipeline.verify.tolerance),
         "latency_ms": latency(predictions),
         "predictions": predictions[: pipeline.verify.shown],
     }
     _show(result)
-    if not result["compared"]:
-        _check_accuracy(result)
     _check_latency(result, pipeline.verify.max_latency_ms)
     return result
 
 
-def _agreement(
-    predictions: list[Prediction], offline: Mapping[str, ClassProbability], tolerance: float
-) -> Agreement:
-    """Compare the predictions, adding `offline` to each. Raises VerificationError if any does not agree."""
+def _agreement(predictions: list[VerifiedPrediction], tolerance: float) -> Agreement:
+    """Compare the predictions with the evaluation's. Raises VerificationError if any does not agree."""
     compared, differing = [], []
     for prediction in predictions:
-        expected = prediction["offline"] = offline.get(prediction["image"])
-        if expected is None:
-            continue
+        expected = prediction["offline"]
         comparison = compare(prediction["top"], expected, tolerance)
         compared.append(comparison)
         if not comparison.agrees:
@@ -161,19 +136,9 @@ def _agreement(
     count = len(compared)
     return {
         "compared": count,
-        "agreement": round(sum(c.same_class for c in compared) / count, 4) if count else None,
-        "max_probability_difference": max(c.difference for c in compared) if count else None,
+        "agreement": round(sum(c.same_class for c in compared) / count, 4),
+        "max_probability_difference": max(c.difference for c in compared),
     }
-
-
-def _check_accuracy(result: VerificationResult) -> None:
-    """The only comparison that is left without offline predictions."""
-    trained, accuracy, count = result["trained_accuracy"], result["accuracy"], result["images"]
-    if trained is not None and not plausible(accuracy, trained, count):
-        raise VerificationError(
-            f"The endpoint {result['endpoint']} has accuracy {accuracy:.3f} on {count} test images, the "
-            f"trained model {trained:.3f}: it serves another model, or prepares images differently."
-        )
 
 
 def _check_latency(result: VerificationResult, limit: float | None) -> None:
@@ -212,11 +177,8 @@ def _show(result: VerificationResult) -> None:
         "latency %(latency_ms)s ms",
         result,
     )
-    if result["compared"]:
-        log.info(
-            "%(compared)d predictions compared with the evaluation's: the same class in %(agreement).4f of "
-            "them, probabilities differ by %(max_probability_difference).2g at most",
-            result,
-        )
-    else:
-        log.warning("The evaluation has no predictions for these images; only the accuracy is compared")
+    log.info(
+        "%(compared)d predictions compared with the evaluation's: the same class in %(agreement).4f of them, "
+        "probabilities differ by %(max_probability_difference).2g at most",
+        result,
+    )

@@ -27,6 +27,9 @@ OUTPUT = "evaluation"
 DOCUMENT = "evaluation.json"
 PREDICTIONS = "predictions.jsonl"
 MODEL_QUALITY = "model_quality.json"
+IMAGES = "images"
+"""Folder of the test images that the evaluation keeps, `<class>/<file>`."""
+_ALL = 1_000_000  # the most images that the script keeps
 _SEED = 0  # of the bootstrap, so that the same models on the same images get the same decision
 
 # At most 256 characters, as each word of an entry point.
@@ -50,6 +53,7 @@ def evaluation_request(run: PlannedRun) -> CreateProcessingJobRequestTypeDef:
         "confidence": run.pipeline.gate.confidence,
         "bootstrap-samples": settings.bootstrap_samples,
         "latency-images": settings.latency_images,
+        "kept-images": run.pipeline.verify.images or _ALL,
         "seed": _SEED,
     }
     inputs = {"code": run.code, "test": f"{run.dataset}/test/"}

@@ -473,10 +473,15 @@ Prediction = TypedDict(
         "probability": float,
         "milliseconds": float,
         "top": list[ClassProbability],
-        "offline": NotRequired[ClassProbability | None],
     },
 )
-"""An endpoint's response for one test image of the true class `class`; `offline` is the evaluation's."""
+"""An endpoint's response for one test image of the true class `class`."""
+
+
+class VerifiedPrediction(Prediction):
+    """With the evaluation's prediction for the same image."""
+
+    offline: ClassProbability
 
 
 class Latency(TypedDict):
@@ -489,12 +494,12 @@ class Latency(TypedDict):
 
 class Agreement(TypedDict):
     """The endpoint's predictions against the evaluation's: `agreement` is the share of the `compared` images
-    with the same class. None where nothing could be compared.
+    with the same class.
     """
 
     compared: int
-    agreement: float | None
-    max_probability_difference: float | None
+    agreement: float
+    max_probability_difference: float
 
 
 class VerificationResult(Agreement):
@@ -506,7 +511,7 @@ class VerificationResult(Agreement):
     accuracy: float
     trained_accuracy: float | None
     latency_ms: Latency
-    predictions: list[Prediction]
+    predictions: list[VerifiedPrediction]
 
 
 class ResourceNames(TypedDict):

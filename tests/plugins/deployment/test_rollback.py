@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 from airflow.sdk.types import DagRunProtocol
 from retraining.aws.clients import Aws
+from retraining.aws.s3 import write
 from retraining.config.pipeline import Pipeline
 from retraining.deployment.rollback import choose, finish_rollback
 from retraining.errors import DeploymentError, RollbackError, VerificationError
@@ -70,7 +71,13 @@ def live(own: Pipeline, aws: Aws) -> Callable[..., Version]:
         artifact = put_model(aws.s3, f"rollback/{own.name}/{number}/model.tar.gz", response)
         request = deployment_request(config, own.endpoint_name, artifact, DataCaptureConfig=CAPTURE)
         deploy(request)
-        return Version(config, artifact, register_model(aws, own.package_group, artifact, config))
+        package = register_model(aws, own.package_group, artifact, config)
+        evaluation = f"s3://{BUCKET}/rollback/{own.name}/{number}/evaluation"
+        write(aws.s3, f"{evaluation}/images/a/1.jpg", image_bytes())
+        aws.sagemaker.update_model_package(
+            ModelPackageArn=package, CustomerMetadataProperties={"evaluation": evaluation}
+        )
+        return Version(config, artifact, package)
 
     return put
 
@@ -104,7 +111,6 @@ def test_twice_goes_two_models_back_and_then_there_is_none(
     own: Pipeline, live: Callable[..., Version], aws: Aws
 ) -> None:
     first, second, third = live(1), live(2), live(3)
-    aws.s3.put_object(Bucket=BUCKET, Key=f"datasets/{own.name}/test/a/1.jpg", Body=image_bytes())
 
     result = roll_back(own, aws, "one")
     assert (result["target"]["package"], result["replaced"]["package"]) == (second.package, third.package)
@@ -152,7 +158,6 @@ def test_a_model_without_predictions_is_an_error_and_the_replaced_one_is_rejecte
 ) -> None:
     live(1, "no JSON")
     second = live(2)
-    aws.s3.put_object(Bucket=BUCKET, Key=f"datasets/{own.name}/test/a/1.jpg", Body=image_bytes())
     with pytest.raises(VerificationError, match="gave no prediction"):
         roll_back(own, aws, "one")
     assert status(aws, second.package)[0] == "Rejected"

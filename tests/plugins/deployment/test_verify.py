@@ -5,23 +5,17 @@ from __future__ import annotations
 import json
 import socket
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any
 
 import boto3
 import pytest
 from botocore.config import Config
 from retraining.aws.clients import Aws
-from retraining.aws.s3 import write
 from retraining.config.pipeline import Pipeline
-from retraining.dataset.images import ImageFacts
-from retraining.dataset.listing import list_images
-from retraining.dataset.manifest import encode
-from retraining.deployment.predictions import compare, predict, sample
-from retraining.deployment.verify import plausible, verify_endpoint
-from retraining.errors import NoAnswerError, VerificationError
+from retraining.deployment.predictions import compare, predict
+from retraining.deployment.verify import verify_endpoint
+from retraining.errors import NoAnswerError, UnverifiedError, VerificationError
 from retraining.registry.registry import LIVE_CONFIG, reject
 from retraining.runs.results import ClassProbability, EndpointResult, VerificationResult
 
@@ -29,43 +23,6 @@ from tests.dags.airflow_home import BUCKET
 from tests.local_sagemaker.runtime_process import RuntimeProcess
 from tests.plugins.models import deploy, deployment_request, put_model, register_model
 from tests.plugins.traffic import traffic
-
-KEYS = {label: [f"test/{label}/{n:03}.jpg" for n in range(50)] for label in ("a", "b", "c")}
-
-
-def test_a_sample_is_even_over_the_classes_and_always_the_same() -> None:
-    keys = sample(KEYS, 30)
-    assert Counter(key.split("/")[1] for key in keys) == {"a": 10, "b": 10, "c": 10}
-    assert keys == sample({label: names[::-1] for label, names in KEYS.items()}, 30)
-    numbers = sorted(int(key[-7:-4]) for key in keys if "/a/" in key)
-    assert max(after - before for before, after in pairwise(numbers)) <= 9
-
-
-@pytest.mark.parametrize("limit", [None, 150, 1000])
-def test_a_large_limit_takes_every_image_once(limit: int | None) -> None:
-    assert sorted(sample(KEYS, limit)) == sorted(key for keys in KEYS.values() for key in keys)
-
-
-def test_a_sample_of_nothing_is_empty() -> None:
-    assert sample({}, 5) == []
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "expected", "count", "believed"),
-    [
-        (0.55, 0.60, 60, True),
-        (0.30, 0.60, 60, False),
-        (0.59, 0.60, 10_000, True),
-        (0.55, 0.60, 10_000, False),
-        (1.0, 1.0, 20, True),
-        (0.5, 1.0, 20, False),
-        (0.0, 1.0, 1, True),
-    ],
-)
-def test_a_sample_is_believed_within_four_standard_errors(
-    accuracy: float, expected: float, count: int, believed: bool
-) -> None:
-    assert plausible(accuracy, expected, count) is believed
 
 
 def best(**probabilities: float) -> list[ClassProbability]:
@@ -144,32 +101,26 @@ def artifact_of(endpoint: EndpointResult) -> str:
 
 @pytest.fixture
 def verify(pipeline: Pipeline, aws: Aws, upload: Any) -> Any:
-    """Runs the check on two classes of 15 images, for which the endpoint always responds with `body`, except
-    for the images that are `replaced` after the check of the dataset. `artifact` is the trained model's.
+    """Runs the check on two classes of 15 images, for which the endpoint always responds with `body`.
+    `artifact` is the trained model's.
     """
 
     def run(
         endpoint: EndpointResult,
         body: bytes,
-        trained: float | None = None,
         predictions: bytes | None = None,
+        trained: float | None = None,
         *,
+        names: list[str] = NAMES,
         package: str | None = None,
         artifact: str | None = None,
-        replaced: dict[str, bytes] | None = None,
         **limits: Any,
     ) -> VerificationResult:
-        upload("verify/test", dict.fromkeys(NAMES, body))
         folder = f"verify/run-{uuid.uuid4().hex[:8]}"
-        manifest = f"s3://{BUCKET}/{folder}/manifest.jsonl.gz"
-        images = list_images(aws.s3, BUCKET, "verify").images
-        facts = {image.version: ImageFacts("5e" * 32, problem="is not an image") for image in images}
-        write(aws.s3, manifest, encode(images, facts))
-        upload("verify/test", replaced or {})
+        upload(f"{folder}/images", dict.fromkeys(names, body))
         if predictions is not None:
             upload(folder, {"predictions.jsonl": predictions})
         results: Any = {
-            "dataset": {"bucket": BUCKET, "prefix": "verify", "manifest": manifest},
             "training": {
                 "metrics": {} if trained is None else {"test:accuracy": trained},
                 "model_artifact": artifact or artifact_of(endpoint),
@@ -190,21 +141,13 @@ def first(deployed: Callable[[int], EndpointResult]) -> EndpointResult:
 
 
 def test_the_predictions_are_compared_with_the_evaluation(verify: Any, first: EndpointResult) -> None:
-    result = verify(first, says(RED), 0.99, offline(RED, 0.9004))
+    result = verify(first, says(RED), offline(RED, 0.9004), 0.99)
     assert (result["images"], result["compared"], result["agreement"]) == (30, 30, 1.0)
     assert result["max_probability_difference"] == pytest.approx(0.0004)
     assert (result["endpoint"], result["config"]) == (first["name"], first["config"])
     shown = result["predictions"][0]
     assert (shown["class"], shown["predicted"], shown["offline"]["class"]) == (RED, RED, RED)
     assert result["latency_ms"].keys() == {"median", "p95", "max"}
-
-
-def test_an_image_that_was_replaced_meanwhile_does_not_count(
-    verify: Any, first: EndpointResult, caplog: pytest.LogCaptureFixture
-) -> None:
-    result = verify(first, says(RED), predictions=offline(RED), replaced={NAMES[0]: says(BLUE)})
-    assert (result["images"], result["compared"]) == (29, 29)
-    assert f"1 test images are new or changed and left out, such as {NAMES[0]}" in caplog.text
 
 
 def test_a_response_that_does_not_come_says_nothing_about_the_model(
@@ -222,26 +165,20 @@ def test_a_response_that_does_not_come_says_nothing_about_the_model(
         )
         monkeypatch.setitem(vars(aws), "runtime", runtime)
         with pytest.raises(NoAnswerError, match=r"gave no prediction for .*1\.jpg: Read timeout"):
-            predict(aws, "hanging", BUCKET, "verify/hanging/a/1.jpg")
-
-
-def test_without_predictions_the_accuracy_counts(verify: Any, first: EndpointResult) -> None:
-    result = verify(first, says(RED), 0.5)
-    assert (result["images"], result["compared"], result["accuracy"]) == (30, 0, 0.5)
-    assert (result["agreement"], result["trained_accuracy"]) == (None, 0.5)
-    assert verify(first, says(RED), 0.5, offline(BLUE, names=["003.Green/1.jpg"]))["compared"] == 0
-    assert verify(first, says(RED))["trained_accuracy"] is None
+            predict(aws, "hanging", BUCKET, "verify/hanging/a/1.jpg", "a")
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         ({"body": says(RED), "predictions": offline(BLUE)}, r"predictions for 30 of 30 test images differ"),
-        ({"body": says(RED), "trained": 1.0}, r"has accuracy 0\.500 on 30 test images, .* model 1\.000"),
-        ({"body": says(RED), "max_latency_ms": 0.01}, r"verify\.max_latency_ms allows 0 ms"),
-        ({"body": b"no JSON", "trained": 0.5}, r"gave no prediction for s3://.*/verify/test/"),
-        ({"body": b"{}", "trained": 0.5}, "gave no prediction"),
-        ({"body": b'{"predictions": []}', "trained": 0.5}, "gave no prediction"),
+        (
+            {"body": says(RED), "predictions": offline(RED), "max_latency_ms": 0.01},
+            r"verify\.max_latency_ms allows 0 ms",
+        ),
+        ({"body": b"no JSON", "predictions": offline(RED)}, r"gave no prediction for s3://.*/verify/run"),
+        ({"body": b"{}", "predictions": offline(RED)}, "gave no prediction"),
+        ({"body": b'{"predictions": []}', "predictions": offline(RED)}, "gave no prediction"),
     ],
 )
 def test_an_error_says_what_is_wrong_and_a_first_model_stays(
@@ -301,3 +238,20 @@ def test_another_model_under_the_configuration_is_found(
     other = f"s3://{BUCKET}/another/model.tar.gz"
     with pytest.raises(VerificationError, match=r"serves s3://.*, not s3://.*/another/model\.tar\.gz"):
         verify(found, says(RED), predictions=offline(RED), package=package, artifact=other)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"names": []}, {"predictions": None}, {"predictions": offline(RED, names=NAMES[1:])}],
+    ids=["no images", "no predictions", "not all predictions"],
+)
+def test_what_cannot_be_verified_is_left_as_it_is(
+    verify: Any, deployed: Callable[[int], EndpointResult], arguments: dict[str, Any], aws: Aws
+) -> None:
+    endpoint = deployed(5)
+    package = register_model(aws, endpoint["name"], artifact_of(endpoint))
+    with pytest.raises(UnverifiedError, match="could not be checked, and it stays in service"):
+        verify(endpoint, says(RED), **{"predictions": offline(RED), **arguments}, package=package)
+    running = aws.sagemaker.describe_endpoint(EndpointName=endpoint["name"])["EndpointConfigName"]
+    status = aws.sagemaker.describe_model_package(ModelPackageName=package)["ModelApprovalStatus"]
+    assert (running, status) == (endpoint["config"], "Approved")
