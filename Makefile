@@ -15,7 +15,7 @@ WORKERS ?= 3
 export LOCAL_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down trigger trigger-asset status dataset weights setup setup-development wheels python \
+.PHONY: help demo up down trigger watch stop-run open trigger-asset status dataset weights setup setup-development wheels python \
 	pipeline pipeline-schema aws-check aws-tables iam-policies mwaa test-airflow-versions test-aws-images test lint types test-training test-sagemaker test-airflow test-end-to-end drills interventions chaos fuzz rules-matrix pins audit
 
 help:  ## this list
@@ -36,6 +36,15 @@ down: setup  ## stop what `make up` or `make demo` started
 
 trigger: setup  ## start another run and watch it
 	@$(DEMO) trigger
+
+watch: setup  ## show the run that is going on
+	@$(DEMO) watch
+
+stop-run: setup  ## stop the run that is going on, and its jobs
+	@$(DEMO) stop-run
+
+open: setup  ## open Airflow in the browser, signed in
+	@$(DEMO) open
 
 trigger-asset: setup  ## say that the dataset has changed, and watch the run that this starts
 	@$(DEMO) trigger-asset

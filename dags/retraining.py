@@ -16,7 +16,7 @@ import retraining.airflow_version  # noqa: F401  # isort: skip (first: it refuse
 import airflow.providers.amazon.aws.operators.sagemaker
 import airflow.providers.standard.decorators.python
 import airflow.providers.standard.operators.hitl  # noqa: F401
-from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, dag
+from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, TaskGroup, dag
 from retraining.config.params import form
 from retraining.config.pipeline import Pipeline
 from retraining.operators.approval import ApprovalOperator
@@ -118,6 +118,11 @@ def schedule(pipeline: Pipeline) -> AssetOrTimeSchedule | list[Asset]:
     return AssetOrTimeSchedule(timetable=weekly, assets=[asset])
 
 
+def part(name: str) -> TaskGroup:
+    """A part of the run in the graph; the tasks' ids stay as they are."""
+    return TaskGroup(name, prefix_group_id=False)
+
+
 def retraining_dag(pipeline: Pipeline) -> DAG:
     """The DAG `<pipeline>_retraining`."""
 
@@ -147,95 +152,97 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
     def retraining() -> None:
         tasks = RetrainingTasks(pipeline)
 
-        dataset = typed_task(tasks.check_dataset, show_return_value_in_logs=False)()
-        plan = typed_task(tasks.plan, multiple_outputs=True, show_return_value_in_logs=False)(dataset)
+        with part("data"):
+            dataset = typed_task(tasks.check_dataset, show_return_value_in_logs=False)()
+            plan = typed_task(tasks.plan, multiple_outputs=True, show_return_value_in_logs=False)(dataset)
         keep = pipeline.job.keep_running_on_kill
-        tune = TuningOperator(
-            task_id="tune", config=plan["tuning"], keep_running_on_kill=keep, doc_md=TUNE_DOC
-        )
-        train = TrainingOperator(
-            task_id="train",
-            config=plan["training"],
-            tuning=tune.result,
-            keep_running_on_kill=keep,
-            trigger_rule=NOTHING_FAILED,
-            doc_md=TRAIN_DOC,
-        )
-        rules = DebuggerStatusOperator(
-            task_id="debugger_status", pipeline=pipeline, training=train.result, doc_md=RULES_DOC
-        )
-
-        evaluate = EvaluationOperator(
-            task_id="evaluate",
-            config=plan["evaluation"],
-            training=train.result,
-            endpoint=pipeline.endpoint_name,
-            package_group=pipeline.package_group,
-            keep_running_on_kill=keep,
-            doc_md=EVALUATE_DOC,
-        )
-        rules >> evaluate
-        gate = typed_task(tasks.gate)(evaluate.result, rules.result)
-        # Not with `dataset`: these results are for tasks that are skipped if `plan` skips the run.
-        results: RunResults = {
-            "plan": plan,
-            "tuning": tune.result,
-            "training": train.result,
-            "debugger": rules.result,
-            "evaluation": evaluate.result,
-            "gate": gate,
-        }
-        package = typed_task(tasks.register, multiple_outputs=True, trigger_rule=NOTHING_FAILED)(results)
-        approve = ApprovalOperator(
-            task_id="approve",
-            pipeline=pipeline,
-            plan=plan,
-            gate=gate,
-            package=package,
-            debugger=rules.result,
-            notifiers=notifiers(pipeline, "approval"),
-            doc_md=APPROVE_DOC,
-        )
-
-        deploy = EndpointOperator(
-            task_id="deploy",
-            config=plan["deployment"],
-            artifact=evaluate.result["challenger"],
-            alarms=plan["alarms"],
-            package=package["arn"],
-            replaces=evaluate.result["replaces"],
-            approval=approve.result,
-            doc_md=DEPLOY_DOC,
-        )
-        verification = typed_task(tasks.verify)(
-            {
-                "dataset": dataset,
+        with part("training"):
+            tune = TuningOperator(
+                task_id="tune", config=plan["tuning"], keep_running_on_kill=keep, doc_md=TUNE_DOC
+            )
+            train = TrainingOperator(
+                task_id="train",
+                config=plan["training"],
+                tuning=tune.result,
+                keep_running_on_kill=keep,
+                trigger_rule=NOTHING_FAILED,
+                doc_md=TRAIN_DOC,
+            )
+            rules = DebuggerStatusOperator(
+                task_id="debugger_status", pipeline=pipeline, training=train.result, doc_md=RULES_DOC
+            )
+        with part("decision"):
+            evaluate = EvaluationOperator(
+                task_id="evaluate",
+                config=plan["evaluation"],
+                training=train.result,
+                endpoint=pipeline.endpoint_name,
+                package_group=pipeline.package_group,
+                keep_running_on_kill=keep,
+                doc_md=EVALUATE_DOC,
+            )
+            rules >> evaluate
+            gate = typed_task(tasks.gate)(evaluate.result, rules.result)
+            # Not with `dataset`: these results are for tasks that are skipped if `plan` skips the run.
+            results: RunResults = {
+                "plan": plan,
+                "tuning": tune.result,
                 "training": train.result,
+                "debugger": rules.result,
                 "evaluation": evaluate.result,
-                "package": package,
-                "endpoint": deploy.result,
+                "gate": gate,
             }
-        )
+            package = typed_task(tasks.register, multiple_outputs=True, trigger_rule=NOTHING_FAILED)(results)
+            approve = ApprovalOperator(
+                task_id="approve",
+                pipeline=pipeline,
+                plan=plan,
+                gate=gate,
+                package=package,
+                debugger=rules.result,
+                notifiers=notifiers(pipeline, "approval"),
+                doc_md=APPROVE_DOC,
+            )
+        with part("deployment"):
+            deploy = EndpointOperator(
+                task_id="deploy",
+                config=plan["deployment"],
+                artifact=evaluate.result["challenger"],
+                alarms=plan["alarms"],
+                package=package["arn"],
+                replaces=evaluate.result["replaces"],
+                approval=approve.result,
+                doc_md=DEPLOY_DOC,
+            )
+            verification = typed_task(tasks.verify)(
+                {
+                    "training": train.result,
+                    "evaluation": evaluate.result,
+                    "package": package,
+                    "endpoint": deploy.result,
+                }
+            )
         results = {**results, "package": package, "approval": approve.result}
 
-        remember = typed_task(tasks.remember, trigger_rule=NOTHING_FAILED, show_return_value_in_logs=False)(
-            results
-        )
-        retired = typed_task(tasks.retire, trigger_rule=NOTHING_FAILED)()
-        in_order(verification, remember, retired)
-        report = ReportOperator(
-            task_id="report",
-            pipeline=pipeline,
-            results={
-                **results,
-                "dataset": dataset,
-                "endpoint": deploy.result,
-                "verification": verification,
-                "retired": retired,
-            },
-            doc_md=REPORT_DOC,
-        )
-        report.as_teardown(on_failure_fail_dagrun=True)  # runs whatever failed, and fails if the run did
+        with part("wrap_up"):
+            remember = typed_task(
+                tasks.remember, trigger_rule=NOTHING_FAILED, show_return_value_in_logs=False
+            )(results)
+            retired = typed_task(tasks.retire, trigger_rule=NOTHING_FAILED)()
+            in_order(verification, remember, retired)
+            report = ReportOperator(
+                task_id="report",
+                pipeline=pipeline,
+                results={
+                    **results,
+                    "dataset": dataset,
+                    "endpoint": deploy.result,
+                    "verification": verification,
+                    "retired": retired,
+                },
+                doc_md=REPORT_DOC,
+            )
+            report.as_teardown(on_failure_fail_dagrun=True)  # runs whatever failed, and fails if the run did
 
     return retraining()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import webbrowser
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
@@ -15,9 +16,20 @@ from demo.chaos.chaos import run_chaos
 from demo.drills.drills import run_drills
 from demo.drills.interventions import run_interventions
 from demo.drills.world import own_settings
+from demo.opening import open_signed_in
 from demo.outcome import say
 from demo.pipelines import arranged
-from demo.run import Demo, log_in, run_by_asset, run_demo, show_addresses, start_services
+from demo.run import (
+    Demo,
+    chosen_pipeline,
+    log_in,
+    run_by_asset,
+    run_demo,
+    show_addresses,
+    start_services,
+    stop_run,
+    watch_run,
+)
 from demo.settings import DemoError, Settings, existing, last_choice, number, read_choice, read_settings
 from demo.supervisor import PartState
 
@@ -36,8 +48,6 @@ def demo_command(settings: Settings, out: Console) -> bool:
     finally:
         if os.environ.get("KEEP") == "0":
             stop_services(settings, out)
-        else:
-            show_addresses(settings, out)
     return succeeded
 
 
@@ -45,24 +55,50 @@ def up_command(settings: Settings, out: Console) -> bool:
     demo = Demo(settings, last_choice(settings.choice), out)
     start_services(demo)
     with log_in(demo):
-        show_addresses(settings, out)
+        pass
     return True
+
+
+def open_command(settings: Settings, out: Console) -> bool:
+    """Airflow's page of the pipeline, in the browser, signed in; starts what does not run."""
+    demo = Demo(settings, last_choice(settings.choice), out)
+    start_services(demo)
+    with log_in(demo) as api:
+        url, token = str(api.client.base_url), api.token
+    say(out, f"  opening {url}: the first of these addresses works once")
+
+    def show(address: str) -> None:
+        say(out, f"  {address}")
+        webbrowser.open(address)
+
+    return open_signed_in(url, token, show)
+
+
+def watch_command(settings: Settings, out: Console) -> bool:
+    return watch_run(chosen(settings, out))
+
+
+def stop_run_command(settings: Settings, out: Console) -> bool:
+    return stop_run(chosen(settings, out))
+
+
+def chosen(settings: Settings, out: Console) -> Demo:
+    """The pipeline of the last `make demo`, or PIPELINE."""
+    demo = Demo(settings, read_choice(os.environ, last_choice(settings.choice)), out)
+    demo.names = chosen_pipeline(demo)
+    return demo
 
 
 def trigger_command(settings: Settings, out: Console) -> bool:
     """Another run with what the last `make demo` chose, but for what is given now."""
     demo = Demo(settings, read_choice(os.environ, last_choice(settings.choice)), out)
-    succeeded = run_demo(demo, end_earlier=False)
-    show_addresses(settings, out)
-    return succeeded
+    return run_demo(demo, end_earlier=False)
 
 
 def trigger_asset_command(settings: Settings, out: Console) -> bool:
     """A run by an update of the dataset's asset, with the pipeline file's own values."""
     demo = Demo(settings, last_choice(settings.choice), out)
-    succeeded = run_by_asset(demo)
-    show_addresses(settings, out)
-    return succeeded
+    return run_by_asset(demo)
 
 
 def drills_command(settings: Settings, out: Console) -> bool:
@@ -142,6 +178,9 @@ COMMANDS: dict[str, Callable[[Settings, Console], bool]] = {
     "chaos": chaos_command,
     "interventions": interventions_command,
     "trigger": trigger_command,
+    "watch": watch_command,
+    "stop-run": stop_run_command,
+    "open": open_command,
     "trigger-asset": trigger_asset_command,
     "status": status_command,
     "dataset": dataset_command,
@@ -160,7 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(
-            "\nInterrupted. What was started goes on: make status shows it, make down stops it.",
+            "\nDetached. What was started goes on: make watch comes back to a run, make stop-run stops it, "
+            "make status shows what runs, make down stops everything.",
             file=sys.stderr,
         )
         return INTERRUPTED

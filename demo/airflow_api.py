@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -69,7 +70,12 @@ class AirflowApi:
             raise DemoError(
                 f"Airflow at {url} refused the user {user}: HTTP {response.status_code} {response.text}"
             )
-        self.client.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
+        self.token: str = response.json()["access_token"]
+        self.client.headers["Authorization"] = f"Bearer {self.token}"
+
+    def url_of(self, dag_id: str, run_id: str) -> str:
+        """The address of a run's page."""
+        return str(self.client.base_url.join(f"/dags/{dag_id}/runs/{quote(run_id)}"))
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+import httpx
+from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -12,6 +14,7 @@ from rich.text import Text
 
 from demo.airflow_api import FINISHED_RUN, TaskState
 from demo.observation import Job, Tuning, View
+from demo.settings import DemoError
 
 POLL_SECONDS = 1.0
 SEARCHED = ("lr", "momentum", "batch-size", "epochs")
@@ -29,6 +32,11 @@ COLOURS = {
     "up_for_retry": "yellow",
     "Stopped": "yellow",
 }
+
+
+ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
+PATIENCE_SECONDS = 120.0
+_AROUND_ROWS = 4  # an empty line, the title, the heading, the caption
 
 
 def seconds(value: float | None) -> str:
@@ -51,55 +59,90 @@ def short(text: str) -> str:
         return text
 
 
-def task_table(tasks: tuple[TaskState, ...]) -> Table:
-    table = Table(title="Tasks", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for heading in ("task", "state", "time"):
-        table.add_column(heading, justify="right" if heading == "time" else "left")
-    for task in tasks:
+def task_lines(tasks: tuple[TaskState, ...]) -> list[RenderableType]:
+    """Ended tasks in a line, one line for each that is under way, the others as a number."""
+    ended = [task for task in tasks if task.ended and task.state in ENDED]
+    active = [task for task in tasks if task not in ended and task.state not in {"waiting", "scheduled"}]
+    waiting = len(tasks) - len(ended) - len(active)
+    lines: list[RenderableType] = []
+    if ended:
+        words = Text()
+        for task in ended:
+            tries = f" ({task.attempts} attempts)" if task.attempts > 1 else ""
+            words.append(f"{task.task_id}{tries} ", style=COLOURS.get(task.state, "dim"))
+        lines.append(words)
+    for task in active:
         retried = f" (attempt {task.attempts})" if task.attempts > 1 else ""
-        table.add_row(task.task_id, coloured(task.state) + retried, seconds(task.seconds))
-    return table
+        lines.append(
+            Text.assemble(
+                ("▸ ", "bold"),
+                f"{task.task_id}  ",
+                coloured(task.state),
+                retried,
+                "  ",
+                seconds(task.seconds),
+            )
+        )
+    if waiting:
+        lines.append(Text(f"{waiting} tasks wait", style="dim"))
+    return lines
 
 
-def trial_table(tuning: Tuning) -> Table:
-    table = Table(title=f"Tuning {tuning.name}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+def trial_table(tuning: Tuning, rows: int) -> Table:
+    """The trials that run, the best one, and the newest of the others, as far as there are rows."""
+    shown = sorted(
+        tuning.trials,
+        key=lambda trial: (
+            trial.ended is not None,
+            trial.name != tuning.best_trial,
+            -trial.created.timestamp(),
+        ),
+    )[: max(1, rows)]
+    table = Table(title=f"Tuning {tuning.name}", title_justify="left", box=None, padding=(0, 1, 0, 0))
     for heading in ("trial", "state", *SEARCHED, "epoch", "objective", "time"):
-        table.add_column(heading, justify="left" if heading in {"trial", "state"} else "right")
-    for trial in tuning.trials:
+        table.add_column(heading, justify="left" if heading in {"trial", "state"} else "right", no_wrap=True)
+    for trial in sorted(shown, key=lambda trial: trial.name):
         latest = trial.epochs[-1] if trial.epochs else {}
         best = " ★" if trial.name == tuning.best_trial else ""
         table.add_row(
-            trial.name.removeprefix(f"{tuning.name}-"),
+            trial.name.removeprefix(f"{tuning.name}-").partition("-")[0],
             coloured(trial.status),
             *(short(trial.hyperparameters.get(name, "")) for name in SEARCHED),
             number(latest.get("epoch"), 0),
             number(trial.objective if trial.objective is not None else latest.get("valid_accuracy")) + best,
             seconds(trial.seconds),
         )
+    if hidden := len(tuning.trials) - len(shown):
+        table.caption = f"{hidden} more that have ended"
     return table
 
 
-def training_table(job: Job) -> Table:
+def training_table(job: Job, rows: int) -> Table:
+    """The newest epochs, as far as there are rows."""
     title = f"Training {job.name}: {job.stage}, {job.seconds:.0f} s"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     columns = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "seconds")
     for heading in columns:
-        table.add_column(heading.replace("_", " "), justify="right")
-    for epoch in job.epochs:
+        table.add_column(heading.replace("_", " "), justify="right", no_wrap=True)
+    for epoch in job.epochs[-max(1, rows) :]:
         values = (number(epoch.get(name), 0 if name == "epoch" else 3) for name in columns)
         table.add_row(*values)
     return table
 
 
-def render(view: View, elapsed: float) -> RenderableType:
+def render(view: View, elapsed: float, height: int = 50) -> RenderableType:
+    """The run in at most so many lines, if there are 14 or more."""
     head = Text.assemble(
         ("Run ", "bold"), view.run.run_id, "  ", coloured(view.run.state), f"  {elapsed:.0f} s"
     )
-    parts: list[RenderableType] = [head, "", task_table(view.tasks)]
+    tasks = task_lines(view.tasks)
+    room = height - len(tasks) - 3  # the head, and a line for ended tasks that goes over two
+    part = room // 2 if view.tuning and view.training else room
+    parts: list[RenderableType] = [head, *tasks]
     if view.tuning:
-        parts += ["", trial_table(view.tuning)]
+        parts += ["", trial_table(view.tuning, part - _AROUND_ROWS)]
     if view.training:
-        parts += ["", training_table(view.training)]
+        parts += ["", training_table(view.training, part - _AROUND_ROWS)]
     return Group(*parts)
 
 
@@ -148,26 +191,47 @@ def watch(poll: Callable[[], View], console: Console) -> View:
     return watch_live(poll, console) if console.is_terminal else watch_plain(poll, console)
 
 
+def patient(poll: Callable[[], View]) -> Callable[[], View | None]:
+    """A poll that gives None where there is no answer; after PATIENCE_SECONDS of that, the error."""
+    answered = time.monotonic()
+
+    def look() -> View | None:
+        nonlocal answered
+        try:
+            view = poll()
+        except (httpx.TransportError, BotoCoreError, ClientError, DemoError):
+            if time.monotonic() - answered > PATIENCE_SECONDS:
+                raise
+            return None
+        answered = time.monotonic()
+        return view
+
+    return look
+
+
 def watch_live(poll: Callable[[], View], console: Console) -> View:
-    started = time.monotonic()
+    started, look = time.monotonic(), patient(poll)
     with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
         while True:
-            view = poll()
-            live.update(render(view, time.monotonic() - started), refresh=True)
-            if view.run.state in FINISHED_RUN:
-                return view
+            if view := look():
+                live.update(render(view, time.monotonic() - started, console.height), refresh=True)
+                if view.run.state in FINISHED_RUN:
+                    return view
             time.sleep(POLL_SECONDS)
 
 
 def watch_plain(poll: Callable[[], View], console: Console) -> View:
-    started, before = time.monotonic(), None
+    started, look, before = time.monotonic(), patient(poll), None
     while True:
-        view = poll()
-        for line in changes(before, view):
-            console.print(
-                f"{time.monotonic() - started:6.1f} s  {line}", markup=False, highlight=False, soft_wrap=True
-            )
-        if view.run.state in FINISHED_RUN:
-            return view
-        before = view
+        if view := look():
+            for line in changes(before, view):
+                console.print(
+                    f"{time.monotonic() - started:6.1f} s  {line}",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
+            if view.run.state in FINISHED_RUN:
+                return view
+            before = view
         time.sleep(POLL_SECONDS)

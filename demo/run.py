@@ -18,13 +18,14 @@ from demo import services
 from demo.airflow_api import AirflowApi
 from demo.aws import Aws
 from demo.live_view import watch
-from demo.observation import Observer
+from demo.next_steps import show_next_steps
+from demo.observation import Observer, View
 from demo.outcome import say, show_failure, show_outcome, show_responses
 from demo.pipelines import SAMPLE, Names, create, file_of, name_for, names_of
 from demo.prediction import EndpointResponse, images, predict
 from demo.run_report import Timings, report, write_report
 from demo.sample_dataset import Plan, draw_dataset
-from demo.settings import ROOT, Choice, Settings, check_params, write_choice
+from demo.settings import ROOT, Choice, DemoError, Settings, check_params, write_choice
 from demo.upload import Synced, create_bucket_and_role, dataset_files, put_dataset, put_weights
 
 IMAGES_SHOWN = 6
@@ -115,6 +116,8 @@ def log_in(demo: Demo) -> AirflowApi:
     with demo.step("Airflow"):
         airflow = services.wait_until_ready(demo.settings, "airflow")
         api = AirflowApi(airflow.url, "admin", services.password(demo.settings))
+    show_addresses(demo.settings, demo.out)
+    with demo.step("DAG"):
         api.wait_for_dag(demo.names.dag_id)
     return api
 
@@ -163,8 +166,7 @@ def run_dag(demo: Demo, api: AirflowApi, aws: Aws, conf: Mapping[str, Any] | Non
     check_params(conf or {}, api.parameters(dag_id))
     api.unpause(dag_id)
     run_id = start_by_asset(api, demo.names) if conf is None else api.trigger(dag_id, conf)
-    say(demo.out, f"\n{dag_id} {run_id}")
-    view = watch(Observer(api, aws, dag_id, run_id, since, api.task_order(dag_id)).poll, demo.out)
+    view = follow(demo, api, aws, run_id, since)
     demo.timings.add("run", time.monotonic() - started)
     endpoint, responses = describe_endpoint(aws, name), list[EndpointResponse]()
     succeeded = view.run.state == "success"
@@ -180,7 +182,47 @@ def run_dag(demo: Demo, api: AirflowApi, aws: Aws, conf: Mapping[str, Any] | Non
         content["report"] = api.result(dag_id, run_id, "report")
         write_report(demo.settings.report, content)
     show_outcome(demo.out, demo.settings, content)
+    if responses:
+        image = next(iter(images(demo.dataset, 1)))
+        show_next_steps(demo.settings, demo.out, demo.names, aws.url, image)
     return succeeded and bool(responses)
+
+
+def follow(demo: Demo, api: AirflowApi, aws: Aws, run_id: str, since: datetime) -> View:
+    """Say where the run is to be seen, and show it until it has ended."""
+    dag_id = demo.names.dag_id
+    say(demo.out, f"\n{dag_id} {run_id}\n{api.url_of(dag_id, run_id)}")
+    return watch(Observer(api, aws, dag_id, run_id, since, api.task_order(dag_id)).poll, demo.out)
+
+
+def watch_run(demo: Demo) -> bool:
+    """Show the run that is going on, whoever started it; whether it succeeded."""
+    aws = start_services(demo)
+    with log_in(demo) as api:
+        run_id = active_run(demo, api)
+        since = api.run(demo.names.dag_id, run_id).started or datetime.now(UTC)
+        view = follow(demo, api, aws, run_id, since)
+        if view.run.state != "success":
+            show_failure(demo.out, demo.settings, api, demo.names.dag_id, view)
+    say(demo.out, f"\n{run_id} has ended: {view.run.state}")
+    return view.run.state == "success"
+
+
+def stop_run(demo: Demo) -> bool:
+    """Mark the run that is going on as failed, which stops its jobs, too."""
+    start_services(demo)
+    with log_in(demo) as api:
+        run_id = active_run(demo, api)
+        api.end_run(demo.names.dag_id, run_id)
+    say(demo.out, f"  {run_id} is marked as failed; its jobs stop")
+    return True
+
+
+def active_run(demo: Demo, api: AirflowApi) -> str:
+    runs = api.active_runs(demo.names.dag_id)
+    if not runs:
+        raise DemoError(f"No run of {demo.names.dag_id} is going on: make trigger starts one")
+    return runs[0]
 
 
 def prepare_dataset(demo: Demo) -> None:

@@ -94,6 +94,7 @@ class RetrainingTasks:
         retry finds its jobs. Skips the run if nothing changed since the last one. Stops jobs that outlived
         their runs, and finds what would keep the run from deploying in the end.
         """
+        from retraining.costs.estimate import log_estimate
         from retraining.deployment.readiness import check_endpoint
         from retraining.jobs.leftovers import stop_leftovers
         from retraining.planning.plan import plan_run
@@ -109,6 +110,7 @@ class RetrainingTasks:
                 self.pipeline, run.settings, dataset, run.aws, run.location, run_id=run.run_id, last=last
             )
         check_endpoint(run.aws, plan["deployment"], self.pipeline.package_group)
+        log_estimate(plan["run"]["cost"])
         return plan
 
     def gate(self, evaluation: EvaluationResult, debugger: DebuggerResult) -> GateResult:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from rich.console import Console
 from demo import processes, services
 from demo.airflow_api import AirflowApi
 from demo.aws import Aws
+from demo.next_steps import asking
 from demo.pipelines import SAMPLE
 from demo.prediction import predict
 from demo.recorded_calls import compare
@@ -116,6 +118,16 @@ def test_the_endpoint_gives_the_models_answers_for_the_whole_test_set(finished: 
         responses = list(pool.map(lambda image: predict(finished.aws, SAMPLE.endpoint, image), images))
     accuracy = sum(response.right for response in responses) / len(responses)
     assert accuracy == pytest.approx(finished.record["metrics"]["test_accuracy"], abs=1e-4)
+
+
+def test_the_lines_that_ask_the_endpoint_work_as_they_are(finished: Finished) -> None:
+    image = next((DATASET / "test").rglob("*.jpg"))
+    lines = asking(finished.settings, finished.aws.url, SAMPLE.endpoint, image)
+    assert {"curl", "Python"} <= lines.keys()
+    for client, line in lines.items():
+        asked = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)  # noqa: S602
+        assert '"predictions"' in asked.stdout, (client, asked.stderr)
+    assert "make open" in finished.output
 
 
 def test_the_endpoint_refuses_a_text_and_goes_on_serving(finished: Finished) -> None:

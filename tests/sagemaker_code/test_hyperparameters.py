@@ -2,6 +2,8 @@
 
 from classifier.arguments import HYPERPARAMETERS as THAT_DETERMINE_THE_MODEL
 from classifier.arguments import LIMITS, TRAINABLE
+from classifier.model import architectures
+from retraining.config.architectures import ARCHITECTURES
 from retraining.config.hyperparameters import HYPERPARAMETERS, Choice, Numeric
 
 # Set by the plan itself: the form's architecture, and what Debugger's mode asks for.
@@ -24,3 +26,7 @@ def test_the_plan_knows_the_limits_of_the_script() -> None:
 def test_the_plan_knows_the_choices_of_the_script() -> None:
     choices = {name: limits.words for name, limits in HYPERPARAMETERS.items() if isinstance(limits, Choice)}
     assert choices == {"trainable": TRAINABLE}
+
+
+def test_the_form_knows_the_architectures() -> None:
+    assert list(ARCHITECTURES) == architectures()

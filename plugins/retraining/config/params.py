@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from airflow.sdk import Param
 from pydantic import BaseModel, Field
 
-from retraining.config.hyperparameters import EPOCHS, problem
+from retraining.config.architectures import ARCHITECTURES
+from retraining.config.hyperparameters import EPOCHS, HYPERPARAMETERS, Numeric, near_match, problem
 from retraining.config.pipeline import Pipeline
 from retraining.config.sections import Categorical, Continuous, DeploymentStrategy, Integer, Section
 from retraining.errors import ParametersError
 
+_OPEN = ""  # Airflow's own section, the only one that is open at first
+
 # By the form's sections: each field with the key of the pipeline file that gives its default, limits and
 # description, or None for a field of `_FormOnly`.
 _FIELDS: Mapping[str, Mapping[str, str | None]] = {
-    "Run": {"force": None, "max_cost_usd": "max_cost_usd", "spot": "job.spot"},
+    _OPEN: {"force": None, "max_cost_usd": "max_cost_usd", "spot": "job.spot"},
     "Tuning": {
         "skip_tuning": None,
         "max_jobs": "tuning.max_jobs",
@@ -30,6 +33,7 @@ _FIELDS: Mapping[str, Mapping[str, str | None]] = {
         "epochs_min": None,
         "epochs_max": None,
     },
+    "Without tuning": {"lr": None, "momentum": None, "batch_size": None},
     "Model": {"arch": "model.arch", "trainable": "model.trainable", "image_size": "model.image_size"},
     "Machines": {
         "instance_type": "job.instance_type",
@@ -44,6 +48,11 @@ _FIELDS: Mapping[str, Mapping[str, str | None]] = {
     },
     "Data": {"bucket": "bucket", "dataset_prefix": None},
 }
+
+
+_LR, _MOMENTUM, _BATCH_SIZE = (
+    cast("Numeric", HYPERPARAMETERS[name]) for name in ("lr", "momentum", "batch-size")
+)
 
 
 class _FormOnly(Section):
@@ -69,6 +78,18 @@ class _FormOnly(Section):
         title="Most epochs",
         description="Upper end of that range. With equal ends, epochs are not searched.",
     )
+    lr: float | None = Field(
+        gt=_LR.low,
+        le=_LR.high,
+        title="Learning rate",
+        description="Of a run that skips tuning; empty: the last run's best, or else the pipeline file's.",
+    )
+    momentum: float | None = Field(
+        ge=_MOMENTUM.low, le=_MOMENTUM.high, title="Momentum", description="As the learning rate."
+    )
+    batch_size: int | None = Field(
+        ge=_BATCH_SIZE.low, le=_BATCH_SIZE.high, title="Batch size", description="As the learning rate."
+    )
     dataset_prefix: str = Field(
         min_length=1,
         title="Dataset",
@@ -84,6 +105,9 @@ class _FormOnly(Section):
             skip_tuning=False,
             epochs_min=low,
             epochs_max=high,
+            lr=None,
+            momentum=None,
+            batch_size=None,
             dataset_prefix=pipeline.dataset_prefix,
         )
 
@@ -91,15 +115,16 @@ class _FormOnly(Section):
 def form(pipeline: Pipeline) -> dict[str, Param]:
     """The fields of the trigger form, with the pipeline's values as defaults."""
     extra = _FormOnly.of(pipeline)
-    return {
-        name: Param(
-            _value(pipeline, key) if key else getattr(extra, name),
-            section=section,
-            **(_schema(Pipeline, key) if key else _schema(_FormOnly, name)),
-        )
-        for section, keys in _FIELDS.items()
-        for name, key in keys.items()
-    }
+    params: dict[str, Param] = {}
+    for section, keys in _FIELDS.items():
+        for name, key in keys.items():
+            value = _value(pipeline, key) if key else getattr(extra, name)
+            schema = _schema(Pipeline, key) if key else _schema(_FormOnly, name)
+            schema["description"] = f"{schema['description']} {_limits(schema)}{_default(value)}"
+            if section:
+                schema["section"] = section
+            params[name] = Param(value, **schema)
+    return params
 
 
 @dataclass(frozen=True)
@@ -124,16 +149,19 @@ class RunSettings:
     deployment_strategy: DeploymentStrategy
     bake_seconds: int
     data_capture: bool
+    lr: float | None
+    momentum: float | None
+    batch_size: int | None
     bucket: str | None
     dataset_prefix: str
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Self:
-        """Check the values against each other. Raises ParametersError with every contradiction."""
+        """Check the values against each other. Raises ParametersError with everything that is wrong."""
         settings = cls(**{field.name: params[field.name] for field in fields(cls)})
         problems = settings._contradictions()
         if problems:
-            raise ParametersError("The form's values contradict each other: " + "; ".join(problems) + ".")
+            raise ParametersError("The form's values cannot be used: " + "; ".join(problems) + ".")
         return settings
 
     def _contradictions(self) -> list[str]:
@@ -142,14 +170,32 @@ class RunSettings:
             problems.append(
                 f"epochs_min {self.epochs_min} is above epochs_max {self.epochs_max}; raise the latter"
             )
-        if self.max_parallel_jobs > self.max_jobs and not self.skip_tuning:
-            problems.append(
-                f"max_parallel_jobs {self.max_parallel_jobs} is above max_jobs {self.max_jobs}; lower it"
-            )
+        given = [name for name in ("lr", "momentum", "batch_size") if getattr(self, name) is not None]
+        if given and not self.skip_tuning:
+            problems.append(f"{', '.join(given)}: set skip_tuning, too, or leave empty what tuning searches")
+        if self.arch not in ARCHITECTURES:
+            near = near_match(self.arch.lower().replace("-", "_"), ARCHITECTURES)
+            problems.append(f"arch {self.arch!r} is no classification model of torchvision{near}")
         if self.dataset_prefix.startswith("s3:") and not self.dataset_prefix.startswith("s3://"):
             problems.append(f"dataset_prefix {self.dataset_prefix!r} is no URI; write s3://bucket/prefix")
         text = None if self.image_size is None else problem("image-size", self.image_size)
         return problems + ([text] if text else [])
+
+
+def _limits(schema: Mapping[str, Any]) -> str:
+    """The limits of a number in words; empty without any."""
+    above, low, high = (schema.get(name) for name in ("exclusiveMinimum", "minimum", "maximum"))
+    if above is not None:
+        return f"Above {above:,g}{'' if high is None else f', at most {high:,g}'}. "
+    if low is not None:
+        return f"At least {low:,g}. " if high is None else f"From {low:,g} to {high:,g}. "
+    return ""
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return "Default: empty."
+    return f"Default: {('no', 'yes')[value] if isinstance(value, bool) else value}."
 
 
 def _epochs(pipeline: Pipeline) -> tuple[int, int]:

@@ -214,7 +214,8 @@ class Tuning(Section):
         ge=1,
         le=100,
         title="Parallel trials",
-        description="Trials at a time. With fewer the search takes longer and learns more from each.",
+        description="Trials at a time; above the number of trials: all at once. With fewer the search takes "
+        "longer and learns more from each.",
     )
     max_runtime_seconds: int = Field(default=24 * 3600, ge=120, description="Limit of the whole search.")
     early_stopping: bool = Field(
@@ -231,10 +232,6 @@ class Tuning(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.max_parallel_jobs > self.max_jobs:
-            raise ValueError(
-                f"max_parallel_jobs {self.max_parallel_jobs} is more than max_jobs {self.max_jobs}"
-            )
         if self.strategy == "Hyperband" and self.early_stopping:
             raise ValueError("Hyperband stops trials by itself: set early_stopping: false")
         if self.strategy == "Grid" and any(r.type != "categorical" for r in self.search_space.values()):

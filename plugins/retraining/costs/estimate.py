@@ -61,12 +61,10 @@ def estimate(
 
 
 def check_budget(costs: CostEstimate, max_cost_usd: float | None) -> None:
-    """Log the estimate and compare it with the most that the run may cost; None is no limit.
+    """Compare the estimate with the most that the run may cost; None is no limit.
 
-    Raises PlanError if the upper bound exceeds the limit or is unknown.
+    Raises PlanError if the upper bound exceeds the limit or is unknown; the log then has the estimate.
     """
-    for line in estimate_table(costs).splitlines():
-        log.info("%s", line)
     if max_cost_usd is None:
         return
     missing = [job["instance_type"] for job in costs["jobs"] if job["max_usd"] is None]
@@ -78,11 +76,18 @@ def check_budget(costs: CostEstimate, max_cost_usd: float | None) -> None:
         )
     if costs["max_usd"] <= max_cost_usd:
         return
+    log_estimate(costs)
     parts = ", ".join(f"{job['kind']} {money(job['max_usd'])}" for job in costs["jobs"])
     raise PlanError(
         f"By its limits the run may cost {money(costs['max_usd'])} ({parts}), which is more than "
         f"max_cost_usd {money(max_cost_usd)}.{_expectation(costs)} {_advice(costs)}"
     )
+
+
+def log_estimate(costs: CostEstimate) -> None:
+    """Log the estimate as a table."""
+    for line in estimate_table(costs).splitlines():
+        log.info("%s", line)
 
 
 def estimate_table(costs: CostEstimate) -> str:

@@ -109,7 +109,6 @@ class EndpointOperator(SageMakerOperator[EndpointResult], SageMakerEndpointOpera
         """Complete the planned request."""
         if self.artifact is not None:
             self.config["Model"]["PrimaryContainer"]["ModelDataUrl"] = self.artifact
-        self.preprocess_config()
         self.set_console_url(f"endpoints/{self._endpoint}")
 
     @property

@@ -100,7 +100,6 @@ class JobOperator(SageMakerOperator[R_co]):
     def restore(self, saved: Mapping[str, Any]) -> None:  # noqa: ARG002
         """Complete the planned request."""
         self.config = self.completed(self.config)
-        self.preprocess_config()
 
     def on_kill(self) -> None:
         """Stop the job."""

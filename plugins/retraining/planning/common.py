@@ -86,6 +86,8 @@ def hyperparameters(run: PlannedRun) -> dict[str, Value]:
         "trainable": settings.trainable,
         "image-size": settings.image_size or "auto",
     }
+    chosen = {"lr": settings.lr, "momentum": settings.momentum, "batch-size": settings.batch_size}
+    values |= {name: value for name, value in chosen.items() if value is not None}
     if "epochs" in run.pipeline.tuning.search_space or settings.epochs_min == settings.epochs_max:
         values["epochs"] = min(max(int(values["epochs"]), settings.epochs_min), settings.epochs_max)
     return values

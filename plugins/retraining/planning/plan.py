@@ -7,7 +7,6 @@ hyperparameters (`planning.training.with_best_trial`), the evaluation request wi
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from retraining.account.checks import SAGEMAKER, trusts_sagemaker
 from retraining.aws.clients import Aws
 from retraining.aws.images import patch_warning
 from retraining.aws.responses import is_missing, or_none
-from retraining.aws.s3 import split_uri
+from retraining.aws.s3 import split_uri, write_json
 from retraining.config.hyperparameters import Value
 from retraining.config.params import RunSettings
 from retraining.config.pipeline import Pipeline
@@ -49,6 +48,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sagemaker.type_defs import CreateHyperParameterTuningJobRequestTypeDef
 
 log = logging.getLogger(__name__)
+
+REQUESTS = "plan.json"
+"""In the run's folder: every request, as planned."""
 
 
 def plan_run(
@@ -134,7 +136,8 @@ def plan_run(
     }
     _secure(plan, pipeline)
     _warn_of_images(plan)
-    log.info("The run's requests:\n%s", json.dumps(plan, indent=2))
+    uri = write_json(aws.s3, f"{run.output}/{REQUESTS}", plan)
+    log.info("The run's requests to SageMaker: %s", uri)
     return plan
 
 

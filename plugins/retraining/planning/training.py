@@ -76,7 +76,8 @@ def with_best_trial(
     chosen = {**planned["HyperParameters"], **best}
     digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
     checkpoints = planned["CheckpointConfig"]
-    log.info("Hyperparameters of the training: %s", json.dumps(chosen, indent=2))
+    shown = {name: value for name, value in chosen.items() if not name.startswith("sagemaker_")}
+    log.info("Hyperparameters of the training: %s", json.dumps(shown))
     return {
         **planned,
         "HyperParameters": chosen,

@@ -59,7 +59,7 @@ def tuning_request(run: PlannedRun) -> CreateHyperParameterTuningJobRequestTypeD
         },
         "ResourceLimits": {
             "MaxNumberOfTrainingJobs": run.settings.max_jobs,
-            "MaxParallelTrainingJobs": run.settings.max_parallel_jobs,
+            "MaxParallelTrainingJobs": min(run.settings.max_parallel_jobs, run.settings.max_jobs),
             "MaxRuntimeInSeconds": tuning.max_runtime_seconds,
         },
         "ParameterRanges": _parameter_ranges(searched),

@@ -14,7 +14,8 @@ def test_every_field_is_described_and_has_a_section(pipeline: Pipeline) -> None:
     for name, field in form(pipeline).items():
         assert field.description, name
         assert field.schema.get("title"), name
-        assert field.schema.get("section"), name
+        assert field.description.endswith("."), name
+        assert "Default: " in field.description, name
         field.resolve()
 
 
@@ -36,7 +37,11 @@ def test_the_defaults_are_the_pipelines(pipeline: Pipeline, make_settings: MakeS
     ("changes", "message"),
     [
         ({"epochs_min": 9, "epochs_max": 3}, "epochs_min 9 is above epochs_max 3"),
-        ({"max_parallel_jobs": 5, "max_jobs": 2}, "max_parallel_jobs 5 is above max_jobs 2"),
+        ({"lr": 0.1, "batch_size": 16}, "lr, batch_size: set skip_tuning, too"),
+        (
+            {"arch": "resnet5"},
+            r"'resnet5' is no classification model of torchvision \(did you mean 'resnet50'",
+        ),
         ({"dataset_prefix": "s3:/bucket"}, "write s3://bucket/prefix"),
     ],
 )
@@ -47,5 +52,15 @@ def test_contradictions_are_refused(
         make_settings(**changes)
 
 
-def test_parallel_trials_do_not_matter_without_tuning(make_settings: MakeSettings) -> None:
-    assert make_settings(max_parallel_jobs=5, max_jobs=2, skip_tuning=True).skip_tuning
+def test_limits_and_defaults_are_in_the_descriptions(pipeline: Pipeline) -> None:
+    fields = form(pipeline)
+    assert str(fields["max_jobs"].description).endswith(
+        f" From 1 to 750. Default: {pipeline.tuning.max_jobs}."
+    )
+    assert str(fields["lr"].description).endswith(" Above 0, at most 10. Default: empty.")
+    assert str(fields["force"].description).endswith(" Default: no.")
+
+
+def test_only_the_fields_of_the_run_itself_are_open(pipeline: Pipeline) -> None:
+    opened = [name for name, field in form(pipeline).items() if not field.schema.get("section")]
+    assert opened == ["force", "max_cost_usd", "spot"]
