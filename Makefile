@@ -135,7 +135,7 @@ rules-matrix: setup  ## which Debugger rule finds which fault, on real runs; and
 pipeline: setup  ## a file for another pipeline, NAME, with the sample's values
 	@PYTHONPATH=plugins $(AIRFLOW_PYTHON) -m retraining.config.files new "$(NAME)"
 
-pipeline-schema: setup  ## write the JSON Schema of pipeline files, for editors
+pipeline-schema: setup  ## write the JSON Schema of pipeline files, for editors, and docs/pipeline.md
 	@PYTHONPATH=plugins $(AIRFLOW_PYTHON) -m retraining.config.files schema
 
 PIPELINE ?= dog_breed

@@ -1,6 +1,6 @@
 """Pipeline files from the command line, for make and for editors.
 
-python -m retraining.config.files schema          writes the JSON Schema that the files' first line names
+python -m retraining.config.files schema          writes the files' JSON Schema, and docs/pipeline.md
 python -m retraining.config.files new birds       a file for another pipeline, like the sample's
 python -m retraining.config.files names birds     what follows from a file, as JSON: DAGs, endpoint, prefix
 """
@@ -19,6 +19,7 @@ from retraining.config.pipeline import Pipeline, PipelineFileError, load_pipelin
 FOLDER = Path(__file__).parents[3] / "dags" / "pipelines"
 SAMPLE = "dog_breed"
 SCHEMA = "pipeline.schema.json"
+REFERENCE = FOLDER.parents[1] / "docs" / "pipeline.md"
 
 _HEAD = """\
 # yaml-language-server: $schema={schema}
@@ -74,8 +75,11 @@ def names(name: str, folder: Path = FOLDER) -> dict[str, str | None]:
 def main(arguments: Sequence[str]) -> int:
     match arguments:
         case ["schema"]:
+            from retraining.config.reference import reference  # imports Airflow, which takes a second
+
             (FOLDER / SCHEMA).write_text(schema_text(), encoding="utf-8")
-            print(FOLDER / SCHEMA)
+            REFERENCE.write_text(reference(), encoding="utf-8")
+            print(FOLDER / SCHEMA, REFERENCE, sep="\n")
         case ["new", name]:
             print(create(name))
         case ["names", name]:

@@ -119,8 +119,8 @@ def form(pipeline: Pipeline) -> dict[str, Param]:
     for section, keys in _FIELDS.items():
         for name, key in keys.items():
             value = _value(pipeline, key) if key else getattr(extra, name)
-            schema = _schema(Pipeline, key) if key else _schema(_FormOnly, name)
-            schema["description"] = f"{schema['description']} {_limits(schema)}{_default(value)}"
+            schema = schema_of(Pipeline, key) if key else schema_of(_FormOnly, name)
+            schema["description"] = f"{schema['description']} {limits(schema)}{_default(value)}"
             if section:
                 schema["section"] = section
             params[name] = Param(value, **schema)
@@ -182,13 +182,14 @@ class RunSettings:
         return problems + ([text] if text else [])
 
 
-def _limits(schema: Mapping[str, Any]) -> str:
+def limits(schema: Mapping[str, Any]) -> str:
     """The limits of a number in words; empty without any."""
-    above, low, high = (schema.get(name) for name in ("exclusiveMinimum", "minimum", "maximum"))
+    names = ("exclusiveMinimum", "minimum", "maximum")
+    above, low, high = (None if name not in schema else f"{schema[name]:,}" for name in names)
     if above is not None:
-        return f"Above {above:,g}{'' if high is None else f', at most {high:,g}'}. "
+        return f"Above {above}{'' if high is None else f', at most {high}'}. "
     if low is not None:
-        return f"At least {low:,g}. " if high is None else f"From {low:,g} to {high:,g}. "
+        return f"At least {low}. " if high is None else f"From {low} to {high}. "
     return ""
 
 
@@ -218,7 +219,7 @@ def _value(pipeline: Pipeline, key: str) -> Any:
     return value
 
 
-def _schema(model: type[BaseModel], key: str) -> dict[str, Any]:
+def schema_of(model: type[BaseModel], key: str) -> dict[str, Any]:
     """The JSON schema of a dotted key, as Airflow's form reads it: optional values have a list of types."""
     document = _document(model)
     node = document
@@ -227,7 +228,7 @@ def _schema(model: type[BaseModel], key: str) -> dict[str, Any]:
         node = document["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
     shape = {name: value for name, value in node.items() if name not in {"default", "anyOf"}}
     for option in node.get("anyOf", []):
-        types = ["null", option["type"]] if option["type"] != "null" else None
+        types = ["null", option["type"]] if option.get("type", "null") != "null" else None
         shape |= {**option, "type": types} if types else {}
     return shape
 

@@ -9,14 +9,20 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from retraining.config.files import FOLDER, SCHEMA, create, names, schema_text
+from retraining.config.files import FOLDER, REFERENCE, SCHEMA, create, names, schema_text
 from retraining.config.pipeline import PipelineFileError, load_pipeline
+from retraining.config.reference import reference
 
 SAMPLE = FOLDER / "dog_breed.yaml"
 
 
 def test_the_schema_is_that_of_the_model() -> None:
     assert (FOLDER / SCHEMA).read_text() == schema_text(), "run: make pipeline-schema"
+
+
+def test_the_reference_is_that_of_the_model() -> None:
+    assert REFERENCE.read_text() == reference(), "run: make pipeline-schema"
+    assert "| `gate.max_class_regression` | `0.2` | Recall that any class may lose" in reference()
 
 
 def errors(content: Any) -> list[str]:

@@ -102,7 +102,6 @@ def test_a_copy_under_another_name_has_an_endpoint_and_a_dataset_of_its_own(
             "hyperparameters: batch-size: 0 is outside [1, 4096]",
         ),
         (lambda c: c["hyperparameters"].pop("lr"), "hyperparameters: lr missing; a run that skips tuning"),
-        (lambda c: c["tuning"].update(max_parallel_jobs=9), "max_parallel_jobs 9 is more than max_jobs 4"),
         (lambda c: c["tuning"].update(strategy="Grid"), "Grid takes categorical ranges only"),
         (lambda c: c.update(job={"instance_type": "m5.xlarge"}), "job.instance_type: String should match"),
         (lambda c: c["rules"]["Overfit"].update(policy="stop"), "rules.Overfit.policy: Input should be"),
