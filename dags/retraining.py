@@ -118,6 +118,11 @@ def schedule(pipeline: Pipeline) -> AssetOrTimeSchedule | list[Asset]:
     return AssetOrTimeSchedule(timetable=weekly, assets=[asset])
 
 
+def named_schedule(pipeline: Pipeline) -> list[str]:
+    """The schedule as a tag: beside an asset, Airflow's UI shows no time."""
+    return [pipeline.schedule.removeprefix("@")] if pipeline.schedule else []
+
+
 def part(name: str) -> TaskGroup:
     """A part of the run in the graph; the tasks' ids stay as they are."""
     return TaskGroup(name, prefix_group_id=False)
@@ -142,7 +147,7 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
         catchup=False,
         max_active_runs=1,
         params=form(pipeline),
-        tags=["sagemaker", "retraining", pipeline.name],
+        tags=["sagemaker", "retraining", pipeline.name, *named_schedule(pipeline)],
         on_success_callback=notifiers(pipeline, "success"),
         on_failure_callback=notifiers(pipeline, "failure"),
         default_args=task_defaults(

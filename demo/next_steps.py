@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -30,8 +31,8 @@ def asking(settings: Settings, url: str, endpoint: str, image: Path) -> dict[str
     python = shlex.quote(str(settings.environments / "airflow" / "bin" / "python"))
     file = shlex.quote(str(image))
     call = (
-        f"import boto3; r = boto3.client('sagemaker-runtime').invoke_endpoint(EndpointName='{endpoint}', "
-        f"Body=open({str(image)!r}, 'rb').read()); print(r['Body'].read().decode())"
+        f'import boto3; r = boto3.client("sagemaker-runtime").invoke_endpoint(EndpointName="{endpoint}", '
+        f'Body=open({json.dumps(str(image))}, "rb").read()); print(r["Body"].read().decode())'
     )
     lines = {"Python": f"{config} {python} -c {shlex.quote(call)}"}
     if shutil.which("aws"):

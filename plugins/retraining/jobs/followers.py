@@ -14,6 +14,7 @@ from retraining.jobs.debugger_rules import IN_PROGRESS, RuleState, rule_states
 from retraining.jobs.following import Follower, Line
 from retraining.jobs.kinds import PROCESSING, RUNNING, TRAINING, TUNING, JobKind, trial_of
 from retraining.jobs.logs import PROCESSING_JOBS, TRAINING_JOBS, LogTail
+from retraining.jobs.noise import without_noise
 from retraining.jobs.polling import LAST_LINES_SECONDS, job_pause
 from retraining.runs.results import Trial
 
@@ -65,7 +66,7 @@ class LoggedJobFollower(JobFollower):
 
     def changes(self, description: Mapping[str, Any]) -> Iterator[Line]:  # noqa: ARG002
         tail = LogTail(self.aws.logs, self.log_group, f"{self.name}/", self.position.setdefault("log", {}))
-        yield from (Line(text) for text in tail.lines())
+        yield from (Line(text) for text in without_noise(tail.lines(), self.position))
 
     def pause(self, passed: float) -> float:
         return super().pause(passed) if self._status in RUNNING else LAST_LINES_SECONDS
