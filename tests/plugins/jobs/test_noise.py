@@ -7,7 +7,7 @@ from typing import Any
 from retraining.jobs.noise import without_noise
 
 LOG = """\
-2026-11-27 20:55:52,034 sagemaker-training-toolkit INFO     No GPUs detected 
+2026-11-27 20:55:52,034 sagemaker-training-toolkit INFO     No GPUs detected
 2026-11-27 20:55:52,034 sagemaker-training-toolkit INFO     Failed to parse hyperparameter arch to Json.
 Returning the value itself
 2026-11-27 20:55:52,035 sagemaker-training-toolkit ERROR    ExecuteUserScriptError
