@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -201,11 +202,20 @@ class BrokenPipeline(DagIds):
     error: str
 
 
-def load_pipelines(folder: Path) -> list[Pipeline | BrokenPipeline]:
-    """Every file of a folder, by file name. A file that cannot be used leaves the others as they are."""
+def load_pipelines(folder: Path, only: str | None = None) -> list[Pipeline | BrokenPipeline]:
+    """Every file of a folder, by file name. A file that cannot be used leaves the others as they are.
+
+    With `only`, a pipeline's name, files that do not have it are not read further, if any file has it.
+    """
+    paths = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    named = [path for path in paths if only is not None and only in _names(path)]
+    return _loaded(named or paths)
+
+
+def _loaded(paths: Sequence[Path]) -> list[Pipeline | BrokenPipeline]:
     found: dict[str, Pipeline | BrokenPipeline] = {}
     errors: dict[Path, str] = {}
-    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+    for path in paths:
         try:
             pipeline = load_pipeline(path)
         except PipelineFileError as error:
@@ -216,11 +226,16 @@ def load_pipelines(folder: Path) -> list[Pipeline | BrokenPipeline]:
         else:
             found[pipeline.name] = pipeline
     for path, reason in errors.items():
-        names = [*_NAME_LINE.findall(_text(path)), re.sub(r"\W", "_", path.stem, flags=re.ASCII)]
+        names = _names(path)
         numbered = (f"{names[-1]}_{number}" for number in count(2))
         name = next(name for name in chain(names, numbered) if name not in found)
         found[name] = BrokenPipeline(name, reason)
     return list(found.values())
+
+
+def _names(path: Path) -> list[str]:
+    """The names that a file may stand for: what it says, and its own."""
+    return [*_NAME_LINE.findall(_text(path)), re.sub(r"\W", "_", path.stem, flags=re.ASCII)]
 
 
 def _text(path: Path) -> str:

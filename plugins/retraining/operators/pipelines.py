@@ -31,7 +31,8 @@ def dags_of(folder: Path, make: Callable[[Pipeline], DAG], *, rollback: bool = F
     id_of = attrgetter("rollback_dag_id" if rollback else "dag_id")
     parsed_for = get_parsing_context()
     dags = {}
-    for pipeline in load_pipelines(folder):
+    wanted = parsed_for.dag_id.rpartition("_")[0] if parsed_for.dag_id else None
+    for pipeline in load_pipelines(folder, wanted):
         dag_id: str = id_of(pipeline)
         if parsed_for.dag_id not in (None, dag_id):
             continue

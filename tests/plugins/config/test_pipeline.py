@@ -198,6 +198,21 @@ def test_a_wrong_file_leaves_the_others(write: Callable[..., Path]) -> None:
     assert "'tunning' (did you mean 'tuning'?)" in found["cats"].error  # type: ignore[union-attr]
 
 
+def test_a_task_reads_its_own_file_alone(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    first = write(lambda c: c.update(name="birds"), "birds")
+    other = write(lambda c: c.update(name="other"), "fish")
+    read: list[Path] = []
+
+    def load(path: Path) -> Pipeline:
+        read.append(path)
+        return load_pipeline(path)
+
+    monkeypatch.setattr("retraining.config.pipeline.load_pipeline", load)
+    assert [one.name for one in load_pipelines(first.parent, "other")] == ["other"]
+    assert read == [other]
+    assert {one.name for one in load_pipelines(first.parent, "unknown")} == {"birds", "other"}
+
+
 @pytest.mark.parametrize("schedule", ["0 6 * * 1", "@weekly", "@quarterly", "0 0 1 */3 *", None])
 def test_a_schedule_is_cron(write: Callable[..., Path], schedule: str | None) -> None:
     assert load_pipeline(write(lambda c: c.update(schedule=schedule))).schedule == schedule
