@@ -20,6 +20,7 @@ from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, T
 from retraining.config.params import form
 from retraining.config.pipeline import Pipeline
 from retraining.operators.approval import ApprovalOperator
+from retraining.operators.dataset import CheckDatasetOperator
 from retraining.operators.debugger_status import DebuggerStatusOperator
 from retraining.operators.endpoint import EndpointOperator
 from retraining.operators.evaluation import EvaluationOperator
@@ -158,7 +159,9 @@ def retraining_dag(pipeline: Pipeline) -> DAG:
         tasks = RetrainingTasks(pipeline)
 
         with part("data"):
-            dataset = typed_task(tasks.check_dataset, show_return_value_in_logs=False)()
+            dataset = typed_task(
+                tasks.check_dataset, operator=CheckDatasetOperator, show_return_value_in_logs=False
+            )()
             plan = typed_task(tasks.plan, multiple_outputs=True, show_return_value_in_logs=False)(dataset)
         keep = pipeline.job.keep_running_on_kill
         with part("training"):

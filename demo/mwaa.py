@@ -1,7 +1,7 @@
 """Packs the project for managed Airflow (`make mwaa`): what its bucket in S3 has to hold.
 
     dags/             the DAG files and pipeline files
-    plugins.zip       `retraining`, and beside it the code for SageMaker's containers
+    plugins.zip       `retraining`, its plugin, and beside them the code for SageMaker's containers
     requirements.txt  what MWAA's image lacks
 
 MWAA unpacks `plugins.zip` into Airflow's plugins folder and installs the requirements under constraints of
@@ -19,7 +19,12 @@ from pathlib import Path
 from demo.environments import ROOT
 
 _LEFT_OUT = {"__pycache__"}
-_PLUGINS = ("plugins/.airflowignore", "plugins/retraining", "sagemaker_code")
+_PLUGINS = (
+    "plugins/.airflowignore",
+    "plugins/retraining_pages.py",
+    "plugins/retraining",
+    "sagemaker_code",
+)
 _ZIP_TIME = (2020, 1, 1, 0, 0, 0)  # the same for all, so that equal files give an equal archive
 
 

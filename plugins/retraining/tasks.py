@@ -18,6 +18,7 @@ from retraining.config.pipeline import Pipeline
 from retraining.reporting.outcome import keep_reason, run_state, skip_explained
 from retraining.runs.context import RunContext
 from retraining.runs.lineage import TracedPythonOperator, trace
+from retraining.runs.pages import leave_page
 from retraining.runs.results import (
     DatasetResult,
     DebuggerResult,
@@ -38,13 +39,19 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def typed_task(body: Callable[P, R], *, multiple_outputs: bool = False, **options: Any) -> Callable[P, R]:
+def typed_task(
+    body: Callable[P, R],
+    *,
+    multiple_outputs: bool = False,
+    operator: type[TracedPythonOperator] = TracedPythonOperator,
+    **options: Any,
+) -> Callable[P, R]:
     """Airflow's `@task` around `body`, typed: calling it in a DAG takes and returns what `body` does.
 
     While the DAG is declared, these are XComArgs; with `multiple_outputs`, keys of the result are, too.
     """
     decorated = task_decorator_factory(
-        body, decorated_operator_class=TracedPythonOperator, multiple_outputs=multiple_outputs, **options
+        body, decorated_operator_class=operator, multiple_outputs=multiple_outputs, **options
     )
     return cast("Callable[P, R]", decorated)
 
@@ -82,6 +89,7 @@ class RetrainingTasks:
         from retraining.runs.state import last_run
 
         run = self._run()
+        leave_page(get_current_context(), run.location.dataset_report)
         note_start(run.aws, run.location, run.run_id)
         last = last_run(run.aws, run.location)
         result = check_dataset(self.pipeline, run.settings, run.aws, run.location, last)

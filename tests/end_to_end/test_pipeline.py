@@ -16,7 +16,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from retraining.runs.pages import address
 from rich.console import Console
 
 from demo import processes, services
@@ -128,6 +130,22 @@ def test_the_lines_that_ask_the_endpoint_work_as_they_are(finished: Finished) ->
         asked = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)  # noqa: S602
         assert '"predictions"' in asked.stdout, (client, asked.stderr)
     assert "make open" in finished.output
+
+
+def test_the_runs_pages_open_by_fresh_links_for_who_may_see_the_run(finished: Finished) -> None:
+    airflow = services.find(finished.settings, "airflow")
+    assert airflow is not None
+    run_id = finished.record["run_id"]
+    with AirflowApi(airflow.url, "admin", services.password(finished.settings)) as api:
+        for page in ("report", "dataset", "profiler"):
+            path = address(SAMPLE.dag_id, run_id, page)
+            assert httpx.get(airflow.url + path).status_code == 401
+            response = api.client.get(path)
+            assert response.status_code == 302, response.text
+            opened = httpx.get(response.headers["location"])
+            assert (opened.status_code, opened.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert api.client.get(address(SAMPLE.dag_id, run_id, "other")).status_code == 404
+        assert api.client.get(address(SAMPLE.dag_id, "no-such-run", "report")).status_code == 404
 
 
 def test_the_endpoint_refuses_a_text_and_goes_on_serving(finished: Finished) -> None:

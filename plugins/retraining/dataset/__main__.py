@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def main(source: str, target: str, shares: str) -> int:
         print(f"\nFailed: {error}", file=sys.stderr)
         return 1
     _show(out, arranged)
-    out.print(f"\nUse it: make demo DATA={target}", highlight=False, soft_wrap=True)
+    out.print(f"\nUse it: make demo DATA={shlex.quote(target)}", highlight=False, soft_wrap=True)
     return 0
 
 

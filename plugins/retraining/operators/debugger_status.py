@@ -14,6 +14,7 @@ from retraining.jobs.followers import RulesFollower
 from retraining.jobs.following import Event
 from retraining.operators.deferring import DeferringOperator, defer_by_default
 from retraining.operators.links import ProfilerReportLink
+from retraining.runs.pages import leave_page
 from retraining.runs.results import DebuggerResult, TrainingResult
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ class DebuggerStatusOperator(DeferringOperator[DebuggerResult]):
         self.deferrable = defer_by_default() if deferrable is None else deferrable
         self.pipeline = pipeline
         self.training = training
-        self.report_url: str | None = None
 
     def execute(self, context: Context) -> DebuggerResult:
         if self.pipeline.debugger != "service":  # then the rules ended with the job
@@ -60,7 +60,7 @@ class DebuggerStatusOperator(DeferringOperator[DebuggerResult]):
     def judge(self, context: Context, event: Event) -> DebuggerResult:  # noqa: ARG002
         """Judge the rules as they are now."""
         result = debugger_result(self.pipeline, self.training, Aws())
-        self.report_url = result["report_url"]
+        leave_page(context, result["report"])
         if result["blocking"]:
             context["ti"].xcom_push(key="return_value", value=result)
             findings = {rule["rule"]: rule["finding"] or rule["details"] for rule in result["rules"]}

@@ -16,6 +16,7 @@ from retraining.operators.links import RunReportLink
 from retraining.operators.result import Returns
 from retraining.reporting.outcome import failure_reasons, run_state, run_url, task_states
 from retraining.runs.context import RunLocation, location_of
+from retraining.runs.pages import leave_page
 from retraining.runs.results import RunReport, RunResults, RunVerdict
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ class ReportOperator(Returns[RunReport]):
             for name, result in results.items()
             if isinstance(result, PlainXComArg)
         }
-        self.report_url: str | None = None
 
     def execute(self, context: Context) -> RunReport:
         aws, bucket = Aws(), context["params"]["bucket"]  # the form's other values may be what ended the run
@@ -52,7 +52,7 @@ class ReportOperator(Returns[RunReport]):
         self._report_earlier(context, aws, location)
         states = self._states(context, context["run_id"])
         report = self._report(context, aws, location, context["run_id"], states=states, results=self.results)
-        self.report_url = report["report_url"]
+        leave_page(context, report["report"])
         outcome = report["outcome"]
         last = next((task for task, state in reversed(list(states.items())) if state == "success"), None)
         marked = last is not None and context["ti"].xcom_pull(task_ids=last) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -27,6 +28,8 @@ TOOLKIT_PREFIX = "sagemaker_"
 DATA_DIGEST = f"{TOOLKIT_PREFIX}data_digest"
 
 # One line an epoch, one at the end: `epoch=3 train_loss=0.51 ...`, `final ... test_accuracy=0.78 ...`.
+log = logging.getLogger(__name__)
+
 METRIC_DEFINITIONS: list[MetricDefinitionTypeDef] = [
     {"Name": "train:loss", "Regex": r"\btrain_loss=(\S+)"},
     {"Name": "train:accuracy", "Regex": r"\btrain_accuracy=(\S+)"},
@@ -89,7 +92,16 @@ def hyperparameters(run: PlannedRun) -> dict[str, Value]:
     chosen = {"lr": settings.lr, "momentum": settings.momentum, "batch-size": settings.batch_size}
     values |= {name: value for name, value in chosen.items() if value is not None}
     if "epochs" in run.pipeline.tuning.search_space or settings.epochs_min == settings.epochs_max:
-        values["epochs"] = min(max(int(values["epochs"]), settings.epochs_min), settings.epochs_max)
+        epochs = min(max(int(values["epochs"]), settings.epochs_min), settings.epochs_max)
+        if settings.skip_tuning and epochs != int(values["epochs"]):
+            log.info(
+                "A run without tuning trains for %d epochs, not %s: the form allows %d to %d",
+                epochs,
+                values["epochs"],
+                settings.epochs_min,
+                settings.epochs_max,
+            )
+        values["epochs"] = epochs
     return values
 
 
