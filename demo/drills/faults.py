@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-_IMPORT = """
+IMPORT = """
 
 from classifier.prediction import Classifier
 
@@ -69,6 +69,6 @@ def write_source(original: Path, folder: Path, fault: str | None) -> None:
     shutil.copytree(original, partial, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     if fault is not None:
         with (partial / "deployment.py").open("a") as script:
-            script.write(_IMPORT + FAULTS[fault].replace("{slow_seconds}", str(SLOW_SECONDS)))
+            script.write(IMPORT + FAULTS[fault].replace("{slow_seconds}", str(SLOW_SECONDS)))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
