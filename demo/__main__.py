@@ -65,7 +65,7 @@ def open_command(settings: Settings, out: Console) -> bool:
     start_services(demo)
     with log_in(demo) as api:
         url, token = str(api.client.base_url), api.token
-    say(out, f"  opening {url}: the first of these addresses works once")
+    say(out, f"  opening {url} by an address that works once:")
 
     def show(address: str) -> None:
         say(out, f"  {address}")
