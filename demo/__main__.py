@@ -60,7 +60,7 @@ def up_command(settings: Settings, out: Console) -> bool:
 
 
 def open_command(settings: Settings, out: Console) -> bool:
-    """Airflow's page of the pipeline, in the browser, signed in; starts what does not run."""
+    """Airflow in the browser, signed in; starts what does not run."""
     demo = Demo(settings, last_choice(settings.choice), out)
     start_services(demo)
     with log_in(demo) as api:
@@ -75,24 +75,28 @@ def open_command(settings: Settings, out: Console) -> bool:
 
 
 def watch_command(settings: Settings, out: Console) -> bool:
-    return watch_run(chosen(settings, out))
+    return watch_run(of_pipeline(settings, out))
 
 
 def stop_run_command(settings: Settings, out: Console) -> bool:
-    return stop_run(chosen(settings, out))
+    return stop_run(of_pipeline(settings, out))
 
 
 def chosen(settings: Settings, out: Console) -> Demo:
-    """The pipeline of the last `make demo`, or PIPELINE."""
-    demo = Demo(settings, read_choice(os.environ, last_choice(settings.choice)), out)
+    """What the last `make demo` chose, but for what is given now."""
+    return Demo(settings, read_choice(os.environ, last_choice(settings.choice)), out)
+
+
+def of_pipeline(settings: Settings, out: Console) -> Demo:
+    """The same, with the names of its pipeline."""
+    demo = chosen(settings, out)
     demo.names = chosen_pipeline(demo)
     return demo
 
 
 def trigger_command(settings: Settings, out: Console) -> bool:
     """Another run with what the last `make demo` chose, but for what is given now."""
-    demo = Demo(settings, read_choice(os.environ, last_choice(settings.choice)), out)
-    return run_demo(demo, end_earlier=False)
+    return run_demo(chosen(settings, out), end_earlier=False)
 
 
 def trigger_asset_command(settings: Settings, out: Console) -> bool:

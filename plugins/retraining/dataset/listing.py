@@ -185,12 +185,17 @@ def _unknown_classes(counts: dict[str, Counter[str]]) -> Iterator[str]:
             yield f"{split}/{label}/: the class is absent from train/; add it there or delete it here"
 
 
-def _too_few(counts: dict[str, Counter[str]], limits: Dataset) -> Iterator[str]:
-    least = {
+def fewest_images(limits: Dataset) -> dict[str, int]:
+    """Fewest images of a class, by split."""
+    return {
         "train": limits.min_train_images,
         "valid": limits.min_valid_images,
         "test": limits.min_test_images,
     }
+
+
+def _too_few(counts: dict[str, Counter[str]], limits: Dataset) -> Iterator[str]:
+    least = fewest_images(limits)
     for split in SPLITS:
         for label in sorted(counts["train"]):
             if counts[split] and (number := counts[split][label]) < least[split]:

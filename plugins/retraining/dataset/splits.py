@@ -6,15 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from retraining.config.sections import Dataset
 from retraining.dataset.duplicates import find_duplicates
 from retraining.dataset.images import InspectedImage
-from retraining.dataset.listing import SPLITS, DatasetImage
+from retraining.dataset.listing import SPLITS, DatasetImage, fewest_images
 from retraining.errors import DatasetError
 
 OPEN = "train"
 """The split of images that may still go into another one."""
 _HELD_OUT = ("test", "valid")  # in the order in which they take their images
-_FEWEST = {"train": 2, "valid": 1, "test": 1}  # images of a class: the defaults of a pipeline's `dataset`
+_FEWEST = fewest_images(Dataset())  # with a pipeline's defaults
 
 
 @dataclass(frozen=True)

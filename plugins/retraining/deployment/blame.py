@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from retraining.aws.clients import Aws
-from retraining.jobs.logs import LogTail
+from retraining.jobs.logs import endpoint_lines
+from retraining.planning.deployment import LATENCY, MICROSECONDS
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import PutMetricAlarmInputTypeDef
@@ -28,8 +29,6 @@ _ENOUGH = 10
 """Requests below which a model's rate of failures says nothing."""
 _SIGNIFICANT = 0.01
 """Probability, under equal rates, below which more failures than the old model's are the new model's own."""
-_LATENCY = "ModelLatency"
-_MICROSECONDS = 1000  # in a millisecond
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,8 @@ def blame(
 
     `alarms` are the requests for those that were on: each looks at failures or at latency.
     """
-    tail = LogTail(aws.logs, f"/aws/sagemaker/Endpoints/{endpoint}", "", {}, since - _BEFORE)
-    reports = [report for line in tail.lines() if (report := read_report(line))]
+    lines = endpoint_lines(aws.logs, endpoint, since - _BEFORE)
+    reports = [report for line in lines if (report := read_report(line))]
     verdicts = [judge(reports, model, alarm) for alarm in alarms]
     for wanted in (True, None, False):
         found = [verdict for verdict in verdicts if verdict.at_fault is wanted]
@@ -82,7 +81,7 @@ def blame(
 def judge(reports: Iterable[Report], model: str, alarm: Mapping[str, Any]) -> Blame:
     """What the reports say about the model and one alarm."""
     reports = list(reports)
-    limit = alarm["Threshold"] / _MICROSECONDS if alarm["MetricName"] == _LATENCY else None
+    limit = alarm["Threshold"] / MICROSECONDS if alarm["MetricName"] == LATENCY else None
     own = [report for report in reports if report.model == model]
     others = [report for report in reports if report.model != model]
     minutes = {_minute(report) for report in own}

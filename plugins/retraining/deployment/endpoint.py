@@ -167,7 +167,7 @@ def stage(description: DescribeEndpointOutputTypeDef) -> str:
 
 def serving(aws: Aws, config: str) -> Serving | None:
     """The configuration with its first variant's model; None if either of them was deleted."""
-    described = _describe_config(aws, config)
+    described = describe_config(aws, config)
     if described is None:
         return None
     name = described["ProductionVariants"][0]["ModelName"]
@@ -177,7 +177,7 @@ def serving(aws: Aws, config: str) -> Serving | None:
 
 def models_of(aws: Aws, config: str) -> list[str]:
     """Names of a configuration's models; none if the configuration was deleted."""
-    described = _describe_config(aws, config)
+    described = describe_config(aws, config)
     variants = described["ProductionVariants"] if described else []
     return [variant["ModelName"] for variant in variants if "ModelName" in variant]
 
@@ -218,7 +218,8 @@ def restore(aws: Aws, endpoint: str, config: str, *, instead_of: str) -> None:
         )
 
 
-def _describe_config(aws: Aws, config: str) -> DescribeEndpointConfigOutputTypeDef | None:
+def describe_config(aws: Aws, config: str) -> DescribeEndpointConfigOutputTypeDef | None:
+    """The DescribeEndpointConfig response, or None if the configuration does not exist."""
     return or_none(partial(aws.sagemaker.describe_endpoint_config, EndpointConfigName=config))
 
 

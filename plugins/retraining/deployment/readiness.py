@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from retraining.aws.clients import Aws
 from retraining.aws.responses import or_none
-from retraining.deployment.endpoint import describe_endpoint
+from retraining.deployment.endpoint import describe_config, describe_endpoint
 from retraining.errors import DeploymentError
 from retraining.evaluation.champion import find_candidates
 from retraining.runs.results import DeploymentRequest
@@ -33,9 +33,10 @@ def check_endpoint(aws: Aws, planned: DeploymentRequest, group: str) -> None:
     description = describe_endpoint(aws, endpoint)
     if description is None or description["EndpointStatus"] in {"Creating", "Deleting"}:
         return
-    config = description["EndpointConfigName"]
-    describe = partial(aws.sagemaker.describe_endpoint_config, EndpointConfigName=config)
-    if description.get("ProductionVariants") and or_none(describe) is None:
+    if (
+        description.get("ProductionVariants")
+        and describe_config(aws, description["EndpointConfigName"]) is None
+    ):
         _restore_config(aws, planned, description)
     find_candidates("", endpoint, group, aws)
 

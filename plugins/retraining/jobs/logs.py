@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TRAINING_JOBS = "/aws/sagemaker/TrainingJobs"
 PROCESSING_JOBS = "/aws/sagemaker/ProcessingJobs"
+ENDPOINTS = "/aws/sagemaker/Endpoints"
 MOST_MEMBERS = 100_000  # of an output archive
 MOST_BYTES = 64 * 2**20  # of a file that is read into memory: statuses, metrics and the profiler's page
 
@@ -78,6 +79,11 @@ class LogTail:
 
 def _milliseconds(time: datetime) -> int:
     return round(time.timestamp() * 1000)
+
+
+def endpoint_lines(client: CloudWatchLogsClient, endpoint: str, since: datetime) -> Iterator[str]:
+    """What all instances of an endpoint have logged since then, instance by instance."""
+    return LogTail(client, f"{ENDPOINTS}/{endpoint}", "", {}, since).lines()
 
 
 def output_archive(training: TrainingResult) -> str:

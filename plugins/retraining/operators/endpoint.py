@@ -24,7 +24,7 @@ from retraining.deployment.endpoint import (
 from retraining.errors import DeploymentError
 from retraining.evaluation.approval import approved_or_skip
 from retraining.jobs.following import Event
-from retraining.jobs.logs import LogTail
+from retraining.jobs.logs import endpoint_lines
 from retraining.jobs.polling import ENDPOINT_SECONDS
 from retraining.operators.jobs import SageMakerOperator
 from retraining.planning.deployment import alarms_of, longest_seconds, with_alarms
@@ -379,8 +379,7 @@ class EndpointOperator(SageMakerOperator[EndpointResult], SageMakerEndpointOpera
 
     def _last_lines(self, endpoint: str) -> list[str]:
         since = datetime.now(UTC) - timedelta(seconds=self._limit)
-        tail = LogTail(self.aws.logs, f"/aws/sagemaker/Endpoints/{endpoint}", "", {}, since)
-        return list(tail.lines())[-_LOG_LINES:]
+        return list(endpoint_lines(self.aws.logs, endpoint, since))[-_LOG_LINES:]
 
 
 def _named(model: CreateModelInputTypeDef, name: str) -> dict[str, Any]:

@@ -56,7 +56,9 @@ _LATENCY_PERIODS = 2
 """Periods in a row that must be slow. AWS's images answer /ping before their model is loaded (TorchServe long
 before, Ray Serve some seconds), so the first requests of a sound model wait.
 """
-_MICROSECONDS = 1000  # in a millisecond; CloudWatch has ModelLatency in microseconds
+LATENCY = "ModelLatency"
+"""CloudWatch's metric of the model's latency, in microseconds."""
+MICROSECONDS = 1000  # in a millisecond
 
 
 def deployment_request(run: PlannedRun, alarms: list[str]) -> DeploymentRequest:
@@ -263,11 +265,11 @@ def alarm_requests(alarms: Alarms, endpoint: str, variant: str) -> list[PutMetri
                 **shared,
                 "AlarmName": f"{endpoint}-latency",
                 "AlarmDescription": f"The model of the endpoint {endpoint} is slow.",
-                "MetricName": "ModelLatency",
+                "MetricName": LATENCY,
                 "ExtendedStatistic": _LATENCY_STATISTIC,
                 "EvaluationPeriods": _LATENCY_PERIODS,
                 "DatapointsToAlarm": _LATENCY_PERIODS,
-                "Threshold": alarms.max_latency_ms * _MICROSECONDS,
+                "Threshold": alarms.max_latency_ms * MICROSECONDS,
             }
         )
     return requests
